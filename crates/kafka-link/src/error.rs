@@ -1,0 +1,64 @@
+//! One error: what the caller does about it, and what to tell people.
+
+/// What a caller does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ErrorKind {
+    /// Nothing happened; try again after a pause.
+    Retry,
+    /// Nothing happened; metadata is stale (it has been dropped already); try again.
+    RefreshAndRetry,
+    /// The message or batch is too large: split it.
+    TooLarge,
+    /// The broker will never take this data.
+    Poison,
+    /// Trying again does not help until someone changes something (authorisation, no such topic…).
+    Fatal,
+    /// It may have happened (a timeout, a cut connection after the request was written).
+    UnknownOutcome,
+    /// The group moved on: join again.
+    Rejoin,
+    /// This member was thrown out or fenced: its partitions are lost.
+    Lost,
+    /// The offset asked for is not in the log.
+    OffsetOutOfRange,
+}
+
+impl ErrorKind {
+    pub const ALL: [Self; 9] = [
+        Self::Retry,
+        Self::RefreshAndRetry,
+        Self::TooLarge,
+        Self::Poison,
+        Self::Fatal,
+        Self::UnknownOutcome,
+        Self::Rejoin,
+        Self::Lost,
+        Self::OffsetOutOfRange,
+    ];
+
+    /// As a metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::RefreshAndRetry => "refresh",
+            Self::TooLarge => "too_large",
+            Self::Poison => "poison",
+            Self::Fatal => "fatal",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::Rejoin => "rejoin",
+            Self::Lost => "lost",
+            Self::OffsetOutOfRange => "offset_out_of_range",
+        }
+    }
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct KafkaError {
+    pub kind: ErrorKind,
+    /// The protocol's error code, where a broker gave one.
+    pub code: Option<i16>,
+    /// Lower-case, with call, broker and values.
+    pub message: String,
+}

@@ -1,0 +1,18 @@
+//! Everything Kafka. The services see the types here and nothing of any client library.
+//!
+//! A [`Cluster`] is a bounded set of connections with a metadata cache; every call ends within a
+//! wall-clock timeout. [`batch`] makes and reads record batches (KIP-98 format, magic 2) over
+//! plain bytes; [`group`] is classic group membership (KIP-62, KIP-345).
+
+pub mod batch;
+pub mod cluster;
+pub mod error;
+pub mod group;
+
+pub use batch::{BatchEncoder, Codec, EncodedBatch, HeaderSlot, Message, MessageBlock};
+pub use cluster::{
+    Acks, Cluster, ClusterConfig, FetchFrom, FetchOptions, Fetched, NewTopic, PartitionInfo,
+    TopicInfo, TopicSettings,
+};
+pub use error::{ErrorKind, KafkaError};
+pub use group::{Assignment, Beat, Committed, GroupConfig, Member};

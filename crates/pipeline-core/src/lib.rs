@@ -1,0 +1,21 @@
+//! What every Sluice service shares. The services depend on this crate, never on each other.
+//!
+//! In the order a record meets them: [`record`] (validation, one canonical line), [`envelope`]
+//! (batch identity on the wire), [`retry`], [`dlq`] (framed, checksummed files), [`store`]
+//! (chains of segments); and around them [`config`], [`telemetry`], [`lifecycle`].
+
+pub mod ids;
+
+pub mod envelope;
+pub mod record;
+
+pub mod dlq;
+pub mod fsx;
+pub mod retry;
+pub mod store;
+
+pub mod config;
+pub mod lifecycle;
+pub mod telemetry;
+
+pub use ids::{BatchId, Offset, PartitionId};
