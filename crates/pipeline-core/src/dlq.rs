@@ -192,7 +192,9 @@ pub fn read_frames(
     while at < end {
         let next = match load(&mut file, at, end, kind, &mut decompressor)? {
             Load::Whole { next } => {
-                report.damaged.extend(damaged_from.take().map(|from| from..at));
+                report
+                    .damaged
+                    .extend(damaged_from.take().map(|from| from..at));
                 report.whole += 1;
                 visit(at, &decompressor.payload);
                 at = next;
@@ -281,9 +283,13 @@ impl Decompressor {
 
 enum Load {
     /// The payload is in the decompressor.
-    Whole { next: u64 },
+    Whole {
+        next: u64,
+    },
     /// The head is good, so the length is too: the next frame is known without a search.
-    BadPayload { next: u64 },
+    BadPayload {
+        next: u64,
+    },
     NoFrame,
 }
 

@@ -141,7 +141,11 @@ fn any_run_of_bytes_overwritten_loses_only_the_frames_it_touches() {
             *byte = if zeros && *byte != 0 { 0 } else { !*byte };
         }
         let (frames, _) = sample.read(&bytes);
-        assert_eq!(frames, sample.outside(from as u64..to as u64), "{from}..{to}");
+        assert_eq!(
+            frames,
+            sample.outside(from as u64..to as u64),
+            "{from}..{to}"
+        );
     }
 }
 
@@ -226,6 +230,9 @@ fn after_a_failed_write_the_file_is_not_appended_to_again() {
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert_eq!(writer.len(), HEADER_LEN);
     for error in [writer.append(b"x").unwrap_err(), writer.sync().unwrap_err()] {
-        assert!(error.to_string().contains("a new file is needed"), "{error}");
+        assert!(
+            error.to_string().contains("a new file is needed"),
+            "{error}"
+        );
     }
 }
