@@ -1,1 +1,46 @@
-fn main() {}
+//! `cargo xtask`: the commands that build, show, prove and measure Sluice. One file a command.
+//!
+//! Never part of the product: it starts the built binaries and looks at them from outside.
+
+mod shell;
+
+mod ci;
+mod kafka;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The commands of this repository.
+///
+/// `cargo xtask COMMAND --help` tells what a command does, what it needs and what it leaves behind.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Test(test::Args),
+    #[command(subcommand)]
+    Kafka(kafka::Command),
+    Ci(ci::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Test(args) => test::run(&args),
+        Command::Kafka(command) => kafka::run(&command),
+        Command::Ci(args) => ci::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

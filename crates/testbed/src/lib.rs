@@ -1,1 +1,9 @@
-//! testbed
+//! Drives the built binaries from outside and judges what they did.
+//!
+//! It shares no code with the product and names none of its crates: what it knows, it knows from
+//! the contract. It is plain threads and blocking sockets, so that a fault in the product's
+//! runtime or formats cannot hide in the judge too.
+
+pub mod kafka;
+pub mod process;
+pub mod skip;

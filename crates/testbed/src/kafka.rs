@@ -1,0 +1,442 @@
+//! A real Apache Kafka on loopback, from Maven Central: one or three KRaft nodes in a directory,
+//! started detached and found again by their pid files. Never anything but loopback.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use crate::process::{poll_until, signal_pid, tail};
+
+/// The release that the suite is run on.
+pub const VERSION: &str = "4.1.0";
+/// Where the first node listens unless told otherwise.
+pub const DEFAULT_PORT: u16 = 19_092;
+
+const START_WITHIN: Duration = Duration::from_secs(90);
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// The nodes of one directory.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    dir: PathBuf,
+    nodes: Vec<Node>,
+}
+
+/// One broker and controller.
+#[derive(Clone, Debug)]
+pub struct Node {
+    id: u16,
+    port: u16,
+    dir: PathBuf,
+    libs: PathBuf,
+}
+
+impl Cluster {
+    /// Fetches the jars if the directory has none, formats what is new, starts what does not run
+    /// and waits until every node knows all the others.
+    ///
+    /// Node `n` listens on `port + 100 (n - 1)`, its controller on the port after that.
+    ///
+    /// # Errors
+    /// When Java or Maven are missing, the jars cannot be fetched, the directory was made for
+    /// another number of nodes, or a node does not answer.
+    pub fn up(dir: &Path, count: u16, port: u16) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let dir = dir.canonicalize()?;
+        let shape = dir.join("shape");
+        let wanted = format!("{count} nodes from port {port}\n");
+        match fs::read_to_string(&shape) {
+            Ok(found) if found != wanted => bail!(
+                "{} was made for {}, not {}: remove it (after `cargo xtask kafka down`) or give \
+                 another --dir",
+                dir.display(),
+                found.trim_end(),
+                wanted.trim_end()
+            ),
+            _ => {}
+        }
+        program("java", "default-jre-headless")?;
+        fetch_jars(&dir)?;
+        let cluster = Self::lay_out(&dir, count, port);
+        let id = cluster_id(&dir)?;
+        for node in &cluster.nodes {
+            node.prepare(&cluster, &id)?;
+        }
+        fs::write(shape, wanted)?;
+        for node in &cluster.nodes {
+            if !node.runs() {
+                node.start()?;
+            }
+        }
+        for node in &cluster.nodes {
+            node.wait_until_it_knows(cluster.nodes.len())?;
+        }
+        Ok(cluster)
+    }
+
+    /// The cluster that an earlier `up` made in this directory, running or not.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let shape = dir.join("shape");
+        let text = fs::read_to_string(&shape)
+            .with_context(|| format!("no Kafka of ours in {}", dir.display()))?;
+        let mut numbers = text
+            .split_whitespace()
+            .filter_map(|word| word.parse::<u16>().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(count), Some(port)) => Ok(Self::lay_out(&dir.canonicalize()?, count, port)),
+            _ => bail!("{} says {text:?}", shape.display()),
+        }
+    }
+
+    /// For `kafka.brokers` and `--kafka`.
+    pub fn bootstrap(&self) -> String {
+        self.nodes[0].address().to_string()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Ends every node that runs: SIGTERM, and SIGKILL for one that does not heed it. Returns how
+    /// many ran.
+    ///
+    /// # Errors
+    /// When a node outlives even that.
+    pub fn down(&self) -> Result<usize> {
+        let running: Vec<&Node> = self.nodes.iter().filter(|node| node.runs()).collect();
+        for node in &running {
+            // A frozen node would never hear the SIGTERM.
+            let _ = node.signal(Signal::CONT);
+            let _ = node.signal(Signal::TERM);
+        }
+        for node in &running {
+            if !node.wait_until_gone(STOP_WITHIN)? {
+                let _ = node.signal(Signal::KILL);
+                if !node.wait_until_gone(STOP_WITHIN)? {
+                    bail!("kafka node {} outlives a kill -9", node.id);
+                }
+            }
+        }
+        Ok(running.len())
+    }
+
+    fn lay_out(dir: &Path, count: u16, port: u16) -> Self {
+        let nodes = (1..=count)
+            .map(|id| Node {
+                id,
+                port: port + 100 * (id - 1),
+                dir: dir.join(format!("node{id}")),
+                libs: dir.join("libs"),
+            })
+            .collect();
+        Self {
+            dir: dir.to_owned(),
+            nodes,
+        }
+    }
+}
+
+impl Node {
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Its process, if it lives.
+    pub fn pid(&self) -> Option<u32> {
+        let pid: u32 = fs::read_to_string(self.dir.join("pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        // The id may have been given to another process since: only one with our file is ours. A
+        // dead child that nobody has waited for has an empty command line.
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let file = self.properties().into_os_string().into_encoded_bytes();
+        line.split(|byte| *byte == 0)
+            .any(|word| word == file)
+            .then_some(pid)
+    }
+
+    pub fn runs(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self
+            .pid()
+            .with_context(|| format!("kafka node {} does not run", self.id))?;
+        signal_pid(pid, signal)
+    }
+
+    /// Starts the process; does not wait until it answers.
+    ///
+    /// # Errors
+    /// When Java cannot be started.
+    pub fn start(&self) -> Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log.txt"))?;
+        let child = java(&self.libs)
+            .args([
+                "-Xms256m",
+                "-Xmx512m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ])
+            .arg(format!(
+                "-Dlog4j2.configurationFile={}",
+                self.dir.join("log4j2.properties").display()
+            ))
+            .arg("kafka.Kafka")
+            .arg(self.properties())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Outlives the command that starts it, and a Ctrl-C in its terminal.
+            .process_group(0)
+            .spawn()
+            .context("cannot start java")?;
+        fs::write(self.dir.join("pid"), format!("{}\n", child.id()))?;
+        Ok(())
+    }
+
+    /// Waits until this node answers and knows `count` brokers.
+    ///
+    /// # Errors
+    /// When it ends, or does not answer in time; its last words are in the error.
+    pub fn wait_until_it_knows(&self, count: usize) -> Result<()> {
+        let ready = poll_until(START_WITHIN, || {
+            if !self.runs() {
+                bail!("kafka node {} ended:\n{}", self.id, self.last_words());
+            }
+            Ok(brokers_known(self.address())
+                .ok()
+                .filter(|known| *known == count))
+        })?;
+        ready.map(|_| ()).with_context(|| {
+            format!(
+                "kafka node {} does not know {count} brokers after {START_WITHIN:?}:\n{}",
+                self.id,
+                self.last_words()
+            )
+        })
+    }
+
+    /// # Errors
+    /// When the system does not tell.
+    pub fn wait_until_gone(&self, within: Duration) -> Result<bool> {
+        Ok(poll_until(within, || Ok((!self.runs()).then_some(())))?.is_some())
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.dir.join("node.properties")
+    }
+
+    fn last_words(&self) -> String {
+        tail(&self.dir.join("log.txt"), 30)
+    }
+
+    fn prepare(&self, cluster: &Cluster, cluster_id: &str) -> Result<()> {
+        let data = self.dir.join("data");
+        if data.join("meta.properties").exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(&data)?;
+        fs::write(self.properties(), self.settings(cluster))?;
+        fs::write(self.dir.join("log4j2.properties"), LOG4J)?;
+        let output = java(&self.libs)
+            .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
+            .arg(self.properties())
+            .output()
+            .context("cannot start java")?;
+        if !output.status.success() {
+            bail!(
+                "cannot format {}:\n{}{}",
+                data.display(),
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    fn settings(&self, cluster: &Cluster) -> String {
+        let count = cluster.nodes.len();
+        let in_sync = count.div_ceil(2);
+        let voters: Vec<String> = cluster
+            .nodes
+            .iter()
+            .map(|node| format!("{}@127.0.0.1:{}", node.id, node.port + 1))
+            .collect();
+        format!(
+            "process.roles=broker,controller
+node.id={id}
+controller.quorum.voters={voters}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+offsets.topic.replication.factor={count}
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor={count}
+transaction.state.log.min.isr={in_sync}
+min.insync.replicas={in_sync}
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+# Failover fast enough for tests.
+replica.lag.time.max.ms=3000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+",
+            id = self.id,
+            voters = voters.join(","),
+            port = self.port,
+            controller = self.port + 1,
+            data = self.dir.join("data").display(),
+        )
+    }
+}
+
+const LOG4J: &str = "status=error
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d %p %m (%c)%n
+rootLogger.level=warn
+rootLogger.appenderRef.out.ref=out
+";
+
+fn pom() -> String {
+    format!(
+        r#"<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>sluice</groupId>
+  <artifactId>kafka-for-tests</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{VERSION}</version></dependency>
+    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.25.1</version></dependency>
+  </dependencies>
+</project>
+"#
+    )
+}
+
+fn fetch_jars(dir: &Path) -> Result<()> {
+    let libs = dir.join("libs");
+    if libs.join(format!("kafka_2.13-{VERSION}.jar")).exists() {
+        return Ok(());
+    }
+    program("mvn", "maven")?;
+    fs::write(dir.join("pom.xml"), pom())?;
+    // Into a directory beside, renamed when whole: an interrupted fetch is begun anew.
+    let half = dir.join("libs.partial");
+    let _ = fs::remove_dir_all(&half);
+    let output = Command::new("mvn")
+        .current_dir(dir)
+        .args(["-q", "-B", "dependency:copy-dependencies"])
+        .arg(format!("-DoutputDirectory={}", half.display()))
+        .output()
+        .context("cannot start mvn")?;
+    if !output.status.success() {
+        bail!(
+            "maven cannot fetch Kafka {VERSION}:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let _ = fs::remove_dir_all(&libs);
+    fs::rename(&half, &libs).with_context(|| format!("no jars in {}", half.display()))
+}
+
+/// Kept, so that a node added to the directory later joins the same cluster.
+fn cluster_id(dir: &Path) -> Result<String> {
+    let file = dir.join("cluster-id");
+    if let Ok(id) = fs::read_to_string(&file) {
+        return Ok(id.trim().to_owned());
+    }
+    let output = java(&dir.join("libs"))
+        .args(["kafka.tools.StorageTool", "random-uuid"])
+        .output()
+        .context("cannot start java")?;
+    let said = String::from_utf8(output.stdout)?;
+    let id = said.lines().last().unwrap_or_default().trim().to_owned();
+    if !output.status.success() || id.is_empty() {
+        bail!(
+            "no cluster id from kafka:\n{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    fs::write(file, &id)?;
+    Ok(id)
+}
+
+fn java(libs: &Path) -> Command {
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(libs.join("*"));
+    command
+}
+
+fn program(name: &str, package: &str) -> Result<()> {
+    match Command::new(name)
+        .arg("-version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+    {
+        Ok(_) => Ok(()),
+        Err(error) => bail!(
+            "`{name}` cannot be started ({error}): a real Kafka needs Java 17 and Maven \
+             (Debian: apt-get install {package})"
+        ),
+    }
+}
+
+/// Asks one node for Metadata (version 1, no topics) and counts the brokers that it names.
+/// By hand, as this crate shares no protocol code with the product: the request is constant, and
+/// of the answer only the length of its first array matters.
+fn brokers_known(address: SocketAddr) -> Result<usize> {
+    const CORRELATION: [u8; 4] = [0, 0, 0, 7];
+    let timeout = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    let mut request = vec![0, 0, 0, 14]; // the size of what follows
+    request.extend([0, 3, 0, 1]); // Metadata, version 1
+    request.extend(CORRELATION);
+    request.extend([0xff, 0xff]); // no client id
+    request.extend([0, 0, 0, 0]); // no topics
+    stream.write_all(&request)?;
+    let mut head = [0; 12]; // size, correlation, number of brokers
+    stream.read_exact(&mut head)?;
+    if head[4..8] != CORRELATION {
+        bail!("an answer to another question");
+    }
+    Ok(u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize)
+}

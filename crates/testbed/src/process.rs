@@ -1,0 +1,395 @@
+//! The built binaries as processes: found, started with their output in a file, signalled,
+//! waited for with a deadline, and never left behind.
+
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio, id},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How the binaries are built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    Dev,
+    Release,
+}
+
+/// Where the built binaries are.
+#[derive(Clone, Debug)]
+pub struct Bins {
+    dir: PathBuf,
+}
+
+impl Bins {
+    /// The product's binaries of a profile, built if they are not up to date. At most one build a
+    /// process and profile, however many tests ask.
+    ///
+    /// # Errors
+    /// When cargo cannot be started or the build fails; its last words are in the error.
+    pub fn built(profile: Profile) -> Result<Self> {
+        static DEV: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static RELEASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let once = match profile {
+            Profile::Dev => &DEV,
+            Profile::Release => &RELEASE,
+        };
+        match once.get_or_init(|| build(profile).map_err(|error| format!("{error:#}"))) {
+            Ok(dir) => Ok(Self { dir: dir.clone() }),
+            Err(error) => bail!("{error}"),
+        }
+    }
+
+    /// A binary by its name.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// A child process whose output goes to a file. Killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts it; stdout and stderr are appended to `log`.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or the program cannot be started.
+    pub fn spawn(mut command: Command, name: &str, log: &Path) -> Result<Self> {
+        let out = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("cannot open {}", log.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+            ended: None,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The end of its output, for error messages.
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log, lines)
+    }
+
+    /// # Errors
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        signal_pid(self.id(), signal).with_context(|| format!("cannot signal {}", self.name))
+    }
+
+    /// kill -9, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it had ended by itself before: then something else is wrong.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(status) = self.ended()? {
+            bail!(
+                "{} had ended by itself: {status}\n{}",
+                self.name,
+                self.log_tail(20)
+            );
+        }
+        self.child.kill()?;
+        self.ended = Some(self.child.wait()?);
+        Ok(())
+    }
+
+    /// SIGSTOP: nothing of it runs until [`Process::thaw`].
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait()?;
+        }
+        Ok(self.ended)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it still runs after `within`.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+        let ended = poll_until(within, || self.ended())?;
+        ended.with_context(|| {
+            format!(
+                "{} still runs after {within:?}\n{}",
+                self.name,
+                self.log_tail(20)
+            )
+        })
+    }
+
+    /// User and system CPU time so far, of all its threads.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn cpu(&self) -> Result<Duration> {
+        cpu_of(self.id())
+    }
+
+    /// Resident memory now, in bytes.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.id()))?;
+        let pages: u64 = statm.split(' ').nth(1).context("short statm")?.parse()?;
+        Ok(pages * rustix::param::page_size() as u64)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Errors mean that it is gone already.
+        if !matches!(self.ended(), Ok(Some(_))) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// CPU time of a process by its id.
+///
+/// # Errors
+/// When the process is gone.
+pub fn cpu_of(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    // The name in parentheses may hold anything; the numbers begin behind its end. utime and stime
+    // are fields 14 and 15 of proc(5), so the 12th and 13th after the name.
+    let rest = stat.rsplit_once(')').context("odd stat")?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks: u64 = fields.get(11).context("short stat")?.parse::<u64>()?
+        + fields.get(12).context("short stat")?.parse::<u64>()?;
+    Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+}
+
+/// Sends a signal to a process of ours by its id.
+///
+/// # Errors
+/// When the process is gone.
+pub fn signal_pid(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid)?).context("no process has the id 0")?;
+    kill_process(pid, signal)?;
+    Ok(())
+}
+
+/// A loopback port that nothing listens on now, and that no other call here has had.
+///
+/// From below the ephemeral range, so that no outgoing connection takes it in between.
+///
+/// # Panics
+/// When every port is taken.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes side by side begin at different places.
+    let start = (id().wrapping_mul(2_654_435_761) >> 16) as u16;
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(step) % COUNT;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port on loopback");
+}
+
+/// Asks again and again until there is an answer or the time is over.
+///
+/// # Errors
+/// What asking gives.
+pub fn poll_until<T>(
+    within: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let deadline = Instant::now() + within;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        if let Some(found) = ask()? {
+            return Ok(Some(found));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// The last lines of a text file; empty when there is none.
+pub fn tail(path: &Path, lines: usize) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// The workspace, for builds: where this crate was compiled.
+fn workspace() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .map(Path::to_path_buf)
+        .context("the crate is not under crates/")
+}
+
+fn build(profile: Profile) -> Result<PathBuf> {
+    const BINARIES: [&str; 4] = [
+        "ingest-gateway",
+        "kafka-consumer-writer",
+        "aggregator",
+        "dev-broker",
+    ];
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(workspace()?)
+        .args(["build", "--quiet", "--bins"]);
+    for name in BINARIES {
+        command.args(["--package", name]);
+    }
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    for name in [
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PKG_NAME",
+    ] {
+        command.env_remove(name);
+    }
+    let output = command.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!(
+            "the services do not build:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let dir = target_dir()?.join(match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    });
+    for name in BINARIES {
+        let path = dir.join(name);
+        File::open(&path).with_context(|| format!("no binary at {}", path.display()))?;
+    }
+    Ok(dir)
+}
+
+/// `target/` as cargo uses it here: two above the running program, one more for a test.
+fn target_dir() -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    let mut dir = exe.parent().context("the program has no directory")?;
+    if dir
+        .file_name()
+        .is_some_and(|name| name == "deps" || name == "examples")
+    {
+        dir = dir.parent().context("deps/ has no parent")?;
+    }
+    dir.parent()
+        .map(Path::to_path_buf)
+        .context("the program is not in a target directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> (tempfile::TempDir, Process) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let process = Process::spawn(command, "sh", &dir.path().join("log")).expect("sh starts");
+        (dir, process)
+    }
+
+    #[test]
+    fn a_process_is_waited_for_and_its_output_kept() {
+        let (_dir, mut process) = shell("echo one; echo two >&2; exit 7");
+        let status = process.wait(Duration::from_secs(20)).expect("it ends");
+        assert_eq!(status.code(), Some(7));
+        assert_eq!(process.log_tail(1), "two");
+        assert!(
+            process.kill().is_err(),
+            "a kill of what ended by itself is an error"
+        );
+    }
+
+    #[test]
+    fn a_drop_leaves_nothing_behind() {
+        let (_dir, process) = shell("exec sleep 1000");
+        let pid = process.id();
+        drop(process);
+        assert!(cpu_of(pid).is_err(), "process {pid} is still there");
+    }
+
+    #[test]
+    fn ports_are_handed_out_once() {
+        let mut ports: Vec<u16> = (0..50).map(|_| free_port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 50);
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask ci`: what a change must pass, in order; `.ci/run` installs what it needs and calls it.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    kafka,
+    shell::{cargo, has, root, step, strict},
+};
+
+/// Everything a change must pass (`.ci/run` installs what this needs)
+///
+/// In order: cargo deny (licences, bans, sources; the advisory database where it can be reached),
+/// `test`, `demo`, then a fresh one-node Apache Kafka of its own and on it `test --kafka` and
+/// `demo --kafka`. Stops at the first failure; the Kafka it started ends with it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only the parts that need no Java
+    #[arg(long)]
+    no_kafka: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
+    let mut done: Vec<(String, Duration)> = Vec::new();
+    let mut xtask = |words: &[&str]| -> Result<()> {
+        let took = step(
+            Command::new(std::env::current_exe()?)
+                .args(words)
+                .current_dir(root()),
+        )?;
+        done.push((words.join(" "), took));
+        Ok(())
+    };
+
+    deny()?;
+    xtask(&["test"])?;
+    xtask(&["demo", "--dir", "target/ci-demo"])?;
+    if args.no_kafka {
+        println!("\nSKIPPED the parts on Apache Kafka: --no-kafka");
+    } else {
+        let dir = root().join("target/ci-kafka");
+        let nodes = kafka::Temporary::up(&dir)?;
+        xtask(&["test", "--kafka", nodes.address()])?;
+        xtask(&[
+            "demo",
+            "--dir",
+            "target/ci-demo-kafka",
+            "--kafka",
+            nodes.address(),
+        ])?;
+        nodes.down()?;
+    }
+
+    println!("\nci: passed in {:.0} s", start.elapsed().as_secs_f64());
+    for (what, took) in &done {
+        println!("  {what:<60} {:>6.1} s", took.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn deny() -> Result<()> {
+    if !has("cargo-deny") {
+        if strict() {
+            bail!("cargo-deny is missing: `.ci/run` installs it");
+        }
+        println!("SKIPPED cargo deny: cargo-deny is not installed");
+        return Ok(());
+    }
+    step(&mut cargo(&[
+        "deny", "--locked", "check", "licenses", "bans", "sources",
+    ]))?;
+    // The database lives on a host that not every machine reaches: what it says counts, its
+    // absence does not.
+    println!("\n▸ cargo deny check advisories");
+    let mut check = cargo(&["deny", "--locked", "check", "advisories"]);
+    let output = check.output().context("cannot start cargo deny")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        println!("advisories ok");
+    } else if said.contains("failed to fetch advisory database") {
+        println!("SKIPPED advisories: their database cannot be reached from here");
+    } else {
+        bail!("cargo deny check advisories failed:\n{said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! `cargo xtask kafka up|down`: a real Apache Kafka on this machine.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use testbed::{
+    kafka::{Cluster, DEFAULT_PORT, VERSION},
+    process::free_port,
+};
+
+use crate::shell::root;
+
+/// A real Apache Kafka on loopback, for tests and measurements
+///
+/// Nothing is installed: the jars come from Maven Central into the directory (54 MB, once), and
+/// the nodes run on the machine's own Java. Needs Java 17 and Maven (Debian: apt-get install
+/// default-jre-headless maven).
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start it (or find it running) and print its address
+    ///
+    /// The data stays in the directory over down and up. Each node takes about 340 MB of memory.
+    Up {
+        /// 1, or 3 with every topic's copies on all of them and min.insync.replicas=2
+        #[arg(long, default_value = "1", value_parser = ["1", "3"])]
+        nodes: String,
+        /// Jars, settings, logs and data [default: .kafka in the repository]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The first node's port; the next ones are 100 and 200 above it, controllers one above each
+        #[arg(long, default_value_t = DEFAULT_PORT)]
+        port: u16,
+    },
+    /// End it; its data stays
+    Down {
+        /// The directory given to `up` [default: .kafka in the repository]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Up { nodes, dir, port } => up(&place(dir), nodes.parse()?, *port),
+        Command::Down { dir } => down(&place(dir)),
+    }
+}
+
+/// A one-node Kafka that ends with this value, for `ci`.
+pub struct Temporary {
+    cluster: Cluster,
+    address: String,
+}
+
+impl Temporary {
+    /// Jars are kept in the directory, data is not.
+    pub fn up(dir: &Path) -> Result<Self> {
+        if let Ok(old) = Cluster::open(dir) {
+            old.down()?;
+        }
+        for old in ["node1", "shape", "cluster-id"] {
+            let path = dir.join(old);
+            let _ = std::fs::remove_dir_all(&path);
+            let _ = std::fs::remove_file(&path);
+        }
+        println!("\n▸ Apache Kafka {VERSION} in {}", dir.display());
+        let start = Instant::now();
+        let cluster = Cluster::up(dir, 1, free_port())?;
+        let address = cluster.bootstrap();
+        println!("{address} after {:.1} s", start.elapsed().as_secs_f64());
+        Ok(Self { cluster, address })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn down(self) -> Result<()> {
+        self.cluster.down().map(|_| ())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // On the way out of a failure that has its own message.
+        let _ = self.cluster.down();
+    }
+}
+
+fn up(dir: &Path, nodes: u16, port: u16) -> Result<()> {
+    println!(
+        "Apache Kafka {VERSION}, {nodes} node(s), in {}",
+        dir.display()
+    );
+    let start = Instant::now();
+    let cluster = Cluster::up(dir, nodes, port)?;
+    for node in cluster.nodes() {
+        let pid = node.pid().unwrap_or_default();
+        println!("  node {} on {} (pid {pid})", node.id(), node.address());
+    }
+    println!(
+        "ready after {:.1} s; end it with `cargo xtask kafka down`",
+        start.elapsed().as_secs_f64()
+    );
+    println!("{}", cluster.bootstrap());
+    Ok(())
+}
+
+fn down(dir: &Path) -> Result<()> {
+    let Ok(cluster) = Cluster::open(dir) else {
+        bail!("no Kafka of ours in {}", dir.display());
+    };
+    let ended = cluster.down()?;
+    println!(
+        "{ended} node(s) ended; the data stays in {}",
+        cluster.dir().display()
+    );
+    Ok(())
+}
+
+fn place(dir: &Option<PathBuf>) -> PathBuf {
+    dir.clone().unwrap_or_else(|| root().join(".kafka"))
+}

@@ -1,0 +1,87 @@
+//! Running other programs: each step is shown before it runs and named when it fails.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The workspace's root, whatever the working directory.
+pub fn root() -> PathBuf {
+    // Cargo sets it for `cargo run`; the path at compile time is right for everything else.
+    let manifest =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = PathBuf::from(manifest);
+    manifest
+        .parent()
+        .map_or_else(|| manifest.clone(), Path::to_path_buf)
+}
+
+/// A cargo command in the workspace.
+pub fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    // Set for xtask itself; a cargo below it must not take them for its own.
+    for name in [
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PKG_NAME",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Shows the command, runs it, and fails with its words and exit status.
+pub fn step(command: &mut Command) -> Result<Duration> {
+    let shown = words(command);
+    println!("\n▸ {shown}");
+    let start = Instant::now();
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed: {status}");
+    }
+    Ok(start.elapsed())
+}
+
+/// Whether a program is on the `PATH`.
+pub fn has(program: &str) -> bool {
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+}
+
+/// Under CI a thing that cannot run is a failure, not a note.
+pub fn strict() -> bool {
+    env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1")
+}
+
+fn words(command: &Command) -> String {
+    let mut shown = Vec::new();
+    for (name, value) in command.get_envs() {
+        let name = name.to_string_lossy();
+        if let Some(value) = value
+            && name.starts_with("SLUICE_")
+        {
+            shown.push(format!("{name}={}", value.to_string_lossy()));
+        }
+    }
+    let program = Path::new(command.get_program());
+    shown.push(
+        program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    );
+    shown.extend(
+        command
+            .get_args()
+            .map(|arg| arg.to_string_lossy().into_owned()),
+    );
+    shown.join(" ")
+}
