@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 use testbed::{
     kafka::{Cluster, DEFAULT_PORT, VERSION},
@@ -111,9 +111,7 @@ fn up(dir: &Path, nodes: u16, port: u16) -> Result<()> {
 }
 
 fn down(dir: &Path) -> Result<()> {
-    let Ok(cluster) = Cluster::open(dir) else {
-        bail!("no Kafka of ours in {}", dir.display());
-    };
+    let cluster = Cluster::open(dir)?;
     let ended = cluster.down()?;
     println!(
         "{ended} node(s) ended; the data stays in {}",

@@ -168,13 +168,16 @@ impl Node {
             .trim()
             .parse()
             .ok()?;
-        // The id may have been given to another process since: only one with our file is ours. A
-        // dead child that nobody has waited for has an empty command line.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        if stat.rsplit_once(')')?.1.trim_start().starts_with('Z') {
+            return None; // dead, only nobody has waited for it
+        }
+        // The id may have been given to another process since: only one with our file is ours. In
+        // the middle of an exec (Java's launcher does one) the command line is empty.
         let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let file = self.properties().into_os_string().into_encoded_bytes();
-        line.split(|byte| *byte == 0)
-            .any(|word| word == file)
-            .then_some(pid)
+        let ours = line.is_empty() || line.split(|byte| *byte == 0).any(|word| word == file);
+        ours.then_some(pid)
     }
 
     pub fn runs(&self) -> bool {
