@@ -1,0 +1,104 @@
+//! The bound in bytes on what is buffered, over all partitions of the process.
+//!
+//! What is buffered holds a [`Reserved`]; dropping it gives the bytes back, wherever it was: in a
+//! buffer, in a save that hangs, or in memory that was thrown away.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Shared by all partitions of the process.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bytes_max: u64,
+    used: AtomicU64,
+}
+
+/// Bytes taken from a [`Budget`], given back on drop.
+#[derive(Debug)]
+pub struct Reserved {
+    budget: Budget,
+    bytes: u64,
+}
+
+impl Budget {
+    #[must_use]
+    pub fn new(bytes_max: u64) -> Self {
+        Self(Arc::new(Inner {
+            bytes_max,
+            used: AtomicU64::new(0),
+        }))
+    }
+
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.0.bytes_max
+    }
+
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes bytes that are in memory already, whether they fit or not.
+    #[must_use]
+    pub fn take(&self, bytes: u64) -> Reserved {
+        self.0.used.fetch_add(bytes, Ordering::Relaxed);
+        Reserved {
+            budget: self.clone(),
+            bytes,
+        }
+    }
+
+    /// Takes bytes for what is about to be fetched; `None` where they do not fit. An empty budget
+    /// always gives, so that something moves however small it is.
+    #[must_use]
+    pub fn try_take(&self, bytes: u64) -> Option<Reserved> {
+        self.0
+            .used
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                (used == 0 || used.saturating_add(bytes) <= self.0.bytes_max)
+                    .then_some(used.saturating_add(bytes))
+            })
+            .ok()
+            .map(|_| Reserved {
+                budget: self.clone(),
+                bytes,
+            })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_can_be_taken_again_and_no_more() {
+        let budget = Budget::new(100);
+        let first = budget.try_take(60).expect("fits");
+        assert!(budget.try_take(41).is_none());
+        let second = budget.try_take(40).expect("fits exactly");
+        assert_eq!(budget.used(), 100);
+        drop((first, second));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn an_empty_budget_gives_more_than_it_has() {
+        let budget = Budget::new(10);
+        let all = budget.try_take(1_000).expect("it is empty");
+        assert!(budget.try_take(0).is_none(), "over the bound");
+        drop(all);
+        assert!(budget.try_take(5).is_some());
+    }
+}
