@@ -351,7 +351,9 @@ mod tests {
                         0 => u64::MAX / 4,
                         _ => random.u64(1..300),
                     });
-                    let ends = now.checked_add(takes).unwrap_or(now + Duration::from_secs(9));
+                    let ends = now
+                        .checked_add(takes)
+                        .unwrap_or(now + Duration::from_secs(9));
                     in_flight = Some((ends, batch.next));
                 }
                 let left = in_flight.is_some() || !batcher.is_empty();
@@ -371,7 +373,10 @@ mod tests {
                 assert_eq!(saved, Offset(chunks * 100), "seed {seed}");
                 seen.0 += 1;
             } else {
-                assert!(now == drain.deadline && saved.0 < chunks * 100, "seed {seed}");
+                assert!(
+                    now == drain.deadline && saved.0 < chunks * 100,
+                    "seed {seed}"
+                );
                 seen.1 += 1;
             }
         }

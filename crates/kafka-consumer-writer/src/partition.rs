@@ -289,7 +289,8 @@ impl PartitionCore {
         let State::Running(running) = &mut self.state else {
             return;
         };
-        let ours = matches!(&running.saving, Saving::InFlight { serial: own, .. } if *own == serial);
+        let ours =
+            matches!(&running.saving, Saving::InFlight { serial: own, .. } if *own == serial);
         if !ours {
             return;
         }
@@ -351,7 +352,8 @@ impl PartitionCore {
             self.commit.wanted = None;
         }
         // Only a commit sent after the chain was read is a claim.
-        let claimed = matches!(&self.state, State::Claiming { ticket, .. } if *ticket == Some(due.ticket));
+        let claimed =
+            matches!(&self.state, State::Claiming { ticket, .. } if *ticket == Some(due.ticket));
         if claimed {
             let state = std::mem::replace(&mut self.state, State::Loading { asked: false });
             if let State::Claiming { memory, .. } = state {
@@ -382,9 +384,7 @@ impl PartitionCore {
     #[must_use]
     pub fn drain_state(&self, now: Instant) -> DrainState {
         let left = match &self.state {
-            State::Running(running) => {
-                running.buffered_any() || self.commit.wanted.is_some()
-            }
+            State::Running(running) => running.buffered_any() || self.commit.wanted.is_some(),
             _ => false,
         };
         match &self.drain {

@@ -80,7 +80,9 @@ impl Sequences {
             Form::One { .. } => 0,
             Form::Blocks(blocks) => {
                 let inner: usize = blocks.iter().map(|(_, block)| block.heap_bytes()).sum();
-                size_of::<Vec<(u16, Block)>>() + blocks.capacity() * size_of::<(u16, Block)>() + inner
+                size_of::<Vec<(u16, Block)>>()
+                    + blocks.capacity() * size_of::<(u16, Block)>()
+                    + inner
             }
         }
     }
@@ -135,7 +137,11 @@ fn insert_into_blocks(blocks: &mut Vec<(u16, Block)>, first: u32, last: u32) {
     let (last_high, last_low) = split(last);
     for high in first_high..=last_high {
         let from = if high == first_high { first_low } else { 0 };
-        let to = if high == last_high { last_low } else { u16::MAX };
+        let to = if high == last_high {
+            last_low
+        } else {
+            u16::MAX
+        };
         match blocks.binary_search_by_key(&high, |(high, _)| *high) {
             Ok(at) => blocks[at].1.insert_run(from, to),
             Err(at) => blocks.insert(at, (high, Block::Runs(vec![(from, to)]))),

@@ -196,7 +196,8 @@ impl Pending {
             self.batches[at].1.insert_run(sequence, sequence);
         } else {
             let at = self.batches.len();
-            self.batches.push((batch, Sequences::run(sequence, sequence)));
+            self.batches
+                .push((batch, Sequences::run(sequence, sequence)));
             self.index
                 .insert(batch, u32::try_from(at).expect("a segment is bounded"));
             self.in_pending = Some(at);
@@ -370,8 +371,7 @@ mod tests {
                     offset += random.i64(0..3);
                     let (id, sequence) = (random.u8(0..9), random.u32(0..12));
                     let since = random.i64(0..=offset);
-                    let decision =
-                        running.decide(&mut pending, batch(id), sequence, Offset(since));
+                    let decision = running.decide(&mut pending, batch(id), sequence, Offset(since));
                     let known = runs.iter().any(|run: &StoredRun| {
                         run.batch == Some(batch(id)) && run.first_sequence == sequence
                     });
