@@ -1,18 +1,42 @@
 //! One record: what a valid one is, and its one canonical line.
 //!
-//! [`append_json`] is the only judge of a record in the whole product: the gateway runs it on what
-//! comes in, the writer on what anyone produced to the topic. It appends the record as one line of
-//! JSON to a caller's buffer (no newline, no allocation for a record that needs no change), and
-//! [`read`] gives the known fields of such a line back.
+//! This is the only judge of a record in the whole product. [`append_json`] is what the gateway
+//! runs on JSON that comes in, and the writer on what anyone produced to the topic; it appends the
+//! record as one line of JSON to a caller's buffer (no newline, no allocation; a record that needs
+//! no change is copied as it stands). [`TextRecord`] makes the same line, by the same rules, from
+//! text that others have split into fields (CSV, access logs). [`read`] gives the known fields of
+//! such a line back.
+//!
+//! [`json`] knows the grammar, [`Known`] the names, [`timestamp`] the calendar, `check` what a
+//! value may be. Nothing here knows where bytes come from or has a clock.
 
 use std::borrow::Cow;
+
+pub mod json;
+mod scan;
+pub mod timestamp;
+
+mod check;
+
+mod canonical;
+mod fields;
+mod text;
+
+pub use canonical::{append_element, append_json};
+pub use check::check_site;
+pub use fields::{Fields, read};
+pub use scan::Known;
+pub use text::TextRecord;
+
+#[cfg(test)]
+mod tests;
 
 /// What a record may be.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Longest canonical line in bytes.
     pub record_bytes_max: usize,
-    /// The site of records that have none (from `?site=`).
+    /// The site of records that have none (from `?site=`); one that [`check_site`] has passed.
     pub default_site: Option<String>,
 }
 
@@ -82,38 +106,69 @@ impl RecordErrorCode {
 /// Deepest nesting of arrays and objects inside a record (the record itself is level 1).
 pub const NESTING_MAX: usize = 64;
 
-/// Checks one JSON object and appends it to `out` as one line (without the newline).
-/// On an error `out` is as it was. `input` is exactly one JSON value, blanks around it allowed.
-///
-/// # Errors
-/// The first fault found.
-pub fn append_json(input: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), RecordError> {
-    let _ = (input, rules, out);
-    todo!()
+/// Longest part of a found value that a message shows, in characters.
+const SHOWN_MAX: usize = 60;
+
+impl RecordError {
+    #[must_use]
+    pub fn new(code: RecordErrorCode, message: String) -> Self {
+        Self {
+            field: None,
+            code,
+            message,
+        }
+    }
+
+    /// An error of a field; its message names it, what was `found` and what is `allowed`.
+    #[must_use]
+    pub fn of_field(code: RecordErrorCode, field: Known, found: &str, allowed: &str) -> Self {
+        Self {
+            field: Some(Cow::Borrowed(field.name())),
+            code,
+            message: format!("{}: found {found}, allowed is {allowed}", field.name()),
+        }
+    }
+
+    /// A record that is longer than [`Rules::record_bytes_max`].
+    #[must_use]
+    pub fn too_large(found: usize, rules: &Rules) -> Self {
+        Self::new(
+            RecordErrorCode::TooLarge,
+            format!(
+                "the record has {found} bytes, allowed are {}",
+                rules.record_bytes_max
+            ),
+        )
+    }
+
+    /// Bytes that are no UTF-8 from `at` on.
+    #[must_use]
+    pub fn invalid_utf8(bytes: &[u8], at: usize) -> Self {
+        let found = bytes.get(at).copied().unwrap_or_default();
+        Self::new(
+            RecordErrorCode::InvalidUtf8,
+            format!("at byte {at}: found byte 0x{found:02x}, which is not UTF-8"),
+        )
+    }
 }
 
-/// The known fields of a stored line; text is unescaped only where it must be.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Fields<'a> {
-    /// Milliseconds since 1970 UTC (fractions below are cut off, never rounded up).
-    pub timestamp_ms: i64,
-    pub path: Cow<'a, str>,
-    pub user_agent: Cow<'a, str>,
-    pub site: Option<Cow<'a, str>>,
-    pub method: Option<Cow<'a, str>>,
-    pub status: Option<u16>,
-    pub bytes: Option<u64>,
-    pub duration_ms: Option<f64>,
-    pub remote_addr: Option<Cow<'a, str>>,
-    pub referer: Option<Cow<'a, str>>,
-    pub protocol: Option<Cow<'a, str>>,
-}
-
-/// Reads a line that [`append_json`] made.
-///
-/// # Errors
-/// Where the line is not one (a damaged or foreign file).
-pub fn read(line: &[u8]) -> Result<Fields<'_>, RecordError> {
-    let _ = line;
-    todo!()
+/// What was found, for a message: shortened, on one line, whatever bytes it has.
+#[must_use]
+pub fn shown(found: &[u8]) -> String {
+    // No character has more than 4 bytes; one that is cut in two is behind what is shown.
+    let head = &found[..found.len().min(4 * (SHOWN_MAX + 1))];
+    let text = String::from_utf8_lossy(head);
+    let mut out = String::new();
+    for (place, char) in text.chars().enumerate() {
+        if place == SHOWN_MAX {
+            out.push_str(&format!("… ({} bytes)", found.len()));
+            break;
+        }
+        if char.is_control() {
+            out.extend(char.escape_default());
+        } else {
+            out.push(char);
+        }
+    }
+    out
 }

@@ -1,0 +1,290 @@
+//! JSON in, the canonical line out.
+//!
+//! One pass finds the known fields, then each is checked, then the record is copied in as few
+//! pieces as it needs: one when nothing is to be changed.
+
+use std::borrow::Cow;
+
+use super::{
+    Known, NESTING_MAX, RecordError, RecordErrorCode, Rules, check,
+    json::{self, Cursor, Fault, FaultKind, Kind},
+    scan::{self, Scan, Value},
+    shown,
+    timestamp::Timestamp,
+};
+
+/// Checks one JSON object and appends it to `out` as one line (without the newline).
+/// On an error `out` is as it was. `input` is exactly one JSON value, blanks around it allowed.
+///
+/// # Errors
+/// The first fault found: of the encoding, else of the grammar, else of a field.
+pub fn append_json(input: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    let place = json::trimmed(input);
+    let record = &input[place.clone()];
+    match scan::object(record, 0) {
+        Ok(scan) if scan.end == record.len() => append_scanned(record, &scan, rules, out),
+        Ok(scan) => {
+            let after = Cursor::new(record, scan.end).expected("nothing behind the record");
+            Err(unreadable(input, place.start, after))
+        }
+        Err(fault) => Err(unreadable(input, place.start, fault)),
+    }
+}
+
+/// The same for the object that begins at `at` of a longer text, such as an array's element;
+/// gives the place just behind it. `None` where it is no valid record: the caller finds its end
+/// with [`json::Cursor::value`] and lets [`append_json`] say why.
+#[must_use]
+pub fn append_element(input: &[u8], at: usize, rules: &Rules, out: &mut Vec<u8>) -> Option<usize> {
+    let rest = input.get(at..)?;
+    let scan = scan::object(rest, 0).ok()?;
+    append_scanned(&rest[..scan.end], &scan, rules, out).ok()?;
+    Some(at + scan.end)
+}
+
+/// Another text in the place of a value.
+struct Edit<'a> {
+    start: usize,
+    end: usize,
+    text: Replacement<'a>,
+}
+
+enum Replacement<'a> {
+    Time(Timestamp<'a>),
+    Text(&'a str),
+}
+
+fn append_scanned(
+    record: &[u8],
+    scan: &Scan,
+    rules: &Rules,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let record = utf8(record)?;
+    if let Some(field) = scan.duplicate {
+        return Err(RecordError::of_field(
+            RecordErrorCode::Duplicate,
+            field,
+            "it twice",
+            "once",
+        ));
+    }
+    let mut edits = [const { None }; 3];
+
+    let (value, time) = required(record, scan, Known::Timestamp)?;
+    let time = check::time(time.as_bytes())?;
+    // A time that is spelled with escapes is written plainly.
+    if !time.is_canonical() || value.kind != (Kind::String { escaped: false }) {
+        edits[0] = Some(Edit::new(value, Replacement::Time(time)));
+    }
+
+    let (_, path) = required(record, scan, Known::Path)?;
+    check::path(&path)?;
+
+    let (value, agent) = required(record, scan, Known::UserAgent)?;
+    if check::is_blank(&agent) {
+        edits[1] = Some(Edit::new(value, Replacement::Text("-")));
+    }
+
+    for field in [
+        Known::Method,
+        Known::RemoteAddr,
+        Known::Referer,
+        Known::Protocol,
+    ] {
+        optional_text(record, scan, field)?;
+    }
+    for field in [Known::Status, Known::Bytes, Known::DurationMs] {
+        match scan.get(field) {
+            Some(value) if value.kind == Kind::Number => {
+                check::number(field, &record.as_bytes()[value.start..value.end])?;
+            }
+            Some(value) if value.kind != Kind::Null => {
+                return Err(check::wrong_type(field, record.as_bytes(), value));
+            }
+            _ => {}
+        }
+    }
+
+    let site = optional_text(record, scan, Known::Site)?;
+    let mut added_site = None;
+    if site.is_empty() {
+        // Absent, `null` and "" are the same: the default takes the place.
+        if let Some(default) = &rules.default_site {
+            match scan.get(Known::Site) {
+                Some(value) => edits[2] = Some(Edit::new(value, Replacement::Text(default))),
+                None => added_site = Some(default.as_str()),
+            }
+        }
+    } else {
+        check::check_site(&site)?;
+    }
+
+    let start = out.len();
+    if added_site.is_none() && !scan.line_break && edits.iter().all(Option::is_none) {
+        if record.len() <= rules.record_bytes_max {
+            out.extend_from_slice(record.as_bytes());
+        }
+    } else {
+        append_changed(record, scan, edits, added_site, out);
+    }
+    let found = if out.len() == start {
+        record.len()
+    } else {
+        out.len() - start
+    };
+    if found > rules.record_bytes_max {
+        out.truncate(start);
+        return Err(RecordError::too_large(found, rules));
+    }
+    Ok(())
+}
+
+impl<'a> Edit<'a> {
+    fn new(value: Value, text: Replacement<'a>) -> Self {
+        Self {
+            start: value.start,
+            end: value.end,
+            text,
+        }
+    }
+}
+
+fn append_changed(
+    record: &str,
+    scan: &Scan,
+    mut edits: [Option<Edit<'_>>; 3],
+    added_site: Option<&str>,
+    out: &mut Vec<u8>,
+) {
+    let copy = |from: usize, to: usize, out: &mut Vec<u8>| {
+        let piece = &record.as_bytes()[from..to];
+        if scan.line_break {
+            json::append_on_one_line(piece, out);
+        } else {
+            out.extend_from_slice(piece);
+        }
+    };
+    edits.sort_unstable_by_key(|edit| edit.as_ref().map(|edit| edit.start));
+    let mut at = 0;
+    for edit in edits.iter().flatten() {
+        copy(at, edit.start, out);
+        match &edit.text {
+            Replacement::Time(time) => {
+                out.push(b'"');
+                time.append_utc(out);
+                out.push(b'"');
+            }
+            Replacement::Text(text) => json::append_string(text, out),
+        }
+        at = edit.end;
+    }
+    // A valid record has fields, so a comma fits before its brace.
+    let brace = record.len() - 1;
+    copy(at, brace, out);
+    if let Some(site) = added_site {
+        out.extend_from_slice(b",\"site\":");
+        json::append_string(site, out);
+    }
+    out.push(b'}');
+}
+
+fn utf8(record: &[u8]) -> Result<&str, RecordError> {
+    simdutf8::basic::from_utf8(record).map_err(|_| {
+        // The slower check knows the place.
+        let at = std::str::from_utf8(record).map_or_else(|error| error.valid_up_to(), str::len);
+        RecordError::invalid_utf8(record, at)
+    })
+}
+
+fn required<'a>(
+    record: &'a str,
+    scan: &Scan,
+    field: Known,
+) -> Result<(Value, Cow<'a, str>), RecordError> {
+    const NAMES_SHOWN: usize = 8;
+    let Some(value) = scan.get(field) else {
+        let names = scan::names(record.as_bytes(), 0, NAMES_SHOWN + 1);
+        let shown = &names[..names.len().min(NAMES_SHOWN)];
+        return Err(check::missing(field, shown, names.len() > shown.len()));
+    };
+    match text(record, value) {
+        Some(text) => Ok((value, text)),
+        None => Err(check::wrong_type(field, record.as_bytes(), value)),
+    }
+}
+
+/// The text of an optional field; absent and `null` are empty.
+fn optional_text<'a>(
+    record: &'a str,
+    scan: &Scan,
+    field: Known,
+) -> Result<Cow<'a, str>, RecordError> {
+    match scan.get(field) {
+        None => Ok(Cow::Borrowed("")),
+        Some(value) if value.kind == Kind::Null => Ok(Cow::Borrowed("")),
+        Some(value) => match text(record, value) {
+            Some(text) => Ok(text),
+            None => Err(check::wrong_type(field, record.as_bytes(), value)),
+        },
+    }
+}
+
+#[inline]
+pub(super) fn text(record: &str, value: Value) -> Option<Cow<'_, str>> {
+    let Kind::String { escaped } = value.kind else {
+        return None;
+    };
+    let inside = &record[value.start + 1..value.end - 1];
+    Some(if escaped {
+        Cow::Owned(json::unescape(inside))
+    } else {
+        Cow::Borrowed(inside)
+    })
+}
+
+/// Why `input` is not one JSON object; the record begins at `start`, where `fault` counts from.
+#[cold]
+fn unreadable(input: &[u8], start: usize, fault: Fault) -> RecordError {
+    if let Err(error) = std::str::from_utf8(input) {
+        return RecordError::invalid_utf8(input, error.valid_up_to());
+    }
+    let fault = Fault {
+        at: fault.at + start,
+        ..fault
+    };
+    if input.len() == start {
+        return RecordError::new(
+            RecordErrorCode::Malformed,
+            "found nothing, allowed is a JSON object".to_owned(),
+        );
+    }
+    if fault.kind == FaultKind::TooDeep {
+        return RecordError::new(
+            RecordErrorCode::TooDeep,
+            format!(
+                "at byte {}: nested deeper than the allowed {NESTING_MAX} levels",
+                fault.at
+            ),
+        );
+    }
+    // A whole value that is just no object is not broken JSON.
+    let mut cursor = Cursor::new(input, start);
+    if fault.at == start
+        && let Ok(kind) = cursor.value(json::STRUCTURE)
+        && json::trimmed(&input[cursor.at..]).is_empty()
+    {
+        let what = match kind {
+            Kind::String { .. } => "the string ",
+            Kind::Number => "the number ",
+            Kind::Array => "the array ",
+            Kind::Object | Kind::True | Kind::False | Kind::Null => "",
+        };
+        let found = shown(&input[start..cursor.at]);
+        return RecordError::new(
+            RecordErrorCode::WrongType,
+            format!("found {what}{found}, a record is a JSON object"),
+        );
+    }
+    RecordError::new(RecordErrorCode::Malformed, fault.describe(input, 0))
+}
