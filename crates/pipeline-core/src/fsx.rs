@@ -1,6 +1,18 @@
 //! Durable file steps: own temporary name, write, fsync, link or rename, fsync of the directory.
+//!
+//! Never retries: a step that failed is reported, and what stands on disk is then unknown. Knows
+//! nothing of what the files mean.
 
-use std::{io, path::Path};
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// What the names of all temporary files begin with; no reader takes such a name for data.
+pub const TEMPORARY_PREFIX: &str = ".tmp-";
 
 /// Puts a file where none is: temporary file in the same directory, write, fsync, `link` without
 /// replacing, fsync of the directory. `Ok(false)`: the name was taken (and the directory has been
@@ -9,8 +21,12 @@ use std::{io, path::Path};
 /// # Errors
 /// As the file system says; whether the name exists is then unknown.
 pub fn put_if_absent(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let _ = (path, bytes);
-    todo!()
+    let temporary = Temporary::write(path, bytes)?;
+    let put = link(&temporary.path, path)?;
+    // Gone before the directory is synced, so that its removal is durable too.
+    drop(temporary);
+    sync_dir(parent(path))?;
+    Ok(put)
 }
 
 /// Replaces a file as a whole: temporary file, write, fsync, rename, fsync of the directory.
@@ -18,8 +34,10 @@ pub fn put_if_absent(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 /// # Errors
 /// As the file system says.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let _ = (path, bytes);
-    todo!()
+    let temporary = Temporary::write(path, bytes)?;
+    fs::rename(&temporary.path, path)?;
+    temporary.forget();
+    sync_dir(parent(path))
 }
 
 /// Makes a directory's entries durable.
@@ -27,8 +45,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As the file system says.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    let _ = dir;
-    todo!()
+    File::open(dir)?.sync_all()
 }
 
 /// Makes a directory and those above it, each durable in its parent.
@@ -36,6 +53,179 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// As the file system says.
 pub fn create_dirs(dir: &Path) -> io::Result<()> {
-    let _ = dir;
-    todo!()
+    let mut missing = Vec::new();
+    let mut at = dir;
+    while !at.as_os_str().is_empty() && !at.is_dir() {
+        missing.push(at);
+        match at.parent() {
+            Some(above) => at = above,
+            None => break,
+        }
+    }
+    for &level in missing.iter().rev() {
+        match fs::create_dir(level) {
+            Ok(()) => {}
+            // Someone else was faster; a file of that name fails at the next step.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+        sync_dir(parent(level))?;
+    }
+    if missing.is_empty() && dir.parent().is_some() {
+        // It was there, but whoever made it may have died before its name was durable.
+        sync_dir(parent(dir))?;
+    }
+    Ok(())
+}
+
+/// Links `from` to the new name `to`; `Ok(false)`: the name was taken.
+///
+/// # Errors
+/// As the file system says; whether the name exists is then unknown.
+pub fn link(from: &Path, to: &Path) -> io::Result<bool> {
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A written and fsynced file under a name of its own, removed when this is dropped.
+#[derive(Debug)]
+pub struct Temporary {
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl Temporary {
+    /// Writes a temporary file beside `target`, with `target`'s name in its own for people.
+    ///
+    /// # Errors
+    /// As the file system says; nothing is left then.
+    pub fn write(target: &Path, bytes: &[u8]) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let mut name = OsString::from(TEMPORARY_PREFIX);
+            name.push(format!(
+                "{}-{:016x}-{}-",
+                std::process::id(),
+                fastrand::u64(..),
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            ));
+            name.push(target.file_name().unwrap_or_default());
+            let path = parent(target).join(name);
+            let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+                // The same name from another machine: the next one differs.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                opened => opened?,
+            };
+            // From here on an early return removes the file.
+            let temporary = Self {
+                path,
+                renamed: false,
+            };
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            return Ok(temporary);
+        }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn forget(mut self) {
+        self.renamed = true;
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Best effort: a file left behind is read by nobody and removed later as stale.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_name_is_put_once_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        assert!(put_if_absent(&path, b"first").unwrap());
+        assert!(!put_if_absent(&path, b"second").unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(dir.path()), ["one"], "temporary files are removed");
+    }
+
+    #[test]
+    fn of_many_putting_at_once_exactly_one_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        let winners: Vec<u8> = std::thread::scope(|scope| {
+            let tasks: Vec<_> = (0..8_u8)
+                .map(|n| {
+                    let path = &path;
+                    scope.spawn(move || put_if_absent(path, &[n]).unwrap().then_some(n))
+                })
+                .collect();
+            tasks
+                .into_iter()
+                .filter_map(|task| task.join().unwrap())
+                .collect()
+        });
+        assert_eq!(winners.len(), 1);
+        assert_eq!(fs::read(&path).unwrap(), winners);
+        assert_eq!(names(dir.path()), ["one"]);
+    }
+
+    #[test]
+    fn replace_puts_the_whole_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        replace(&path, b"a longer first").unwrap();
+        replace(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(names(dir.path()), ["one"]);
+    }
+
+    #[test]
+    fn directories_are_made_with_all_above_and_again_without_harm() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        create_dirs(&deep).unwrap();
+        create_dirs(&deep).unwrap();
+        assert!(deep.is_dir());
+        fs::write(dir.path().join("file"), b"").unwrap();
+        assert!(create_dirs(&dir.path().join("file/below")).is_err());
+    }
+
+    #[test]
+    fn a_failed_put_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(put_if_absent(&dir.path().join("gone/one"), b"x").is_err());
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+    }
 }

@@ -1,93 +1,24 @@
-//! One partition's directory: START, publish, watermark, and the walk.
+//! One partition's directory: START, publish, watermark. Reads no segment (`walk` does) and never
+//! removes one that it has not just linked itself.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
-use super::segment::{Encoded, LastMessage, Link, SegmentHash, Totals, Trailer};
-use crate::ids::{Offset, PartitionId};
+use super::{
+    owner::{StoreError, list},
+    segment::Encoded,
+    walk::ChainFault,
+};
+use crate::{
+    fsx,
+    ids::{Offset, PartitionId},
+};
 
-/// Identity of one store; stands in `OWNER` and in the metadata of commits. 32 hex digits.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct StoreId(pub String);
-
-/// An I/O failure with the step and the path. Never says that the data is wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to {step} {path}: {source}")]
-pub struct StoreError {
-    pub step: &'static str,
-    pub path: PathBuf,
-    pub source: std::io::Error,
-}
-
-/// Why a chain cannot be followed or extended. Halts its partition.
-#[derive(Debug, thiserror::Error)]
-pub enum ChainFault {
-    #[error(transparent)]
-    Io(#[from] StoreError),
-    #[error("damaged {path}: {detail}")]
-    Damaged { path: PathBuf, detail: String },
-    /// The segment that should be named `expected` is not there although later names are.
-    #[error("missing segment {path}: {detail}")]
-    Missing { path: PathBuf, detail: String },
-}
-
-/// The root of a store.
-#[derive(Clone, Debug)]
-pub struct Store {
-    root: PathBuf,
-    id: StoreId,
-}
-
-impl Store {
-    /// Opens, or makes, the store at `root`; refuses a file system without hard links.
-    ///
-    /// # Errors
-    /// Names the step that failed.
-    pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let _ = root;
-        todo!()
-    }
-
-    /// Opens a store only where one is (for readers).
-    ///
-    /// # Errors
-    /// Names the step that failed.
-    pub fn open_existing(root: &Path) -> Result<Option<Self>, StoreError> {
-        let _ = root;
-        todo!()
-    }
-
-    #[must_use]
-    pub fn id(&self) -> &StoreId {
-        &self.id
-    }
-
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    #[must_use]
-    pub fn chain(&self, topic: &str, partition: PartitionId) -> Chain {
-        let dir = self
-            .root
-            .join("_live")
-            .join(topic)
-            .join(format!("p{:05}", partition.0));
-        Chain {
-            dir,
-            topic: topic.to_owned(),
-            partition,
-        }
-    }
-
-    /// Every chain that has a directory, in order of topic and partition.
-    ///
-    /// # Errors
-    /// Names the step that failed.
-    pub fn chains(&self) -> Result<Vec<Chain>, StoreError> {
-        todo!()
-    }
-}
+/// The format of `START`.
+pub const FORMAT: u32 = 1;
 
 /// The directory of one partition's chain.
 #[derive(Clone, Debug)]
@@ -107,23 +38,6 @@ pub struct Start {
     pub first_offset: Offset,
 }
 
-/// Where a reader has got to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cursor {
-    pub next: Offset,
-    /// The last segment read; `None` before the first.
-    pub last: Option<Link>,
-}
-
-/// The end of a chain: all that is needed to extend it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ChainEnd {
-    pub next: Offset,
-    pub last: Option<Link>,
-    pub totals: Totals,
-    pub last_message: Option<LastMessage>,
-}
-
 /// What became of a publish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Published {
@@ -135,16 +49,15 @@ pub enum Published {
     BelowWatermark,
 }
 
-/// One segment as the walk meets it.
-#[derive(Clone, Debug)]
-pub struct Visited {
-    pub path: PathBuf,
-    pub hash: SegmentHash,
-    pub file_len: u64,
-    pub trailer: Trailer,
-}
-
 impl Chain {
+    pub(super) fn at(dir: PathBuf, topic: &str, partition: PartitionId) -> Self {
+        Self {
+            dir,
+            topic: topic.to_owned(),
+            partition,
+        }
+    }
+
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -162,13 +75,25 @@ impl Chain {
 
     #[must_use]
     pub fn segment_path(&self, first: Offset) -> PathBuf {
-        self.dir.join(format!("{:020}.ndjson.zst", first.0))
+        self.dir.join(format!("{:020}{SEGMENT_SUFFIX}", first.0))
+    }
+
+    #[must_use]
+    pub fn start_path(&self) -> PathBuf {
+        self.dir.join("START")
     }
 
     /// # Errors
     /// Where `START` is there and cannot be read or understood.
     pub fn start(&self) -> Result<Option<Start>, ChainFault> {
-        todo!()
+        let path = self.start_path();
+        match fs::read(&path) {
+            Ok(json) => read_start(&json)
+                .map(Some)
+                .map_err(|detail| ChainFault::Damaged { path, detail }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::at("read", &path)(error).into()),
+        }
     }
 
     /// Puts `START` if absent, durably, and gives back the one that stands.
@@ -176,8 +101,13 @@ impl Chain {
     /// # Errors
     /// Where it cannot be made durable, or the one that stands cannot be understood.
     pub fn put_start(&self, start: &Start) -> Result<Start, ChainFault> {
-        let _ = start;
-        todo!()
+        let path = self.start_path();
+        fsx::create_dirs(&self.dir).map_err(StoreError::at("make directory", &self.dir))?;
+        fsx::put_if_absent(&path, &write_start(start)).map_err(StoreError::at("put", &path))?;
+        self.start()?.ok_or_else(|| {
+            let gone = io::Error::from(io::ErrorKind::NotFound);
+            StoreError::at("read back", &path)(gone).into()
+        })
     }
 
     /// The greatest watermark, if any.
@@ -185,23 +115,18 @@ impl Chain {
     /// # Errors
     /// Where the directory cannot be listed.
     pub fn watermark(&self) -> Result<Option<Offset>, StoreError> {
-        todo!()
+        Ok(self.list()?.watermark)
     }
 
-    /// Walks from `from` (`None`: the watermark, or START) to the end by `next`, checking links
-    /// and that every listed name is reached. The directory is listed first. `visit` may end the
-    /// walk early by returning `false`. A chain without START gives `Ok(None)`; segments without
-    /// START are damage.
+    /// Puts the watermark `at` if absent, durably: from now on names below it belong to no chain.
+    /// To be called before the first of them is removed; `at` is the first offset of a segment.
     ///
     /// # Errors
-    /// The first damaged or missing segment.
-    pub fn walk(
-        &self,
-        from: Option<Cursor>,
-        visit: &mut dyn FnMut(Visited) -> bool,
-    ) -> Result<Option<ChainEnd>, ChainFault> {
-        let _ = (from, visit);
-        todo!()
+    /// Where it cannot be made durable.
+    pub fn put_watermark(&self, at: Offset) -> Result<(), StoreError> {
+        let path = self.dir.join(format!("w{:020}", at.0));
+        fsx::put_if_absent(&path, b"").map_err(StoreError::at("put", &path))?;
+        Ok(())
     }
 
     /// Publishes a segment: own temporary file, write, fsync, link without replacing, fsync of
@@ -210,8 +135,59 @@ impl Chain {
     /// # Errors
     /// Where a step failed: the outcome is unknown, look at the chain before writing again.
     pub fn publish(&self, segment: &Encoded) -> Result<Published, StoreError> {
-        let _ = segment;
-        todo!()
+        let first = segment.trailer.first;
+        let path = self.segment_path(first);
+        // A new temporary file for each attempt: a file whose fsync failed is never used again.
+        let temporary = fsx::Temporary::write(&path, &segment.bytes).map_err(StoreError::at(
+            "write and fsync a temporary file for",
+            &path,
+        ))?;
+        let linked =
+            fsx::link(temporary.path(), &path).map_err(StoreError::at("link segment", &path))?;
+        // Gone before the directory is synced, so that its removal is durable too.
+        drop(temporary);
+        self.sync()?;
+        if !linked {
+            return Ok(Published::NameTaken);
+        }
+        // Our name was free: it is the chain's next one, or one whose segment has been removed. The
+        // watermark above it was put before that removal, so it is seen here.
+        if self.watermark()?.is_some_and(|watermark| watermark > first) {
+            fs::remove_file(&path).map_err(StoreError::at("remove", &path))?;
+            self.sync()?;
+            return Ok(Published::BelowWatermark);
+        }
+        Ok(Published::Linked)
+    }
+
+    /// Removes temporary files last written before `before`: those of attempts that died. Should
+    /// one belong to an attempt that is merely slow, its link fails and it looks at the chain.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed or a file cannot be removed.
+    pub fn remove_stale_temporaries(&self, before: SystemTime) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        for name in list(&self.dir)? {
+            if !name.starts_with(fsx::TEMPORARY_PREFIX) {
+                continue;
+            }
+            let path = self.dir.join(name);
+            let outcome = fs::symlink_metadata(&path)
+                .and_then(|metadata| metadata.modified())
+                .and_then(|modified| {
+                    if modified < before {
+                        fs::remove_file(&path).map(|()| 1)
+                    } else {
+                        Ok(0)
+                    }
+                });
+            match outcome {
+                Ok(count) => removed += count,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::at("remove stale", &path)(error)),
+            }
+        }
+        Ok(removed)
     }
 
     /// Makes the directory's entries durable (a reader does so before it commits a cursor).
@@ -219,6 +195,72 @@ impl Chain {
     /// # Errors
     /// Where fsync fails.
     pub fn sync(&self) -> Result<(), StoreError> {
-        todo!()
+        fsx::sync_dir(&self.dir).map_err(StoreError::at("fsync directory", &self.dir))
     }
+
+    pub(super) fn list(&self) -> Result<Listing, StoreError> {
+        let mut listing = Listing::default();
+        for name in list(&self.dir)? {
+            if let Some(first) = name.strip_suffix(SEGMENT_SUFFIX).and_then(offset_of) {
+                listing.segments.push(first);
+            } else if let Some(at) = name.strip_prefix('w').and_then(offset_of) {
+                listing.watermark = listing.watermark.max(Some(at));
+            }
+        }
+        Ok(listing)
+    }
+}
+
+/// What a chain's directory holds, by name alone.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// In order.
+    pub segments: Vec<Offset>,
+    pub watermark: Option<Offset>,
+}
+
+const SEGMENT_SUFFIX: &str = ".ndjson.zst";
+
+/// Of exactly 20 digits.
+fn offset_of(digits: &str) -> Option<Offset> {
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
+        .map(Offset)
+}
+
+/// `START` as JSON, with a checksum as its last field.
+fn write_start(start: &Start) -> Vec<u8> {
+    let mut json = serde_json::to_value(start).expect("plain data");
+    json["crc32c"] = checksum(start).into();
+    let mut bytes = serde_json::to_vec(&json).expect("plain data");
+    bytes.push(b'\n');
+    bytes
+}
+
+fn read_start(json: &[u8]) -> Result<Start, String> {
+    let mut value: serde_json::Value =
+        serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    match value.get("format") {
+        Some(format) if *format == FORMAT => {}
+        Some(format) => return Err(format!("format {format}, known is {FORMAT}")),
+        None => return Err("no format".to_owned()),
+    }
+    let claimed = value
+        .as_object_mut()
+        .and_then(|fields| fields.remove("crc32c"))
+        .ok_or("no checksum")?;
+    let start: Start = serde_json::from_value(value).map_err(|error| error.to_string())?;
+    let found = checksum(&start);
+    if claimed != *found {
+        return Err(format!("checksum {found}, the file says {claimed}"));
+    }
+    if start.first_offset.0 < 0 {
+        return Err(format!("first offset {} is negative", start.first_offset));
+    }
+    Ok(start)
+}
+
+fn checksum(start: &Start) -> String {
+    let json = serde_json::to_vec(start).expect("plain data");
+    format!("{:08x}", crc32c::crc32c(&json))
 }

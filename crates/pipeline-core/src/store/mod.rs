@@ -8,16 +8,30 @@
 //! ```
 //!
 //! Everything here blocks; callers put it on a blocking thread. Nothing here knows Kafka or a
-//! clock. The order of steps is the contract's Store section; `segment` holds the bytes, `chain`
-//! the directory, `verify` the offline proof.
+//! clock. The order of steps is the contract's Store section. In reading order: `trailer` says
+//! what a segment knows of its offsets, `codec` and [`segment`] hold the bytes, `owner` the root,
+//! [`chain`] one partition's directory, `walk` the way along it, [`verify`] the offline proof.
+
+mod trailer;
+
+mod codec;
+pub mod segment;
+
+mod owner;
 
 pub mod chain;
-pub mod segment;
+mod walk;
+
 pub mod verify;
 
-pub use chain::{
-    Chain, ChainEnd, ChainFault, Cursor, Published, Start, Store, StoreError, StoreId,
+#[cfg(test)]
+mod tests;
+
+pub use chain::{Chain, Published, Start};
+pub use owner::{Store, StoreError, StoreId};
+pub use segment::{Draft, Encoded, SegmentError, read_segment, read_trailer};
+pub use trailer::{
+    Fate, FateRun, LastMessage, Link, SegmentHash, StoredRecord, StoredRun, Totals, Trailer,
+    message_hash,
 };
-pub use segment::{
-    Draft, Encoded, Fate, FateRun, LastMessage, Link, SegmentHash, StoredRun, Totals, Trailer,
-};
+pub use walk::{ChainEnd, ChainFault, Cursor, Visited};

@@ -1,111 +1,42 @@
 //! The bytes of one segment: zstd frames of NDJSON, then a skippable frame with the trailer.
+//!
+//! ```text
+//! data      one zstd frame with its checksum (nothing at all where no record is stored)
+//! frame     0x184D2A50, length of what follows (both u32, little-endian): zstd skips it
+//!   trailer   see `codec`
+//!   footer    16 bytes: length of the trailer (u32), its CRC-32C (u32), both little-endian,
+//!             and "SLUICEND"
+//! ```
+//! The footer never changes, so that the trailer is found from the file's end whatever its
+//! version. Every byte is covered: the data by its SHA-256 in the trailer, the trailer by the
+//! CRC-32C (and by the next segment's link), the rest by having exactly one right value.
+//! Nothing here knows a directory or decides what a record becomes.
 
-use crate::ids::{BatchId, Offset};
+use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt, path::Path};
 
-/// What became of one offset.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[repr(u8)]
-pub enum Fate {
-    Stored = 0,
-    Duplicate = 1,
-    Poison = 2,
-    Undecidable = 3,
-    /// Control records and what compaction removed.
-    Skipped = 4,
-    /// Retention was faster than the writer.
-    Lost = 5,
-}
+use sha2::{Digest, Sha256};
+use zstd::{
+    bulk::{Compressor, Decompressor},
+    zstd_safe::CParameter,
+};
 
-/// `count` offsets in a row with the same fate.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FateRun {
-    pub fate: Fate,
-    pub count: u64,
-}
+use super::{
+    codec,
+    trailer::{FateRun, LastMessage, Link, SegmentHash, StoredRun, Totals, Trailer},
+};
+use crate::ids::Offset;
 
-/// `count` stored records in a row: offsets and sequences both go up by one, the time of receipt
-/// and the batch stay. Runs stand in the order of the lines in the file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoredRun {
-    pub first: Offset,
-    pub count: u32,
-    pub received_ms: i64,
-    /// `None`: the messages had no `sluice` header, `first_sequence` is 0 and means nothing.
-    pub batch: Option<BatchId>,
-    pub first_sequence: u32,
-}
+/// The level that `Draft::encode` is meant to be called with.
+pub const LEVEL: i32 = 1;
+/// Longest NDJSON of one segment, so that no reader is asked for more memory.
+pub const PLAIN_BYTES_MAX: u64 = 1 << 30;
 
-/// How many offsets met each fate; running totals count from the chain's START.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct Totals {
-    pub stored: u64,
-    pub duplicate: u64,
-    pub poison: u64,
-    pub undecidable: u64,
-    pub skipped: u64,
-    pub lost: u64,
-}
-
-impl Totals {
-    pub fn add(&mut self, fate: Fate, count: u64) {
-        *match fate {
-            Fate::Stored => &mut self.stored,
-            Fate::Duplicate => &mut self.duplicate,
-            Fate::Poison => &mut self.poison,
-            Fate::Undecidable => &mut self.undecidable,
-            Fate::Skipped => &mut self.skipped,
-            Fate::Lost => &mut self.lost,
-        } += count;
-    }
-
-    #[must_use]
-    pub fn sum(&self) -> u64 {
-        self.stored + self.duplicate + self.poison + self.undecidable + self.skipped + self.lost
-    }
-}
-
-/// SHA-256 of a segment's trailer, which holds the SHA-256 of its data: a link over everything,
-/// checked along a chain by reading trailers alone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SegmentHash(pub [u8; 32]);
-
-impl std::fmt::Debug for SegmentHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::fmt::Display for SegmentHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
-/// The segment before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Link {
-    pub first: Offset,
-    pub hash: SegmentHash,
-}
-
-/// The last message of the log that this chain has seen, whatever became of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LastMessage {
-    pub offset: Offset,
-    /// First 16 bytes of SHA-256 over the message: see [`message_hash`].
-    pub hash: [u8; 16],
-}
-
-/// The hash that a take-over compares with the log: timestamp, value and `sluice` header as they
-/// stand in Kafka (`None` = null or absent).
-#[must_use]
-pub fn message_hash(timestamp_ms: i64, value: Option<&[u8]>, header: Option<&[u8]>) -> [u8; 16] {
-    let _ = (timestamp_ms, value, header);
-    todo!()
-}
+const FRAME_MAGIC: u32 = 0x184D_2A50;
+const FRAME_HEAD_LEN: usize = 8;
+const FOOTER_MAGIC: [u8; 8] = *b"SLUICEND";
+const FOOTER_LEN: usize = 16;
+/// The first read at the end of a file; most trailers are shorter.
+const TAIL_LEN: u64 = 4096;
 
 /// What the caller says of a segment; the rest of the trailer is computed.
 #[derive(Clone, Debug)]
@@ -127,25 +58,6 @@ pub struct Draft {
     pub last: Option<LastMessage>,
 }
 
-/// A segment's trailer, read and checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Trailer {
-    pub first: Offset,
-    pub next: Offset,
-    pub previous: Option<Link>,
-    pub writer: [u8; 16],
-    pub fates: Vec<FateRun>,
-    pub stored: Vec<StoredRun>,
-    /// Running totals, this segment included.
-    pub totals: Totals,
-    pub last: Option<LastMessage>,
-    /// Length of the zstd data before the trailer's frame.
-    pub data_len: u64,
-    pub data_sha256: [u8; 32],
-    /// Length of the NDJSON.
-    pub plain_len: u64,
-}
-
 /// A whole segment file in memory.
 #[derive(Clone, Debug)]
 pub struct Encoded {
@@ -154,9 +66,26 @@ pub struct Encoded {
     pub trailer: Trailer,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SegmentError(pub String);
+impl Encoded {
+    /// What the next segment names as the one before it.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        Link {
+            first: self.trailer.first,
+            hash: self.hash,
+        }
+    }
+}
+
+/// Why a segment cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The file system's trouble; says nothing of the data.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
 
 impl Draft {
     /// Compresses `ndjson` (each line with its `\n`) and appends the trailer.
@@ -165,27 +94,184 @@ impl Draft {
     /// Where the draft contradicts itself (runs that do not cover the range): a bug of the caller.
     #[must_use]
     pub fn encode(&self, ndjson: &[u8], level: i32) -> Encoded {
-        let _ = (ndjson, level);
-        todo!()
+        let mut bytes = if ndjson.is_empty() {
+            Vec::new()
+        } else {
+            compress(ndjson, level)
+        };
+        let mut totals = self.totals_before;
+        for run in &self.fates {
+            totals.add(run.fate, run.count);
+        }
+        let trailer = Trailer {
+            first: self.first,
+            next: self.next,
+            previous: self.previous,
+            writer: self.writer,
+            fates: self.fates.clone(),
+            stored: self.stored.clone(),
+            totals,
+            last: self.last,
+            data_len: bytes.len() as u64,
+            data_sha256: Sha256::digest(&bytes).into(),
+            plain_len: ndjson.len() as u64,
+        };
+        if let Err(error) = trailer.check() {
+            panic!("a segment's draft contradicts itself: {error}");
+        }
+        debug_assert_eq!(
+            memchr::memchr_iter(b'\n', ndjson).count() as u64,
+            trailer.own_totals().stored,
+            "one line for each stored record"
+        );
+        let encoded = codec::encode(&trailer);
+        let trailer_len = u32::try_from(encoded.len()).expect("a trailer is far below 4 GiB");
+        bytes.reserve(FRAME_HEAD_LEN + encoded.len() + FOOTER_LEN);
+        bytes.extend_from_slice(&FRAME_MAGIC.to_le_bytes());
+        bytes.extend_from_slice(&(trailer_len + FOOTER_LEN as u32).to_le_bytes());
+        bytes.extend_from_slice(&encoded);
+        bytes.extend_from_slice(&trailer_len.to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&encoded).to_le_bytes());
+        bytes.extend_from_slice(&FOOTER_MAGIC);
+        Encoded {
+            bytes,
+            hash: SegmentHash(Sha256::digest(&encoded).into()),
+            trailer,
+        }
     }
 }
 
-/// Reads only the trailer of an open file (two small reads at its end).
+/// Reads only the trailer of an open file (one or two small reads at its end).
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_trailer(file: &std::fs::File) -> Result<(Trailer, SegmentHash), SegmentError> {
-    let _ = file;
-    todo!()
+pub fn read_trailer(file: &File) -> Result<(Trailer, SegmentHash), SegmentError> {
+    let fail = |detail: String| Err(SegmentError::Damaged(detail));
+    let file_len = file.metadata()?.len();
+    let overhead = (FRAME_HEAD_LEN + FOOTER_LEN) as u64;
+    if file_len < overhead {
+        return fail(format!("{file_len} bytes are too few for a segment"));
+    }
+    let mut tail = vec![0; file_len.min(TAIL_LEN) as usize];
+    read_at(file, &mut tail, file_len - file_len.min(TAIL_LEN))?;
+
+    let footer = &tail[tail.len() - FOOTER_LEN..];
+    if footer[8..] != FOOTER_MAGIC {
+        return fail("does not end with a segment's footer (cut off?)".to_owned());
+    }
+    let trailer_len = u64::from(le_u32(&footer[..4]));
+    let crc = le_u32(&footer[4..8]);
+    let frame_len = trailer_len + overhead;
+    if frame_len > file_len {
+        return fail(format!(
+            "footer claims a trailer of {trailer_len} bytes in a file of {file_len}"
+        ));
+    }
+    if frame_len > tail.len() as u64 {
+        tail = vec![0; frame_len as usize];
+        read_at(file, &mut tail, file_len - frame_len)?;
+    }
+    let frame = &tail[tail.len() - frame_len as usize..];
+    if le_u32(&frame[..4]) != FRAME_MAGIC
+        || u64::from(le_u32(&frame[4..8])) != trailer_len + FOOTER_LEN as u64
+    {
+        return fail("the trailer's frame has a wrong head".to_owned());
+    }
+    let encoded = &frame[FRAME_HEAD_LEN..frame.len() - FOOTER_LEN];
+    let found = crc32c::crc32c(encoded);
+    if found != crc {
+        return fail(format!(
+            "trailer has checksum {found:08x}, expected {crc:08x}"
+        ));
+    }
+    let trailer = codec::decode(encoded)?;
+    trailer.check()?;
+    if trailer.data_len + frame_len != file_len {
+        return fail(format!(
+            "{} bytes of data and {frame_len} of trailer in a file of {file_len}",
+            trailer.data_len
+        ));
+    }
+    Ok((trailer, SegmentHash(Sha256::digest(encoded).into())))
 }
 
 /// Reads and checks a whole segment: trailer, data hash, plain length, line count.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_segment(
-    path: &std::path::Path,
-) -> Result<(Trailer, SegmentHash, Vec<u8>), SegmentError> {
-    let _ = path;
-    todo!()
+pub fn read_segment(path: &Path) -> Result<(Trailer, SegmentHash, Vec<u8>), SegmentError> {
+    let fail = |detail: String| Err(SegmentError::Damaged(detail));
+    let file = File::open(path)?;
+    let (trailer, hash) = read_trailer(&file)?;
+    let mut data = vec![0; usize::try_from(trailer.data_len).expect("checked against the file")];
+    read_at(&file, &mut data, 0)?;
+    if <[u8; 32]>::from(Sha256::digest(&data)) != trailer.data_sha256 {
+        return fail("data does not have the hash that the trailer holds".to_owned());
+    }
+    let ndjson = if data.is_empty() {
+        Vec::new()
+    } else {
+        decompress(&data, trailer.plain_len as usize)?
+    };
+    if ndjson.len() as u64 != trailer.plain_len {
+        return fail(format!(
+            "{} bytes of records, the trailer says {}",
+            ndjson.len(),
+            trailer.plain_len
+        ));
+    }
+    let stored = trailer.own_totals().stored;
+    let lines = memchr::memchr_iter(b'\n', &ndjson).count() as u64;
+    if lines != stored || ndjson.last().is_some_and(|last| *last != b'\n') {
+        return fail(format!("{lines} whole lines, the trailer says {stored}"));
+    }
+    Ok((trailer, hash, ndjson))
+}
+
+/// Contexts are large (about 1 MB) and segments small: one per thread is kept.
+fn compress(ndjson: &[u8], level: i32) -> Vec<u8> {
+    thread_local! {
+        static KEPT: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+    }
+    KEPT.with_borrow_mut(|kept| {
+        if kept.as_ref().is_none_or(|(kept, _)| *kept != level) {
+            let mut new = Compressor::new(level).expect("zstd makes a context");
+            new.set_parameter(CParameter::ChecksumFlag(true))
+                .expect("zstd knows checksums");
+            *kept = Some((level, new));
+        }
+        let (_, compressor) = kept.as_mut().expect("made above");
+        compressor
+            .compress(ndjson)
+            .expect("zstd compresses into a buffer of its own bound")
+    })
+}
+
+fn decompress(data: &[u8], plain_len: usize) -> Result<Vec<u8>, SegmentError> {
+    thread_local! {
+        static KEPT: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    KEPT.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = Some(Decompressor::new()?);
+        }
+        kept.as_mut()
+            .expect("made above")
+            .decompress(data, plain_len)
+            .map_err(|error| SegmentError::Damaged(format!("data cannot be decompressed: {error}")))
+    })
+}
+
+fn read_at(file: &File, into: &mut [u8], at: u64) -> Result<(), SegmentError> {
+    file.read_exact_at(into, at)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                SegmentError::Damaged("file became shorter while it was read".to_owned())
+            }
+            _ => SegmentError::Io(error),
+        })
+}
+
+fn le_u32(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.try_into().expect("four bytes"))
 }

@@ -1,8 +1,18 @@
-//! The offline proof that a store is whole.
+//! The offline proof that a store is whole. Reads every byte from each chain's watermark on, goes
+//! on behind damage, changes nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-use super::{Totals, chain::StoreError};
+use super::{
+    chain::{Chain, Listing, Start},
+    owner::{Store, StoreError},
+    segment::{SegmentError, read_segment},
+    trailer::{Link, Totals},
+    walk::{ChainFault, check_place},
+};
 use crate::ids::{Offset, PartitionId};
 
 /// What `verify` found of one chain.
@@ -10,16 +20,18 @@ use crate::ids::{Offset, PartitionId};
 pub struct ChainReport {
     pub topic: String,
     pub partition: PartitionId,
+    /// Where the part that was checked begins: the watermark, or START.
     pub first: Offset,
     pub next: Offset,
     pub segments: u64,
     pub bytes: u64,
+    /// Running totals, from START on.
     pub totals: Totals,
     /// Each with the file it lies in; empty when the chain is whole.
     pub damage: Vec<Damage>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     pub path: PathBuf,
     pub detail: String,
@@ -29,11 +41,231 @@ pub struct Damage {
 /// segments.
 ///
 /// # Errors
-/// Where the store cannot be listed at all.
+/// Where the store cannot be listed at all, or a file cannot be read (which says nothing of it).
 pub fn verify(
     root: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<ChainReport>, StoreError> {
-    let _ = (root, progress);
-    todo!()
+    let Some(store) = Store::open_existing(root)? else {
+        let none = io::Error::from(io::ErrorKind::NotFound);
+        return Err(StoreError::at("find a store at", root)(none));
+    };
+    let mut chains = Vec::new();
+    let mut total = 0;
+    for chain in store.chains()? {
+        // Before START is read: START is durable before the first name appears.
+        let listing = chain.list()?;
+        total += listing.segments.len() as u64;
+        chains.push((chain, listing));
+    }
+    let mut done = 0;
+    let mut reports = Vec::new();
+    for (chain, listing) in chains {
+        let mut step = || {
+            done += 1;
+            progress(done, total);
+        };
+        reports.push(Proof::of(&chain, &listing).run(&mut step)?);
+    }
+    Ok(reports)
+}
+
+struct Proof<'a> {
+    chain: &'a Chain,
+    listing: &'a Listing,
+    report: ChainReport,
+    /// `None` where it cannot be read.
+    start: Option<Start>,
+    /// The end of what was checked, unless the segment there is unknown: at a watermark, behind
+    /// damage.
+    anchor: Option<Anchor>,
+}
+
+struct Anchor {
+    next: Offset,
+    last: Option<Link>,
+    totals: Totals,
+}
+
+impl<'a> Proof<'a> {
+    fn of(chain: &'a Chain, listing: &'a Listing) -> Self {
+        Self {
+            chain,
+            listing,
+            report: ChainReport {
+                topic: chain.topic().to_owned(),
+                partition: chain.partition(),
+                first: Offset(0),
+                next: Offset(0),
+                segments: 0,
+                bytes: 0,
+                totals: Totals::default(),
+                damage: Vec::new(),
+            },
+            start: None,
+            anchor: None,
+        }
+    }
+
+    fn run(mut self, step: &mut dyn FnMut()) -> Result<ChainReport, StoreError> {
+        self.begin()?;
+        let mut names = self.listing.segments.clone();
+        if let Some(watermark) = self.listing.watermark
+            && !names.contains(&watermark)
+        {
+            // The chain's end is never removed: there is a segment at the watermark.
+            names.push(watermark);
+            names.sort_unstable();
+        }
+        for name in names {
+            if !self.below_watermark(name)? {
+                self.check_gap(name)?;
+                self.check(name)?;
+            }
+            step();
+        }
+        Ok(self.report)
+    }
+
+    fn begin(&mut self) -> Result<(), StoreError> {
+        match self.chain.start() {
+            Ok(start) => self.start = start,
+            Err(ChainFault::Io(error)) => return Err(error),
+            Err(ChainFault::Damaged { path, detail } | ChainFault::Missing { path, detail }) => {
+                self.damaged(path, detail);
+            }
+        }
+        let begun = self.listing.watermark.is_some() || !self.listing.segments.is_empty();
+        if self.start.is_none() && self.report.damage.is_empty() && begun {
+            self.damaged(
+                self.chain.start_path(),
+                "missing although the chain has been begun".to_owned(),
+            );
+        }
+        match (&self.start, self.listing.watermark) {
+            (_, Some(watermark)) => self.report.first = watermark,
+            (Some(start), None) => {
+                self.report.first = start.first_offset;
+                self.anchor = Some(Anchor {
+                    next: start.first_offset,
+                    last: None,
+                    totals: Totals::default(),
+                });
+            }
+            (None, None) => {
+                self.report.first = self.listing.segments.first().copied().unwrap_or_default();
+            }
+        }
+        self.report.next = self.report.first;
+        Ok(())
+    }
+
+    /// Names what should stand between the last segment and `name`.
+    fn check_gap(&mut self, name: Offset) -> Result<(), StoreError> {
+        let Some(next) = self.anchor.as_ref().map(|anchor| anchor.next) else {
+            return Ok(());
+        };
+        if next < name && !self.below_watermark(next)? {
+            let later = file_name(&self.chain.segment_path(name));
+            self.damaged(
+                self.chain.segment_path(next),
+                format!("missing, {later} is there"),
+            );
+        }
+        if next < name {
+            self.anchor = None;
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, name: Offset) -> Result<(), StoreError> {
+        let path = self.chain.segment_path(name);
+        if let Some(Anchor { next, .. }) = self.anchor
+            && name < next
+        {
+            self.damaged(
+                path,
+                format!("lies within the segments before it, which end at {next}"),
+            );
+            return Ok(());
+        }
+        let read = read_segment(&path)
+            .and_then(|(trailer, hash, _)| Ok((trailer, hash, fs::metadata(&path)?.len())));
+        let (trailer, hash, file_len) = match read {
+            Ok(read) => read,
+            Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.anchor = None;
+                if !self.below_watermark(name)? {
+                    self.damaged(path, "missing".to_owned());
+                }
+                return Ok(());
+            }
+            Err(SegmentError::Io(error)) => return Err(StoreError::at("read", &path)(error)),
+            Err(SegmentError::Damaged(detail)) => {
+                self.anchor = None;
+                self.damaged(path, detail);
+                return Ok(());
+            }
+        };
+        if trailer.first != name {
+            let detail = format!("holds the segment that begins at {}", trailer.first);
+            self.anchor = None;
+            self.damaged(path, detail);
+            return Ok(());
+        }
+        if let Some(previous) = trailer.previous
+            && self.anchor.is_none()
+            && self
+                .listing
+                .segments
+                .binary_search(&previous.first)
+                .is_err()
+            && self.report.first <= previous.first
+            && !self.below_watermark(previous.first)?
+        {
+            // Behind damage the gap itself cannot be seen, only the link into it.
+            let name = self.chain.segment_path(previous.first);
+            self.damaged(name, format!("missing, {} is there", file_name(&path)));
+        }
+        let (previous, totals) = match &self.anchor {
+            Some(anchor) => (Some(anchor.last), Some(&anchor.totals)),
+            None => (None, None),
+        };
+        if let Err(detail) = check_place(&trailer, self.start.as_ref(), previous, totals) {
+            self.damaged(path, detail);
+        }
+        self.report.segments += 1;
+        self.report.bytes += file_len;
+        self.report.next = trailer.next;
+        self.report.totals = trailer.totals;
+        self.anchor = Some(Anchor {
+            next: trailer.next,
+            last: Some(Link { first: name, hash }),
+            totals: trailer.totals,
+        });
+        Ok(())
+    }
+
+    /// Whether `name` belongs to no chain (any more): a live writer may remove behind our back.
+    fn below_watermark(&self, name: Offset) -> Result<bool, StoreError> {
+        if self.listing.watermark.is_some_and(|mark| name < mark) {
+            return Ok(true);
+        }
+        if self.chain.segment_path(name).exists() {
+            return Ok(false);
+        }
+        Ok(self.chain.watermark_above(name)?.is_some())
+    }
+
+    fn damaged(&mut self, path: PathBuf, detail: String) {
+        // Seen from both sides, a gap is still one.
+        if self.report.damage.iter().all(|known| known.path != path) {
+            self.report.damage.push(Damage { path, detail });
+        }
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }

@@ -1,0 +1,194 @@
+use std::fs;
+
+use super::{super::verify::*, *};
+
+fn damage(root: &Path) -> Vec<Damage> {
+    let reports = verify(root, &mut |_, _| ()).unwrap();
+    reports
+        .into_iter()
+        .flat_map(|report| report.damage)
+        .collect()
+}
+
+fn segments(chain: &Chain) -> Vec<Visited> {
+    let mut all = Vec::new();
+    chain
+        .walk(None, &mut |segment| {
+            all.push(segment);
+            true
+        })
+        .unwrap();
+    all
+}
+
+#[test]
+fn whole_stores_raise_no_alarm() {
+    for seed in 0..40 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let count = rng.usize(0..12);
+        let chain = random_chain(dir.path(), &mut rng, count);
+        let all = segments(&chain);
+        let cut = if count > 0 { rng.usize(0..count) } else { 0 };
+        if cut > 0 {
+            chain.put_watermark(all[cut].trailer.first).unwrap();
+            // Removed only in part, as by a process that died.
+            for old in &all[..rng.usize(0..=cut)] {
+                fs::remove_file(&old.path).unwrap();
+            }
+        }
+        let mut steps = Vec::new();
+        let reports = verify(dir.path(), &mut |done, total| steps.push((done, total))).unwrap();
+        let [report] = reports.as_slice() else {
+            panic!("one chain, {} reports", reports.len());
+        };
+        assert_eq!(report.damage, [], "seed {seed}");
+        let end = end_of(&chain);
+        assert_eq!(report.next, end.next);
+        assert_eq!(report.totals, end.totals);
+        assert_eq!(report.segments, (count - cut) as u64);
+        assert_eq!(
+            report.first.0,
+            if cut > 0 { all[cut].trailer.first.0 } else { 7 }
+        );
+        let bytes: u64 = all[cut..].iter().map(|segment| segment.file_len).sum();
+        assert_eq!(report.bytes, bytes);
+        if let Some((done, total)) = steps.last() {
+            assert_eq!(done, total);
+        }
+    }
+}
+
+#[test]
+fn every_flipped_byte_of_a_chain_is_found_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let chain = random_chain(dir.path(), &mut rng, 3);
+    let mut paths: Vec<_> = segments(&chain)
+        .iter()
+        .map(|one| one.path.clone())
+        .collect();
+    paths.push(chain.start_path());
+    for path in paths {
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << rng.u32(..8);
+            if path == chain.start_path() && bytes[at].is_ascii_whitespace() {
+                continue; // JSON means the same with another blank at its end.
+            }
+            fs::write(&path, &bytes).unwrap();
+            let found = damage(dir.path());
+            assert!(
+                found.iter().any(|one| one.path == path),
+                "{} byte {at}: {found:?}",
+                path.display()
+            );
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(damage(dir.path()), []);
+    }
+}
+
+#[test]
+fn each_file_but_the_last_removed_is_found_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(2);
+    let chain = random_chain(dir.path(), &mut rng, 8);
+    let aside = dir.path().join("aside");
+    for begun_at in [0, 3] {
+        let all = segments(&chain);
+        let mut paths: Vec<_> = all[..all.len() - 1]
+            .iter()
+            .map(|one| one.path.clone())
+            .collect();
+        paths.push(chain.start_path());
+        for path in &paths {
+            fs::rename(path, &aside).unwrap();
+            let found = damage(dir.path());
+            assert_eq!(found.len(), 1, "only what is damaged is named: {found:?}");
+            assert_eq!(&found[0].path, path);
+            assert!(found[0].detail.contains("missing"), "{found:?}");
+            fs::rename(&aside, path).unwrap();
+        }
+        if begun_at == 0 {
+            chain.put_watermark(all[3].trailer.first).unwrap();
+            for old in &all[..3] {
+                fs::remove_file(&old.path).unwrap();
+            }
+        }
+    }
+    // The watermark gone: what it had covered is missed. The end gone behind a watermark, too.
+    let all = segments(&chain);
+    let mark = chain.dir().join(format!("w{:020}", all[0].trailer.first.0));
+    fs::rename(&mark, &aside).unwrap();
+    assert_eq!(damage(dir.path())[0].path, chain.segment_path(Offset(7)));
+    fs::rename(&aside, &mark).unwrap();
+    for one in &all {
+        fs::remove_file(&one.path).unwrap();
+    }
+    assert_eq!(damage(dir.path())[0].path, all[0].path);
+}
+
+#[test]
+fn all_damage_is_found_in_one_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(3);
+    let chain = random_chain(dir.path(), &mut rng, 9);
+    let all = segments(&chain);
+    fs::remove_file(&all[1].path).unwrap();
+    fs::remove_file(&all[2].path).unwrap();
+    fs::write(&all[5].path, b"junk").unwrap();
+    fs::remove_file(&all[6].path).unwrap();
+    let mut found: Vec<_> = damage(dir.path()).into_iter().map(|one| one.path).collect();
+    found.sort();
+    let expected = [1, 2, 5, 6].map(|at: usize| all[at].path.clone());
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_segment_of_another_history_breaks_the_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(4);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    let third = segments(&chain).swap_remove(2);
+    let (_, _, ndjson) = read_segment(&third.path).unwrap();
+    // Whole in itself, with the same records, but not what the fourth one was put behind.
+    let forged = |spoil: fn(&mut Draft)| {
+        let mut draft = Draft {
+            first: third.trailer.first,
+            next: third.trailer.next,
+            previous: third.trailer.previous,
+            writer: [0xee; 16],
+            fates: third.trailer.fates.clone(),
+            stored: third.trailer.stored.clone(),
+            totals_before: third.trailer.totals_before(),
+            last: third.trailer.last,
+        };
+        spoil(&mut draft);
+        fs::write(&third.path, draft.encode(&ndjson, 1).bytes).unwrap();
+        damage(dir.path())
+    };
+    let fourth = chain.segment_path(third.trailer.next);
+    let found = forged(|_| ());
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].path, fourth);
+    let found = forged(|draft| draft.totals_before.lost += 1);
+    assert!(found.iter().any(|one| one.path == third.path), "{found:?}");
+    let found = forged(|draft| draft.previous.as_mut().unwrap().hash.0[5] ^= 1);
+    assert!(found.iter().any(|one| one.path == third.path), "{found:?}");
+    // A name inside another segment's range.
+    let dir = tempfile::tempdir().unwrap();
+    let chain = random_chain(dir.path(), &mut rng, 1);
+    let one = segments(&chain).pop().unwrap();
+    let within = chain.segment_path(one.trailer.first.next());
+    fs::copy(&one.path, &within).unwrap();
+    assert_eq!(damage(dir.path())[0].path, within);
+    assert!(chain.walk(None, &mut |_| true).is_err());
+}
+
+#[test]
+fn no_store_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(verify(dir.path(), &mut |_, _| ()).is_err());
+}
