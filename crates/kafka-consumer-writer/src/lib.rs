@@ -1,10 +1,16 @@
 //! Kafka in, immutable chains of segments out, exactly once.
 //!
-//! In the order a message meets them: [`batcher`] (buffer, pure), [`window`] (duplicates, pure).
+//! In the order a message meets them: [`batcher`] (the buffer, pure, in bytes of the [`budget`]),
+//! [`partition`] (what to do next, pure), [`save`] (on a blocking thread: [`assemble`] decides
+//! with the [`window`], [`dead_letters`] keeps what cannot go on).
 
 pub mod batcher;
 pub mod budget;
 pub mod partition;
+
+pub mod assemble;
+pub mod dead_letters;
+pub mod save;
 pub mod window;
 
 mod sequences;

@@ -1,0 +1,228 @@
+//! One save, on a blocking thread: from a batch of messages to a segment in the chain.
+//!
+//! ```text
+//! assemble ─▶ poison and undecidable durable in the DLQ ─▶ encode ─▶ publish ─▶ window takes it in
+//!                                         (again) look at the chain ─┘
+//! ```
+//!
+//! Whatever fails, the same bytes are published again, after a look at the chain: so a save that
+//! failed only in appearance is found there by its hash, and never stored twice.
+
+use std::sync::Arc;
+
+use pipeline_core::{
+    record::Rules,
+    store::{Chain, ChainEnd, ChainFault, Cursor, Encoded, Link, Published, StoreError, chain::Visited},
+};
+
+use crate::{
+    assemble::assemble,
+    dead_letters::{Aside, Place},
+    partition::{Memory, SaveJob, SaveOutcome},
+};
+
+/// Fast, and the bound on access logs is the disk's fsync anyway.
+const ZSTD_LEVEL: i32 = 1;
+
+/// The chain as a save sees it; [`Chain`] itself, and in tests a simulated one that fails at will.
+pub trait ChainPort: Send + Sync {
+    /// See [`Chain::publish`].
+    ///
+    /// # Errors
+    /// The outcome is unknown then.
+    fn publish(&self, segment: &Encoded) -> Result<Published, StoreError>;
+
+    /// See [`Chain::walk`].
+    ///
+    /// # Errors
+    /// The first fault met.
+    fn walk(
+        &self,
+        from: Option<Cursor>,
+        visit: &mut dyn FnMut(Visited) -> bool,
+    ) -> Result<Option<ChainEnd>, ChainFault>;
+
+    /// See [`Chain::sync`].
+    ///
+    /// # Errors
+    /// Where fsync fails.
+    fn sync(&self) -> Result<(), StoreError>;
+}
+
+impl ChainPort for Chain {
+    fn publish(&self, segment: &Encoded) -> Result<Published, StoreError> {
+        Self::publish(self, segment)
+    }
+
+    fn walk(
+        &self,
+        from: Option<Cursor>,
+        visit: &mut dyn FnMut(Visited) -> bool,
+    ) -> Result<Option<ChainEnd>, ChainFault> {
+        Self::walk(self, from, visit)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        Self::sync(self)
+    }
+}
+
+/// What a save needs beside its job.
+pub struct SaveContext<'a> {
+    pub chain: &'a dyn ChainPort,
+    pub aside: &'a dyn Aside,
+    pub place: &'a Place,
+    pub rules: &'a Rules,
+    /// Id of this process.
+    pub writer: [u8; 16],
+}
+
+/// Why a save has not landed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveTrouble {
+    #[error("failed to keep messages in the consumer DLQ: {0}")]
+    Aside(std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("failed to look at the chain: {0}")]
+    Look(ChainFault),
+    #[error("another segment stands at offset {0}")]
+    Taken(pipeline_core::Offset),
+    #[error("the watermark is above offset {0}")]
+    BelowWatermark(pipeline_core::Offset),
+}
+
+/// The outcome, and for people what was in the way.
+#[derive(Debug)]
+pub struct SaveReport {
+    pub outcome: SaveOutcome,
+    pub trouble: Option<SaveTrouble>,
+    /// The segment, where it was made.
+    pub encoded: Option<Arc<Encoded>>,
+}
+
+/// Runs one save to its end.
+#[must_use]
+pub fn run(mut job: SaveJob, context: &SaveContext<'_>) -> SaveReport {
+    let encoded = match &job.encoded {
+        Some(encoded) => encoded.clone(),
+        None => match prepare(&job, context) {
+            Ok(encoded) => encoded,
+            Err(error) => return unknown(job, SaveTrouble::Aside(error)),
+        },
+    };
+    let first = encoded.trailer.first;
+    if job.encoded.is_some() {
+        match look(&job, &encoded, context.chain) {
+            Ok(Look::Absent) => {}
+            Ok(Look::Ours) => return landed(job, encoded),
+            Ok(Look::Others) => return taken(encoded, SaveTrouble::Taken(first)),
+            Err(fault) => return unknown_or_taken(job, encoded, fault),
+        }
+    }
+    job.encoded = Some(encoded.clone());
+    match context.chain.publish(&encoded) {
+        Ok(Published::Linked) => landed(job, encoded),
+        Ok(Published::BelowWatermark) => taken(encoded, SaveTrouble::BelowWatermark(first)),
+        Ok(Published::NameTaken) => match look(&job, &encoded, context.chain) {
+            Ok(Look::Ours) => landed(job, encoded),
+            Ok(Look::Others | Look::Absent) => taken(encoded, SaveTrouble::Taken(first)),
+            Err(fault) => unknown_or_taken(job, encoded, fault),
+        },
+        Err(error) => unknown(job, error.into()),
+    }
+}
+
+/// Makes the segment, and what it sets aside durable.
+fn prepare(job: &SaveJob, context: &SaveContext<'_>) -> std::io::Result<Arc<Encoded>> {
+    let assembled = assemble(
+        &job.batch,
+        &job.memory,
+        context.rules,
+        context.writer,
+        Vec::new(),
+    );
+    if !assembled.aside.is_empty() {
+        context.aside.keep(context.place, &assembled.aside)?;
+    }
+    Ok(Arc::new(
+        assembled.draft.encode(&assembled.ndjson, ZSTD_LEVEL),
+    ))
+}
+
+enum Look {
+    /// Nothing stands behind the end that the job knows.
+    Absent,
+    /// Our segment, and it is the chain's end.
+    Ours,
+    /// Someone else's segment, or ours and more behind it.
+    Others,
+}
+
+fn look(job: &SaveJob, encoded: &Encoded, chain: &dyn ChainPort) -> Result<Look, ChainFault> {
+    let from = Cursor {
+        next: job.memory.end.next,
+        last: job.memory.end.last,
+    };
+    let mut seen = Vec::new();
+    chain.walk(Some(from), &mut |visited| {
+        seen.push(visited.hash);
+        seen.len() < 2
+    })?;
+    Ok(match seen.as_slice() {
+        [] => Look::Absent,
+        [only] if *only == encoded.hash => {
+            // It may have been linked by a try whose directory fsync failed.
+            chain.sync()?;
+            Look::Ours
+        }
+        _ => Look::Others,
+    })
+}
+
+fn landed(job: SaveJob, encoded: Arc<Encoded>) -> SaveReport {
+    let Memory { mut window, .. } = job.memory;
+    let trailer = &encoded.trailer;
+    window.apply(&trailer.stored);
+    let end = ChainEnd {
+        next: trailer.next,
+        last: Some(Link {
+            first: trailer.first,
+            hash: encoded.hash,
+        }),
+        totals: trailer.totals,
+        last_message: trailer.last,
+    };
+    SaveReport {
+        outcome: SaveOutcome::Landed(Memory { window, end }),
+        trouble: None,
+        encoded: Some(encoded),
+    }
+}
+
+fn unknown(job: SaveJob, trouble: SaveTrouble) -> SaveReport {
+    SaveReport {
+        encoded: job.encoded.clone(),
+        outcome: SaveOutcome::Unknown(Box::new(job)),
+        trouble: Some(trouble),
+    }
+}
+
+fn taken(encoded: Arc<Encoded>, trouble: SaveTrouble) -> SaveReport {
+    SaveReport {
+        outcome: SaveOutcome::Taken,
+        trouble: Some(trouble),
+        encoded: Some(encoded),
+    }
+}
+
+/// A disk that does not answer may answer later; a chain that does not hold together is for the
+/// load to judge, from its beginning.
+fn unknown_or_taken(job: SaveJob, encoded: Arc<Encoded>, fault: ChainFault) -> SaveReport {
+    match fault {
+        ChainFault::Io(_) => unknown(job, SaveTrouble::Look(fault)),
+        ChainFault::Damaged { .. } | ChainFault::Missing { .. } => {
+            taken(encoded, SaveTrouble::Look(fault))
+        }
+    }
+}
