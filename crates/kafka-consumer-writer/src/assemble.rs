@@ -8,7 +8,7 @@ use pipeline_core::{
     BatchId, Offset,
     envelope::{Envelope, HEADER_NAME},
     record::{self, Rules},
-    store::{Draft, Fate, FateRun, LastMessage, StoredRun, segment::message_hash},
+    store::{Draft, Fate, FateRun, LastMessage, StoredRun, message_hash},
 };
 
 use crate::{

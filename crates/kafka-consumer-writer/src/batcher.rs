@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_link::MessageBlock;
+use kafka_link::{Message, MessageBlock};
 use pipeline_core::Offset;
 
-use crate::budget::Reserved;
+use crate::budget::{Budget, Reserved};
 
 /// When to flush, and how much at most.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,31 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// A block as the fetch gave it.
+    #[must_use]
+    pub fn messages(block: MessageBlock, arrived: Instant, budget: &Budget) -> Self {
+        let bytes = (block.bytes.len() + block.messages.len() * size_of::<Message>()) as u64;
+        Self {
+            next: block.next,
+            content: Content::Messages(block),
+            arrived,
+            bytes,
+            reserved: budget.take(bytes),
+        }
+    }
+
+    /// A stretch up to `next` without messages.
+    #[must_use]
+    pub fn gap(content: Content, next: Offset, arrived: Instant, budget: &Budget) -> Self {
+        Self {
+            content,
+            next,
+            arrived,
+            bytes: 0,
+            reserved: budget.take(0),
+        }
+    }
+
     #[must_use]
     pub fn records(&self) -> usize {
         match &self.content {
@@ -228,10 +253,9 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use kafka_link::{HeaderSlot, Message};
+    use kafka_link::HeaderSlot;
 
     use super::*;
-    use crate::budget::Budget;
 
     const LIMITS: FlushLimits = FlushLimits {
         flush_size: 512,

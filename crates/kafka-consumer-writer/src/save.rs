@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use pipeline_core::{
     record::Rules,
-    store::{Chain, ChainEnd, ChainFault, Cursor, Encoded, Link, Published, StoreError, chain::Visited},
+    store::{
+        Chain, ChainEnd, ChainFault, Cursor, Encoded, Published, StoreError, Visited,
+        segment::LEVEL,
+    },
 };
 
 use crate::{
@@ -20,9 +23,6 @@ use crate::{
     dead_letters::{Aside, Place},
     partition::{Memory, SaveJob, SaveOutcome},
 };
-
-/// Fast, and the bound on access logs is the disk's fsync anyway.
-const ZSTD_LEVEL: i32 = 1;
 
 /// The chain as a save sees it; [`Chain`] itself, and in tests a simulated one that fails at will.
 pub trait ChainPort: Send + Sync {
@@ -145,9 +145,7 @@ fn prepare(job: &SaveJob, context: &SaveContext<'_>) -> std::io::Result<Arc<Enco
     if !assembled.aside.is_empty() {
         context.aside.keep(context.place, &assembled.aside)?;
     }
-    Ok(Arc::new(
-        assembled.draft.encode(&assembled.ndjson, ZSTD_LEVEL),
-    ))
+    Ok(Arc::new(assembled.draft.encode(&assembled.ndjson, LEVEL)))
 }
 
 enum Look {
@@ -186,10 +184,7 @@ fn landed(job: SaveJob, encoded: Arc<Encoded>) -> SaveReport {
     window.apply(&trailer.stored);
     let end = ChainEnd {
         next: trailer.next,
-        last: Some(Link {
-            first: trailer.first,
-            hash: encoded.hash,
-        }),
+        last: Some(encoded.link()),
         totals: trailer.totals,
         last_message: trailer.last,
     };

@@ -126,10 +126,7 @@ pub fn append(entry: &Entry<'_>, out: &mut Vec<u8>) {
 ///
 /// # Errors
 /// Says what was found where it is none.
-pub fn read(
-    payload: &[u8],
-    visit: &mut dyn FnMut(&Place, &Entry<'_>),
-) -> Result<(), PayloadError> {
+pub fn read(payload: &[u8], visit: &mut dyn FnMut(&Place, &Entry<'_>)) -> Result<(), PayloadError> {
     let mut rest = Rest(payload);
     let version = rest.u8()?;
     if version != VERSION {
@@ -195,7 +192,10 @@ struct Rest<'a>(&'a [u8]);
 impl<'a> Rest<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], PayloadError> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or_else(|| {
-            PayloadError(format!("ends early: {len} bytes wanted, {} left", self.0.len()))
+            PayloadError(format!(
+                "ends early: {len} bytes wanted, {} left",
+                self.0.len()
+            ))
         })?;
         self.0 = rest;
         Ok(taken)
