@@ -4,6 +4,18 @@
 //! the contract. It is plain threads and blocking sockets, so that a fault in the product's
 //! runtime or formats cannot hide in the judge too.
 
+pub mod body;
+pub mod clock;
+pub mod config;
+pub mod http;
 pub mod kafka;
+pub mod ledger;
+pub mod load;
+pub mod metrics;
+pub mod oracle;
 pub mod process;
+pub mod service;
 pub mod skip;
+pub mod stand;
+pub mod store;
+pub mod summaries;

@@ -1,0 +1,354 @@
+//! The load client: many connections, each request booked with every answer that it got. It goes
+//! on through restarts, refusals and silence, and sends again only what it may.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{JoinHandle, sleep, spawn},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    body::{Mix, Shape, gzip},
+    http::{Client, Failure, Request, Response},
+    ledger::{Entry, Fate, Ledger},
+};
+
+/// How to send.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub mix: Mix,
+    pub connections: usize,
+    /// Records a second over all connections; `None` is as fast as it goes.
+    pub rate: Option<u32>,
+    /// Ends by itself after so many requests.
+    pub requests: Option<u32>,
+    /// How long one request is tried after [`Load::stop`], or after its first refusal.
+    pub patience: Duration,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            mix: Mix::default(),
+            connections: 8,
+            rate: Some(20_000),
+            requests: None,
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A load that runs.
+#[derive(Debug)]
+pub struct Load {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    plan: Plan,
+    gateways: Vec<SocketAddr>,
+    start: Instant,
+    stop: AtomicBool,
+    accepted: AtomicU64,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug)]
+struct Book {
+    entries: Vec<Entry>,
+    /// Records handed out so far, for the rate.
+    given: u64,
+    again: Vec<u32>,
+    answers: BTreeMap<String, u64>,
+    faults: Vec<String>,
+    slowest: Duration,
+}
+
+/// What an answer means for the request.
+enum Outcome {
+    Accepted,
+    /// Nothing was kept; the wait that was asked for.
+    Refused(Duration),
+    Unknown,
+    NotSent,
+    /// An answer that sending again will not change.
+    Final,
+}
+
+impl Load {
+    /// Begins to send to these gateways, each connection to one of them.
+    ///
+    /// # Panics
+    /// When there is no gateway.
+    pub fn start(gateways: &[SocketAddr], plan: Plan) -> Self {
+        assert!(!gateways.is_empty(), "a load needs a gateway");
+        let connections = plan.connections;
+        let shared = Arc::new(Shared {
+            plan,
+            gateways: gateways.to_vec(),
+            start: Instant::now(),
+            stop: AtomicBool::new(false),
+            accepted: AtomicU64::new(0),
+            book: Mutex::new(Book {
+                entries: Vec::new(),
+                given: 0,
+                again: Vec::new(),
+                answers: BTreeMap::new(),
+                faults: Vec::new(),
+                slowest: Duration::ZERO,
+            }),
+        });
+        let threads = (0..connections)
+            .map(|connection| {
+                let shared = Arc::clone(&shared);
+                spawn(move || shared.run(connection))
+            })
+            .collect();
+        Self { shared, threads }
+    }
+
+    /// Records of 202s so far, each request counted once.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How often an answer that begins so has come.
+    pub fn answered(&self, answer: &str) -> u64 {
+        let book = self.shared.book();
+        let like = book
+            .answers
+            .iter()
+            .filter(|(name, _)| name.starts_with(answer));
+        like.map(|(_, count)| count).sum()
+    }
+
+    /// Waits until so many records are accepted; false when that takes longer than `within`.
+    pub fn wait_accepted(&self, records: u64, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while self.accepted() < records {
+            if Instant::now() > deadline {
+                return false;
+            }
+            sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// No new requests; those that run are ended properly. Returns the book.
+    ///
+    /// # Panics
+    /// When a sending thread has panicked.
+    pub fn stop(self) -> Ledger {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.finish()
+    }
+
+    /// Waits for the last of [`Plan::requests`].
+    ///
+    /// # Panics
+    /// When a sending thread has panicked.
+    pub fn finish(self) -> Ledger {
+        for thread in self.threads {
+            thread.join().expect("a sending thread ends by itself");
+        }
+        let took = self.shared.start.elapsed();
+        let mut book = self.shared.book();
+        Ledger {
+            mix: self.shared.plan.mix.clone(),
+            entries: std::mem::take(&mut book.entries),
+            answers: std::mem::take(&mut book.answers),
+            faults: std::mem::take(&mut book.faults),
+            slowest: book.slowest,
+            took,
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, connection: usize) {
+        let gateway = self.gateways[connection % self.gateways.len()];
+        let mut client = Client::new(gateway, Duration::from_secs(90));
+        while let Some((shape, due, repeat)) = self.next() {
+            let now = Instant::now();
+            if due > now {
+                sleep(due - now);
+            }
+            self.deliver(&mut client, &shape, repeat);
+        }
+    }
+
+    /// The next request and when it is due. A request to be sent again comes first.
+    fn next(&self) -> Option<(Shape, Instant, bool)> {
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut book = self.book();
+        if let Some(number) = book.again.pop() {
+            return Some((self.plan.mix.shape(number), Instant::now(), true));
+        }
+        let number = u32::try_from(book.entries.len()).ok()?;
+        if self
+            .plan
+            .requests
+            .is_some_and(|requests| number >= requests)
+        {
+            return None;
+        }
+        let shape = self.plan.mix.shape(number);
+        let Shape { count, broken, .. } = shape;
+        book.entries.push(Entry {
+            count,
+            broken,
+            fate: Fate::Refused,
+        });
+        let due = match self.plan.rate {
+            Some(rate) => self.start + Duration::from_secs_f64(book.given as f64 / f64::from(rate)),
+            None => self.start,
+        };
+        book.given += u64::from(count);
+        Some((shape, due, false))
+    }
+
+    /// Sends a request until its fate is known or sending again could store it twice.
+    fn deliver(&self, client: &mut Client, shape: &Shape, repeat: bool) {
+        let plain = self.plan.mix.body(shape);
+        // The same batch whatever its encoding: what is sent again comes in the other one.
+        let packed = shape.gzip != repeat;
+        let body = if packed { gzip(&plain) } else { plain };
+        let key = format!("load-{}-{}", self.plan.mix.seed, shape.number);
+        let mut headers = vec![("content-type", shape.content_type())];
+        if packed {
+            headers.push(("content-encoding", "gzip"));
+        }
+        if shape.keyed {
+            headers.push(("idempotency-key", &key));
+        }
+        let target = shape.target();
+        let request = Request {
+            method: "POST",
+            target: &target,
+            headers: &headers,
+            body: &body,
+        };
+
+        let begun = Instant::now();
+        loop {
+            let sent = Instant::now();
+            let answer = client.send(&request);
+            let outcome = self.book_answer(shape, answer, sent.elapsed(), repeat);
+            let pause = match outcome {
+                Outcome::Accepted | Outcome::Final => return,
+                // Without a key, another try after this one could be a second copy.
+                Outcome::Unknown if !shape.keyed => return,
+                Outcome::Unknown => Duration::from_millis(50),
+                Outcome::NotSent => Duration::from_millis(20),
+                Outcome::Refused(pause) => pause,
+            };
+            if begun.elapsed() > self.plan.patience {
+                return;
+            }
+            sleep(pause);
+        }
+    }
+
+    fn book_answer(
+        &self,
+        shape: &Shape,
+        answer: Result<Response, Failure>,
+        took: Duration,
+        repeat: bool,
+    ) -> Outcome {
+        let (name, outcome, fault) = judge(shape, &answer);
+        let mut book = self.book();
+        *book.answers.entry(name).or_insert(0) += 1;
+        book.slowest = book.slowest.max(took);
+        if let Some(fault) = fault
+            && book.faults.len() < 20
+        {
+            book.faults
+                .push(format!("request {}: {fault}", shape.number));
+        }
+        let fate = match outcome {
+            Outcome::Accepted => Fate::Accepted,
+            Outcome::Unknown => Fate::Unknown,
+            Outcome::Refused(_) | Outcome::NotSent | Outcome::Final => Fate::Refused,
+        };
+        let entry = &mut book.entries[shape.number as usize];
+        if fate == Fate::Accepted && entry.fate != Fate::Accepted {
+            self.accepted
+                .fetch_add(u64::from(entry.good()), Ordering::Relaxed);
+            if shape.again && !repeat {
+                entry.fate = fate;
+                // Not at once: later in the load, from whichever connection is free.
+                book.again.insert(0, shape.number);
+                return outcome;
+            }
+        }
+        // What one answer has promised, no later one takes back.
+        entry.fate = match (entry.fate, fate) {
+            (Fate::Accepted, _) | (_, Fate::Accepted) => Fate::Accepted,
+            (Fate::Unknown, _) | (_, Fate::Unknown) => Fate::Unknown,
+            (Fate::Refused, Fate::Refused) => Fate::Refused,
+        };
+        outcome
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The answer's name, what it means, and what is wrong with it.
+fn judge(shape: &Shape, answer: &Result<Response, Failure>) -> (String, Outcome, Option<String>) {
+    let response = match answer {
+        Ok(response) => response,
+        Err(Failure::NotSent(_)) => return ("not sent".to_owned(), Outcome::NotSent, None),
+        Err(Failure::NoAnswer(_)) => return ("no answer".to_owned(), Outcome::Unknown, None),
+    };
+    let said = response.json();
+    let code = said["code"].as_str().unwrap_or("without code");
+    match response.status {
+        202 => {
+            let kept = said["kept"].as_str().unwrap_or("without kept");
+            (
+                format!("202 {kept}"),
+                Outcome::Accepted,
+                wrong_202(shape, &said),
+            )
+        }
+        503 if code == "unknown_outcome" => (format!("503 {code}"), Outcome::Unknown, None),
+        status @ (429 | 503) => {
+            let asked = response
+                .header("retry-after")
+                .and_then(|value| value.parse::<u64>().ok());
+            let fault = asked
+                .is_none()
+                .then(|| format!("{status} {code} without Retry-After"));
+            // The longer waits are for real shippers; the test looks again sooner.
+            let pause = Duration::from_millis((asked.unwrap_or(1) * 1000).clamp(50, 500));
+            (format!("{status} {code}"), Outcome::Refused(pause), fault)
+        }
+        status => {
+            let fault = format!("{status} {}", response.text());
+            (format!("{status} {code}"), Outcome::Final, Some(fault))
+        }
+    }
+}
+
+/// A 202 must count every record of the body, and name the broken one by its index.
+fn wrong_202(shape: &Shape, said: &serde_json::Value) -> Option<String> {
+    let rejected = u64::from(shape.broken.is_some());
+    let right = said["accepted"] == u64::from(shape.good())
+        && said["rejected"] == rejected
+        && shape
+            .broken
+            .is_none_or(|index| said["errors"][0]["index"] == u64::from(index));
+    (!right).then(|| format!("sent {shape:?}, answered {said}"))
+}

@@ -1,0 +1,380 @@
+//! A whole pipeline in a directory: broker, gateways, writers and aggregator as processes, with
+//! the configuration files that a user would write, and the oracle at the end.
+
+use std::{
+    fmt::Write,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::id,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    clock::Millis,
+    config::{Config, quoted},
+    ledger::Ledger,
+    oracle::{self, Verdict},
+    process::{Bins, Process, Profile, free_port, poll_until},
+    service::{Broker, Service},
+    store::Store,
+};
+
+/// Longest `shutdownTimeout` in a stand; short, so that a hang is seen soon.
+const SHUTDOWN: Duration = Duration::from_secs(15);
+const ONCE_WITHIN: Duration = Duration::from_secs(180);
+
+/// What to put up.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub profile: Profile,
+    /// A broker that runs already; `None` starts the embedded one.
+    pub kafka: Option<String>,
+    pub topic: String,
+    pub partitions: u32,
+    pub replication: u32,
+    pub gateways: usize,
+    pub writers: usize,
+    /// `kafka.consumers` of each writer.
+    pub consumers: u32,
+    pub aggregator: bool,
+    /// Further settings, by path, as YAML.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A pipeline. Everything ends with it; the directory stays.
+#[derive(Debug)]
+pub struct Stand {
+    pub dir: PathBuf,
+    pub plan: Plan,
+    bins: Bins,
+    pub broker: Option<Broker>,
+    pub gateways: Vec<Service>,
+    /// Where each gateway takes `/logs`.
+    pub addresses: Vec<SocketAddr>,
+    pub writers: Vec<Service>,
+    pub aggregator: Service,
+    config: Config,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Dev,
+            kafka: None,
+            topic: fresh_name(),
+            partitions: 4,
+            replication: 1,
+            gateways: 1,
+            writers: 1,
+            consumers: 1,
+            aggregator: true,
+            settings: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// On the broker of `SLUICE_TEST_KAFKA`, or the embedded one.
+    pub fn from_env() -> Self {
+        let kafka = std::env::var("SLUICE_TEST_KAFKA")
+            .ok()
+            .filter(|address| !address.is_empty());
+        Self {
+            kafka,
+            ..Self::default()
+        }
+    }
+
+    #[must_use]
+    pub fn with(mut self, path: &str, value: impl ToString) -> Self {
+        self.settings.push((path.to_owned(), value.to_string()));
+        self
+    }
+}
+
+impl Stand {
+    /// Builds the services if need be, writes the configuration and starts everything; returns
+    /// when all of it is ready.
+    ///
+    /// # Errors
+    /// When something does not start; its last words are in the error.
+    pub fn up(dir: &Path, plan: Plan) -> Result<Self> {
+        let mut stand = Self::prepare(dir, plan)?;
+        if let Some(broker) = &mut stand.broker {
+            broker.start()?;
+        }
+        for service in stand.gateways.iter_mut().chain(&mut stand.writers) {
+            service.start()?;
+        }
+        if stand.plan.aggregator {
+            stand.aggregator.start()?;
+        }
+        for service in stand.services().filter(|service| service.is_running()) {
+            service.wait_ready()?;
+        }
+        Ok(stand)
+    }
+
+    /// Everything but the start.
+    ///
+    /// # Errors
+    /// When the services do not build, or the directory cannot be written.
+    pub fn prepare(dir: &Path, plan: Plan) -> Result<Self> {
+        let bins = Bins::built(plan.profile)?;
+        fs::create_dir_all(dir.join("services"))
+            .with_context(|| format!("cannot make {}", dir.display()))?;
+        let dir = dir.canonicalize()?;
+        let broker = plan.kafka.is_none().then(|| {
+            let log = dir.join("services/dev-broker.log");
+            Broker::new(bins.path("dev-broker"), loopback(), dir.join("kafka"), log)
+        });
+        let kafka = match &broker {
+            Some(broker) => broker.address.to_string(),
+            None => plan.kafka.clone().unwrap_or_default(),
+        };
+        let config = first_config(&dir, &plan, &kafka);
+        let aggregator = Self::service(&dir, &bins, &config, "aggregator", 0)?.0;
+        let mut stand = Self {
+            dir,
+            bins,
+            broker,
+            gateways: Vec::new(),
+            addresses: Vec::new(),
+            writers: Vec::new(),
+            aggregator,
+            config,
+            plan,
+        };
+        for _ in 0..stand.plan.gateways {
+            stand.add_gateway()?;
+        }
+        for _ in 0..stand.plan.writers {
+            stand.add_writer()?;
+        }
+        Ok(stand)
+    }
+
+    /// One more gateway, not started.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn add_gateway(&mut self) -> Result<&mut Service> {
+        let number = self.gateways.len();
+        let (service, address) = Self::service(
+            &self.dir,
+            &self.bins,
+            &self.config,
+            "ingest-gateway",
+            number,
+        )?;
+        self.addresses.push(address);
+        self.gateways.push(service);
+        Ok(&mut self.gateways[number])
+    }
+
+    /// One more writer on the same store, not started.
+    ///
+    /// # Errors
+    /// When its configuration cannot be written.
+    pub fn add_writer(&mut self) -> Result<&mut Service> {
+        let number = self.writers.len();
+        let binary = "kafka-consumer-writer";
+        let (service, _) = Self::service(&self.dir, &self.bins, &self.config, binary, number)?;
+        self.writers.push(service);
+        Ok(&mut self.writers[number])
+    }
+
+    pub fn services(&mut self) -> impl Iterator<Item = &mut Service> {
+        let others = self.gateways.iter_mut().chain(&mut self.writers);
+        others.chain(std::iter::once(&mut self.aggregator))
+    }
+
+    pub fn logs_dir(&self) -> PathBuf {
+        self.dir.join("logs")
+    }
+
+    pub fn analytics_dir(&self) -> PathBuf {
+        self.dir.join("analytics")
+    }
+
+    /// The sum of a metric over services that run; one that does not answer now counts as none.
+    pub fn metric(services: &[Service], name: &str) -> Option<f64> {
+        let running = services.iter().filter(|service| service.is_running());
+        let mut sum = 0.0;
+        for service in running {
+            sum += service.metrics().ok()?.sum(name)?;
+        }
+        Some(sum)
+    }
+
+    /// Waits until the pipeline has nothing left to do, ends every service properly, counts what
+    /// is there with `aggregator --once`, proves the chains with `verify`, and judges.
+    ///
+    /// # Errors
+    /// When something does not come to rest in time, does not end properly, or is damaged. A
+    /// verdict that does not hold is no error.
+    pub fn settle(&mut self, ledger: &Ledger, within: Duration) -> Result<Verdict> {
+        let mut store = Store::new(&self.logs_dir(), &self.plan.topic, &ledger.mix);
+        self.wait_at_rest(ledger, &mut store, within)?;
+        for gateway in &mut self.gateways {
+            gateway.terminate_if_running()?;
+        }
+        for writer in &mut self.writers {
+            writer.terminate_if_running()?;
+        }
+        self.aggregator.terminate_if_running()?;
+        self.aggregate_once()?;
+        self.verify()?;
+        store.refresh()?;
+        oracle::judge(ledger, &store, &self.analytics_dir())
+    }
+
+    /// `aggregator --once`, which must end with 0.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn aggregate_once(&self) -> Result<()> {
+        let mut command = self.aggregator.command();
+        command.arg("--once");
+        let log = self.dir.join("services/aggregator-once.log");
+        let mut process = Process::spawn(command, "aggregator --once", &log)?;
+        let status = process.wait(ONCE_WITHIN)?;
+        if !status.success() {
+            bail!(
+                "aggregator --once ended with {status}\n{}",
+                process.log_tail(20)
+            );
+        }
+        Ok(())
+    }
+
+    /// `kafka-consumer-writer verify`, which must say whole. Returns what it prints.
+    ///
+    /// # Errors
+    /// When it says otherwise.
+    pub fn verify(&self) -> Result<serde_json::Value> {
+        let writer = self.writers.first().context("no writer to verify with")?;
+        let output = std::process::Command::new(&writer.binary)
+            .args(["verify", "--json", "--config"])
+            .arg(&writer.config)
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            bail!(
+                "verify ended with {}:\n{said}{}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        serde_json::from_str(&said).with_context(|| format!("verify --json printed {said:?}"))
+    }
+
+    /// Until the producer DLQs are empty, every accepted record is stored and no lag is left.
+    fn wait_at_rest(&self, ledger: &Ledger, store: &mut Store, within: Duration) -> Result<()> {
+        let start = Instant::now();
+        let accepted = ledger.accepted();
+        let (mut waiting, mut lag, mut found) = (None, None, 0);
+        let rest = poll_until(within, || {
+            waiting = Self::metric(&self.gateways, "producer_dlq_records");
+            if waiting != Some(0.0) {
+                return Ok(None);
+            }
+            lag = Self::metric(&self.writers, "consumer_lag_records");
+            store.refresh()?;
+            // Which ones is only worth asking once there are enough.
+            found = store.lines().min(accepted);
+            if store.lines() >= accepted {
+                found = store.found_of_accepted(ledger);
+            }
+            Ok((found >= accepted && lag == Some(0.0)).then_some(()))
+        })?;
+        if rest.is_some() {
+            return Ok(());
+        }
+        let mut why = format!(
+            "not at rest after {:.0} s: {found} of {accepted} accepted records stored, {waiting:?} \
+             in the producer DLQ, lag {lag:?}; the rest is in {}",
+            start.elapsed().as_secs_f64(),
+            self.dir.display()
+        );
+        for service in self.gateways.iter().chain(&self.writers) {
+            let tail = crate::process::tail(&service.log, 8);
+            let _ = write!(why, "\n--- {}\n{tail}", service.name);
+        }
+        bail!("{why}")
+    }
+
+    fn service(
+        dir: &Path,
+        bins: &Bins,
+        config: &Config,
+        binary: &str,
+        number: usize,
+    ) -> Result<(Service, SocketAddr)> {
+        let name = format!("{binary}-{}", number + 1);
+        let mut config = config.clone();
+        let (address, admin) = (loopback(), loopback());
+        match binary {
+            "ingest-gateway" => {
+                config.set("server.addr", address);
+                config.set("server.adminAddr", admin);
+                config.set(
+                    "ingestion.producerDLQDir",
+                    format!("dlq/producer-{}", number + 1),
+                );
+            }
+            "kafka-consumer-writer" => {
+                config.set("consumer.adminAddr", admin);
+                config.set("consumer.dlqDir", format!("dlq/consumer-{}", number + 1));
+            }
+            _ => {
+                config.set("aggregation.adminAddr", admin);
+            }
+        }
+        let file = dir.join("services").join(format!("{name}.yaml"));
+        config.write(
+            &file,
+            &format!("Configuration of {name} in this directory."),
+        )?;
+        let log = dir.join("services").join(format!("{name}.log"));
+        let service = Service::new(name, bins.path(binary), file, admin, log, SHUTDOWN);
+        Ok((service, address))
+    }
+}
+
+/// A name that no other run has had, for topics and groups.
+pub fn fresh_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("sluice-{:x}-{:x}-{count}", Millis::now().0, id())
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
+}
+
+fn first_config(dir: &Path, plan: &Plan, kafka: &str) -> Config {
+    let mut config = Config::default();
+    let shutdown = format!("{}s", SHUTDOWN.as_secs());
+    config
+        .set("dataDir", quoted(dir.display()))
+        .set("server.shutdownTimeout", &shutdown)
+        .set("kafka.brokers", format!("[{}]", quoted(kafka)))
+        .set("kafka.topic", &plan.topic)
+        .set("kafka.groupID", format!("{}-writer", plan.topic))
+        .set("kafka.consumers", plan.consumers)
+        .set("kafka.createTopic.partitions", plan.partitions)
+        .set("kafka.createTopic.replicationFactor", plan.replication)
+        .set("consumer.shutdownTimeout", &shutdown)
+        .set("aggregation.interval", "1s")
+        .set("aggregation.shutdownTimeout", &shutdown)
+        .set("telemetry.log.level", "info");
+    for (path, value) in &plan.settings {
+        config.set(path, value);
+    }
+    config
+}
