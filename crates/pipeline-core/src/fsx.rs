@@ -4,11 +4,11 @@
 //! nothing of what the files mean.
 
 use std::{
-    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
 };
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
@@ -21,8 +21,8 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// # Errors
 /// As the file system says; whether the name exists is then unknown.
 pub fn put_if_absent(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let temporary = Temporary::write(path, bytes)?;
-    let put = link(&temporary.path, path)?;
+    let temporary = Temporary::write_in(parent(path), bytes)?;
+    let put = temporary.link(path)?;
     // Gone before the directory is synced, so that its removal is durable too.
     drop(temporary);
     sync_dir(parent(path))?;
@@ -34,9 +34,7 @@ pub fn put_if_absent(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 /// # Errors
 /// As the file system says.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = Temporary::write(path, bytes)?;
-    fs::rename(&temporary.path, path)?;
-    temporary.forget();
+    Temporary::write_in(parent(path), bytes)?.rename(path)?;
     sync_dir(parent(path))
 }
 
@@ -78,16 +76,41 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Links `from` to the new name `to`; `Ok(false)`: the name was taken.
+/// Removes temporary files in `dir` that were last written before `before`: those of processes
+/// that died. One that belongs to a process which is merely slow makes its next step fail.
 ///
 /// # Errors
-/// As the file system says; whether the name exists is then unknown.
-pub fn link(from: &Path, to: &Path) -> io::Result<bool> {
-    match fs::hard_link(from, to) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
+/// As the file system says.
+pub fn remove_stale_temporaries(dir: &Path, before: SystemTime) -> io::Result<u64> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name
+            .as_encoded_bytes()
+            .starts_with(TEMPORARY_PREFIX.as_bytes())
+        {
+            continue;
+        }
+        let outcome = entry.metadata().and_then(|metadata| {
+            let stale = metadata.is_file() && metadata.modified()? < before;
+            if stale {
+                fs::remove_file(entry.path())?;
+            }
+            Ok(u64::from(stale))
+        });
+        match outcome {
+            Ok(count) => removed += count,
+            // Its process was alive after all, or another one is cleaning too.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(removed)
 }
 
 /// A written and fsynced file under a name of its own, removed when this is dropped.
@@ -98,22 +121,20 @@ pub struct Temporary {
 }
 
 impl Temporary {
-    /// Writes a temporary file beside `target`, with `target`'s name in its own for people.
+    /// Writes a temporary file in `dir`. Its name has nothing of the one it is meant for, so that
+    /// no pattern for those matches what a killed process leaves.
     ///
     /// # Errors
     /// As the file system says; nothing is left then.
-    pub fn write(target: &Path, bytes: &[u8]) -> io::Result<Self> {
+    pub fn write_in(dir: &Path, bytes: &[u8]) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
-            let mut name = OsString::from(TEMPORARY_PREFIX);
-            name.push(format!(
-                "{}-{:016x}-{}-",
+            let path = dir.join(format!(
+                "{TEMPORARY_PREFIX}{}-{:016x}-{}",
                 std::process::id(),
                 fastrand::u64(..),
                 COUNT.fetch_add(1, Ordering::Relaxed)
             ));
-            name.push(target.file_name().unwrap_or_default());
-            let path = parent(target).join(name);
             let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
                 // The same name from another machine: the next one differs.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -135,8 +156,27 @@ impl Temporary {
         &self.path
     }
 
-    fn forget(mut self) {
+    /// Gives the file the new name `to` as well; `Ok(false)`: that name was taken. Not durable
+    /// before [`sync_dir`].
+    ///
+    /// # Errors
+    /// As the file system says; whether the name exists is then unknown.
+    pub fn link(&self, to: &Path) -> io::Result<bool> {
+        match fs::hard_link(&self.path, to) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Renames the file to `to`, which is replaced. Not durable before [`sync_dir`].
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn rename(mut self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
         self.renamed = true;
+        Ok(())
     }
 }
 

@@ -138,12 +138,12 @@ impl Chain {
         let first = segment.trailer.first;
         let path = self.segment_path(first);
         // A new temporary file for each attempt: a file whose fsync failed is never used again.
-        let temporary = fsx::Temporary::write(&path, &segment.bytes).map_err(StoreError::at(
-            "write and fsync a temporary file for",
-            &path,
-        ))?;
-        let linked =
-            fsx::link(temporary.path(), &path).map_err(StoreError::at("link segment", &path))?;
+        let temporary = fsx::Temporary::write_in(&self.dir, &segment.bytes).map_err(
+            StoreError::at("write and fsync a temporary file for", &path),
+        )?;
+        let linked = temporary
+            .link(&path)
+            .map_err(StoreError::at("link segment", &path))?;
         // Gone before the directory is synced, so that its removal is durable too.
         drop(temporary);
         self.sync()?;
@@ -166,28 +166,17 @@ impl Chain {
     /// # Errors
     /// Where the directory cannot be listed or a file cannot be removed.
     pub fn remove_stale_temporaries(&self, before: SystemTime) -> Result<u64, StoreError> {
-        let mut removed = 0;
-        for name in list(&self.dir)? {
-            if !name.starts_with(fsx::TEMPORARY_PREFIX) {
-                continue;
-            }
-            let path = self.dir.join(name);
-            let outcome = fs::symlink_metadata(&path)
-                .and_then(|metadata| metadata.modified())
-                .and_then(|modified| {
-                    if modified < before {
-                        fs::remove_file(&path).map(|()| 1)
-                    } else {
-                        Ok(0)
-                    }
-                });
-            match outcome {
-                Ok(count) => removed += count,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(StoreError::at("remove stale", &path)(error)),
-            }
-        }
-        Ok(removed)
+        fsx::remove_stale_temporaries(&self.dir, before)
+            .map_err(StoreError::at("remove stale temporary files in", &self.dir))
+    }
+
+    /// The greatest name that stands for a segment. Says how far a reader may look, never where
+    /// the chain ends.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn greatest_name(&self) -> Result<Option<Offset>, StoreError> {
+        Ok(self.list()?.segments.last().copied())
     }
 
     /// Makes the directory's entries durable (a reader does so before it commits a cursor).

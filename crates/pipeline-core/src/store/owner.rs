@@ -191,24 +191,24 @@ fn partition_of(name: &str) -> Option<PartitionId> {
 
 /// Publishing rests on `link` failing where the name is taken.
 fn probe_links(root: &Path) -> Result<(), StoreError> {
-    let probe = fsx::Temporary::write(&root.join("probe"), b"")
+    let probe = fsx::Temporary::write_in(root, b"")
         .map_err(StoreError::at("write a probe file in", root))?;
     let mut second = probe.path().as_os_str().to_owned();
     second.push("-link");
     let second = PathBuf::from(second);
-    let linked = fs::hard_link(probe.path(), &second);
-    let again = fs::hard_link(probe.path(), &second);
+    let linked = probe.link(&second);
+    let again = probe.link(&second);
     // Best effort: nobody reads such a name.
     let _ = fs::remove_file(&second);
-    linked.map_err(StoreError::at(
+    let linked = linked.map_err(StoreError::at(
         "make a hard link (which the store needs) in",
         root,
     ))?;
-    match again {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(StoreError::at("make a second hard link in", root)(error)),
-        Ok(()) => Err(StoreError::at("probe", root)(io::Error::other(
-            "a hard link replaced a file that was there",
-        ))),
+    let again = again.map_err(StoreError::at("make a hard link in", root))?;
+    if linked && !again {
+        return Ok(());
     }
+    Err(StoreError::at("probe", root)(io::Error::other(
+        "hard links replace files that are there",
+    )))
 }

@@ -323,7 +323,7 @@ fn names_of_no_segment_are_no_segment() {
     let chain = random_chain(dir.path(), &mut rng, 3);
     let end = end_of(&chain);
     for name in [
-        ".tmp-1-2-3-00000000000000000999.ndjson.zst",
+        ".tmp-1-2-00000000000000000999.ndjson.zst",
         "00000000000000000999.ndjson",
         "999.ndjson.zst",
         "0000000000000000+999.ndjson.zst",

@@ -237,7 +237,7 @@ fn a_draft_that_contradicts_itself_is_a_bug_of_the_caller() {
             draft.last = Some(LastMessage {
                 offset: draft.next,
                 hash: [0; 16],
-            })
+            });
         },
     ];
     for (number, spoil) in cases.into_iter().enumerate() {
