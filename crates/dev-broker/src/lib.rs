@@ -1,1 +1,255 @@
-//! dev-broker
+//! A small Kafka broker inside the process, for the demo and the tests: never for production.
+//!
+//! It speaks the real protocol over TCP on loopback: topics with partitions, produce, fetch with
+//! long poll, consumer groups with real session timeouts, in memory or in a directory. It keeps a
+//! real broker's limits (batch sizes, checksums, timestamps, replicas in sync), so that a client
+//! that gets away with something here gets away with it there. What it leaves out: transactions,
+//! duplicate detection for idempotent producers, fetch sessions, retention by time, compaction,
+//! fsync.
+//!
+//! ```
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! use dev_broker::{Api, Broker, Fault, Options};
+//!
+//! let broker = Broker::start(Options::default().topic("logs", 4)).await.unwrap();
+//! broker.faults().on(Api::Produce).nth(3).then(Fault::DoneButError(7));
+//! println!("clients may come to {}", broker.bootstrap());
+//! broker.stop().await;
+//! # });
+//! ```
+
+mod api;
+mod batch;
+mod cluster;
+mod connection;
+pub mod error_code;
+mod faults;
+mod hooks;
+mod log;
+mod options;
+mod partition;
+mod settings;
+mod shared;
+mod store;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use faults::{Api, Fault, Faults, RuleBuilder, RuleHandle};
+pub use hooks::HookError;
+pub use options::{Options, StartError, TopicSpec};
+
+use cluster::Cluster;
+use shared::{Counters, Shared};
+
+/// A running broker. Dropping it ends it, without waiting; [`Broker::stop`] waits.
+pub struct Broker {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    all: CancellationToken,
+    /// One for each node, in order of their ids.
+    nodes: Mutex<Vec<CancellationToken>>,
+}
+
+impl Broker {
+    /// Listens, loads what the directory holds, makes the topics, and serves on tasks of the
+    /// current runtime.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        if !options.listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback(options.listen));
+        }
+        if !(1..=64).contains(&options.nodes) {
+            return Err(StartError::Nodes(options.nodes));
+        }
+        let listeners = listen(&options).await?;
+        let mut addrs = Vec::with_capacity(listeners.len());
+        for listener in &listeners {
+            let addr = listener.local_addr();
+            addrs.push(addr.map_err(|source| listen_error(options.listen, source))?);
+        }
+        let cluster = open(&options, &addrs)?;
+        let shared = Arc::new(Shared {
+            cluster,
+            faults: Faults::default(),
+            seen: Counters::new(),
+            paused: addrs.iter().map(|_| watch::Sender::new(false)).collect(),
+            next_producer_id: AtomicI64::new(1000),
+            options,
+        });
+        let broker = Self {
+            shared,
+            tasks: TaskTracker::new(),
+            all: CancellationToken::new(),
+            nodes: Mutex::default(),
+        };
+        for (id, listener) in (1..).zip(listeners) {
+            let cancel = broker.serve(id, listener);
+            broker.lock_nodes().push(cancel);
+        }
+        tracing::warn!(
+            bootstrap = broker.bootstrap(),
+            "embedded development broker, not for production"
+        );
+        Ok(broker)
+    }
+
+    /// Address of the first node.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.shared.cluster.nodes[0].addr
+    }
+
+    /// What a client is configured with: `host:port` of every node, with commas between.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        self.bootstrap_servers().join(",")
+    }
+
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> Vec<String> {
+        let nodes = self.shared.cluster.nodes.iter();
+        nodes.map(|node| node.addr.to_string()).collect()
+    }
+
+    #[must_use]
+    pub fn cluster_id(&self) -> &str {
+        &self.shared.cluster.id
+    }
+
+    /// The rules that make requests fail.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Closes listeners and connections and waits until every task is gone.
+    pub async fn stop(self) {
+        self.all.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The node's listener and connections close, as when its process is killed. Its partitions
+    /// move to replicas that are up, and so do the groups.
+    pub fn stop_node(&self, id: i32) -> Result<(), HookError> {
+        let node = self.shared.cluster.node(id);
+        let node = node.ok_or(HookError::UnknownNode(id))?;
+        node.up.store(false, Ordering::Relaxed);
+        self.lock_nodes()[(id - 1) as usize].cancel();
+        self.shared.cluster.elect_without(id);
+        Ok(())
+    }
+
+    /// Serves again at the same address. Leaders stay where they are, except of partitions that
+    /// have none that is up.
+    pub async fn start_node(&self, id: i32) -> Result<(), HookError> {
+        let node = self.shared.cluster.node(id);
+        let node = node.ok_or(HookError::UnknownNode(id))?;
+        if node.is_up() {
+            return Ok(());
+        }
+        let addr = node.addr;
+        let listener = TcpListener::bind(addr).await;
+        let listener = listener.map_err(|source| HookError::Listen { addr, source })?;
+        let cancel = self.serve(id, listener);
+        self.lock_nodes()[(id - 1) as usize] = cancel;
+        node.up.store(true, Ordering::Relaxed);
+        self.shared.cluster.elect_without(0);
+        Ok(())
+    }
+
+    fn serve(&self, node: i32, listener: TcpListener) -> CancellationToken {
+        let cancel = self.all.child_token();
+        let accepting = accept(
+            Arc::clone(&self.shared),
+            node,
+            listener,
+            self.tasks.clone(),
+            cancel.clone(),
+        );
+        self.tasks.spawn(accepting);
+        cancel
+    }
+
+    fn lock_nodes(&self) -> std::sync::MutexGuard<'_, Vec<CancellationToken>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.all.cancel();
+    }
+}
+
+async fn listen(options: &Options) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::with_capacity(options.nodes);
+    for nth in 0..options.nodes {
+        let mut addr = options.listen;
+        if addr.port() != 0 {
+            let port = usize::from(addr.port()) + nth;
+            addr.set_port(u16::try_from(port).unwrap_or(0));
+        }
+        let listener = TcpListener::bind(addr).await;
+        listeners.push(listener.map_err(|source| listen_error(addr, source))?);
+    }
+    Ok(listeners)
+}
+
+fn listen_error(addr: SocketAddr, source: std::io::Error) -> StartError {
+    StartError::Listen { addr, source }
+}
+
+fn open(options: &Options, addrs: &[SocketAddr]) -> Result<Cluster, StartError> {
+    let cluster = Cluster::open(options, addrs).map_err(|error| StartError::Dir {
+        dir: options.dir.clone().unwrap_or_default(),
+        reason: error.to_string(),
+    })?;
+    for spec in &options.topics {
+        let mut spec = spec.clone();
+        spec.replication = spec.replication.min(options.nodes as i16);
+        match cluster.create_topic(&spec, false) {
+            Ok(_) | Err((error_code::TOPIC_ALREADY_EXISTS, _)) => {}
+            Err((_, reason)) => {
+                let name = spec.name;
+                return Err(StartError::Topic { name, reason });
+            }
+        }
+    }
+    Ok(cluster)
+}
+
+async fn accept(
+    shared: Arc<Shared>,
+    node: i32,
+    listener: TcpListener,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let serving = connection::serve(Arc::clone(&shared), node, stream, peer);
+                tasks.spawn(cancel.clone().run_until_cancelled_owned(serving));
+            }
+            Err(error) => {
+                // out of file descriptors, mostly: the next try may do better
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
