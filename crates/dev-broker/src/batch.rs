@@ -88,10 +88,7 @@ pub(crate) fn check_produced(bytes: &[u8]) -> Result<BatchHead, (i16, &'static s
         ));
     }
     if !crc_ok(bytes) {
-        return Err((
-            code::CORRUPT_MESSAGE,
-            "the record batch fails its checksum",
-        ));
+        return Err((code::CORRUPT_MESSAGE, "the record batch fails its checksum"));
     }
     if head.count <= 0 || head.count.checked_sub(1) != Some(head.last_offset_delta) {
         return Err((

@@ -14,8 +14,7 @@ use std::{
 use uuid::Uuid;
 
 use crate::{
-    Options, TopicSpec,
-    error_code as code,
+    Options, TopicSpec, error_code as code,
     log::Log,
     partition::Partition,
     settings::Settings,
@@ -95,10 +94,17 @@ impl Cluster {
     }
 
     /// Checks as a real controller does, then makes the topic (unless only asked to check).
-    pub(crate) fn create_topic(&self, spec: &TopicSpec, check_only: bool) -> Result<Arc<Topic>, Refusal> {
+    pub(crate) fn create_topic(
+        &self,
+        spec: &TopicSpec,
+        check_only: bool,
+    ) -> Result<Arc<Topic>, Refusal> {
         check_name(&spec.name)?;
         if spec.partitions < 1 || spec.partitions > 10_000 {
-            let why = format!("number of partitions must be 1 to 10000, not {}", spec.partitions);
+            let why = format!(
+                "number of partitions must be 1 to 10000, not {}",
+                spec.partitions
+            );
             return Err((code::INVALID_PARTITIONS, why));
         }
         if spec.replication < 1 || spec.replication as usize > self.nodes.len() {
@@ -238,12 +244,13 @@ impl Cluster {
 
     fn reload(&self, stored: StoredTopic) -> io::Result<()> {
         let id = Uuid::from_u128(stored.id);
-        let settings = Settings::new(stored.settings, self.message_max_bytes)
-            .map_err(io::Error::other)?;
+        let settings =
+            Settings::new(stored.settings, self.message_max_bytes).map_err(io::Error::other)?;
         let mut partitions = Vec::with_capacity(stored.partitions.len());
         for (index, kept) in (0..).zip(stored.partitions) {
             let path = self.store.as_ref().map(|store| store.log_path(id, index));
-            let log = path.map_or_else(|| Ok(Log::in_memory()), |p| Log::in_file(&p, kept.start))?;
+            let log =
+                path.map_or_else(|| Ok(Log::in_memory()), |p| Log::in_file(&p, kept.start))?;
             let leader = self.node(kept.leader).map_or(1, |node| node.id);
             // a restart is an election: a real broker's epoch goes up, too
             let epoch = kept.epoch + 1;
@@ -265,7 +272,10 @@ impl Cluster {
     }
 
     fn add_partitions(&self, topic: &Topic, count: i32) -> Result<(), Refusal> {
-        let mut partitions = topic.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let mut partitions = topic
+            .partitions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let nodes = self.nodes.len() as i32;
         for index in partitions.len() as i32..count {
             let log = match &self.store {
@@ -295,12 +305,18 @@ impl Node {
 
 impl Topic {
     pub(crate) fn partition(&self, index: i32) -> Option<Arc<Partition>> {
-        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self
+            .partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         partitions.get(usize::try_from(index).ok()?).cloned()
     }
 
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.partitions.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.partitions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn settings(&self) -> Arc<Settings> {
@@ -308,7 +324,10 @@ impl Topic {
     }
 
     pub(crate) fn set_settings(&self, settings: Settings) {
-        let mut now = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *now = Arc::new(settings);
     }
 
@@ -336,7 +355,12 @@ impl Topic {
 /// The rule of Kafka's `Topic.validate`.
 pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(legal) {
+    if name.is_empty()
+        || name.len() > 249
+        || name == "."
+        || name == ".."
+        || !name.chars().all(legal)
+    {
         let why = format!("topic name '{name}' is illegal");
         return Err((code::INVALID_TOPIC_EXCEPTION, why));
     }

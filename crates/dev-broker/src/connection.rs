@@ -108,8 +108,9 @@ impl Connection {
             self.write(&head, 0, &reply, &mut []).await?;
             return Ok(true);
         }
-        let decoded = RequestHeader::decode(&mut frame, head.api.request_header_version(head.version))
-            .and_then(|_| RequestKind::decode(head.api, &mut frame, head.version));
+        let decoded =
+            RequestHeader::decode(&mut frame, head.api.request_header_version(head.version))
+                .and_then(|_| RequestKind::decode(head.api, &mut frame, head.version));
         let request = decoded.map_err(|error| invalid(&format!("{:?}: {error}", head.api)))?;
         let mut armed = self.shared.faults.decide(&Seen {
             api: head.api,

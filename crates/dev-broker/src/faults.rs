@@ -150,7 +150,10 @@ impl Faults {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Rule>>> {
-        self.inner.rules.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .rules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -239,7 +242,13 @@ impl RuleHandle {
 
 impl fmt::Debug for RuleHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} on {:?}, {} hits", self.rule.fault, self.rule.which, self.hits())
+        write!(
+            f,
+            "{:?} on {:?}, {} hits",
+            self.rule.fault,
+            self.rule.which,
+            self.hits()
+        )
     }
 }
 
@@ -250,7 +259,10 @@ impl Rule {
             return false;
         }
         let before = self.matched.fetch_add(1, Ordering::AcqRel);
-        let last = self.which.times.map_or(u64::MAX, |n| self.which.skip.saturating_add(n));
+        let last = self
+            .which
+            .times
+            .map_or(u64::MAX, |n| self.which.skip.saturating_add(n));
         let hit = before >= self.which.skip && before < last;
         if hit {
             self.hits.fetch_add(1, Ordering::AcqRel);
@@ -276,7 +288,9 @@ impl Armed {
     /// The code that the whole answer gets.
     pub(crate) fn refusal(&self) -> Option<i16> {
         match self.fault {
-            Fault::AnswerError(code) | Fault::DoneButError(code) if self.only.is_none() => Some(code),
+            Fault::AnswerError(code) | Fault::DoneButError(code) if self.only.is_none() => {
+                Some(code)
+            }
             _ => None,
         }
     }

@@ -218,7 +218,11 @@ impl Broker {
     pub fn stored(&self, topic: &str, partition: i32) -> Option<Bytes> {
         let partition = self.shared.cluster.partition(topic, partition)?;
         let inner = partition.lock();
-        inner.log.read(inner.log.start(), usize::MAX, true).ok()?.ok()
+        inner
+            .log
+            .read(inner.log.start(), usize::MAX, true)
+            .ok()?
+            .ok()
     }
 
     /// Requests of this API that have arrived, at all nodes.

@@ -8,7 +8,11 @@ use std::sync::{
 use kafka_protocol::messages::ApiKey;
 use tokio::sync::watch;
 
-use crate::{Options, cluster::{Cluster, Topic}, faults::Faults};
+use crate::{
+    Options,
+    cluster::{Cluster, Topic},
+    faults::Faults,
+};
 
 pub(crate) struct Shared {
     pub options: Options,

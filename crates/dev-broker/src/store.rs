@@ -69,7 +69,10 @@ impl Store {
         lock.try_lock()
             .map_err(|_| io::Error::other("another broker uses it"))?;
         let mut offsets = OpenOptions::new();
-        let offsets = offsets.create(true).append(true).open(dir.join("offsets.jsonl"))?;
+        let offsets = offsets
+            .create(true)
+            .append(true)
+            .open(dir.join("offsets.jsonl"))?;
         Ok(Self {
             dir: dir.to_owned(),
             offsets: Mutex::new(offsets),
@@ -86,7 +89,10 @@ impl Store {
         };
         let stored: Stored = serde_json::from_slice(&text)?;
         if stored.version != VERSION {
-            let why = format!("broker.json is of version {}, not {VERSION}", stored.version);
+            let why = format!(
+                "broker.json is of version {}, not {VERSION}",
+                stored.version
+            );
             return Err(io::Error::other(why));
         }
         Ok(Some(stored))
@@ -135,7 +141,9 @@ impl Store {
         last.retain(|_, entry| entry.offset.is_some());
         let kept: Vec<StoredOffset> = last.into_values().collect();
         self.replace("offsets.jsonl", &lines(&kept)?)?;
-        let reopened = OpenOptions::new().append(true).open(self.dir.join("offsets.jsonl"))?;
+        let reopened = OpenOptions::new()
+            .append(true)
+            .open(self.dir.join("offsets.jsonl"))?;
         *self.offsets.lock().unwrap_or_else(PoisonError::into_inner) = reopened;
         Ok(kept)
     }

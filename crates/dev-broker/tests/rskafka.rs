@@ -66,7 +66,9 @@ async fn read_all(partition: &PartitionClient, from: i64) -> Vec<(i64, String)> 
 
 #[tokio::test]
 async fn what_is_produced_is_fetched_in_order() {
-    let broker = Broker::start(Options::default().topic("logs", 2)).await.unwrap();
+    let broker = Broker::start(Options::default().topic("logs", 2))
+        .await
+        .unwrap();
     let client = client(&broker).await;
     let partition = partition(&client, "logs", 1).await;
     for round in 0..5 {

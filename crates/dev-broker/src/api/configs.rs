@@ -103,7 +103,11 @@ fn lines(context: &Context<'_>, resource: &DescribeConfigsResource) -> Result<Ve
 fn of_the_broker(context: &Context<'_>) -> Vec<Line> {
     let options = &context.shared.options;
     let lines: [(&str, Kind, String); 8] = [
-        ("auto.create.topics.enable", Kind::Boolean, "false".to_owned()),
+        (
+            "auto.create.topics.enable",
+            Kind::Boolean,
+            "false".to_owned(),
+        ),
         (
             "default.replication.factor",
             Kind::Int,

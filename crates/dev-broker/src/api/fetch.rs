@@ -34,7 +34,8 @@ pub(crate) async fn handle(context: &Context<'_>, request: FetchRequest) -> Fetc
     let deadline = Instant::now() + wait;
     loop {
         let pass = Pass::over(context, &request, &topics);
-        let enough = i64::try_from(pass.available).unwrap_or(i64::MAX) >= i64::from(request.min_bytes);
+        let enough =
+            i64::try_from(pass.available).unwrap_or(i64::MAX) >= i64::from(request.min_bytes);
         if enough || pass.failed || Instant::now() >= deadline {
             return pass.answer(&request);
         }

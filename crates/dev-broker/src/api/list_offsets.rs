@@ -29,7 +29,9 @@ pub(crate) fn handle(context: &Context<'_>, request: ListOffsetsRequest) -> List
     let topics = request.topics.into_iter().map(|topic| {
         let found = context.shared.cluster.topic(&topic.name);
         let partitions = topic.partitions.iter().map(|wanted| {
-            let partition = found.as_ref().and_then(|t| t.partition(wanted.partition_index));
+            let partition = found
+                .as_ref()
+                .and_then(|t| t.partition(wanted.partition_index));
             one(context, partition.as_deref(), wanted)
         });
         ListOffsetsTopicResponse::default()
@@ -77,19 +79,25 @@ fn one(
     let found = match wanted.timestamp {
         LATEST => Ok((log.end(), -1)),
         EARLIEST | EARLIEST_LOCAL => Ok((log.start(), -1)),
-        NEWEST => log.batch_of_newest().transpose().map(|bytes| {
-            bytes.map_or((-1, -1), |bytes| newest_record(&bytes))
-        }),
+        NEWEST => log
+            .batch_of_newest()
+            .transpose()
+            .map(|bytes| bytes.map_or((-1, -1), |bytes| newest_record(&bytes))),
         LATEST_TIERED => Ok((-1, -1)),
-        time if time >= 0 => log.batch_at_time(time).transpose().map(|bytes| {
-            bytes.map_or((-1, -1), |bytes| record_at(&bytes, time, log.start()))
-        }),
+        time if time >= 0 => log
+            .batch_at_time(time)
+            .transpose()
+            .map(|bytes| bytes.map_or((-1, -1), |bytes| record_at(&bytes, time, log.start()))),
         _ => return answer.with_error_code(code::INVALID_REQUEST),
     };
     let Ok((offset, timestamp)) = found else {
         return answer.with_error_code(code::KAFKA_STORAGE_ERROR);
     };
-    let epoch = if context.version >= 4 { inner.epoch } else { -1 };
+    let epoch = if context.version >= 4 {
+        inner.epoch
+    } else {
+        -1
+    };
     answer
         .with_offset(offset)
         .with_timestamp(timestamp)
@@ -99,7 +107,9 @@ fn one(
 /// The first record of the batch at or after `time`. This rare call alone looks into a batch.
 fn record_at(batch: &bytes::Bytes, time: i64, log_start: i64) -> Found {
     let records = records_of(batch);
-    let mut fitting = records.into_iter().filter(|(offset, _)| *offset >= log_start);
+    let mut fitting = records
+        .into_iter()
+        .filter(|(offset, _)| *offset >= log_start);
     fitting.find(|(_, at)| *at >= time).unwrap_or((-1, -1))
 }
 
@@ -115,7 +125,11 @@ fn newest_record(batch: &bytes::Bytes) -> Found {
 
 fn records_of(batch: &bytes::Bytes) -> Vec<Found> {
     match RecordBatchDecoder::decode(&mut batch.clone()) {
-        Ok(set) => set.records.iter().map(|r| (r.offset, r.timestamp)).collect(),
+        Ok(set) => set
+            .records
+            .iter()
+            .map(|r| (r.offset, r.timestamp))
+            .collect(),
         Err(error) => {
             tracing::warn!(%error, "failed to look for a time in a stored batch");
             Vec::new()

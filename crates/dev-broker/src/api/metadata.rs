@@ -4,9 +4,7 @@ use kafka_protocol::messages::{
     DescribeClusterResponse, MetadataRequest, MetadataResponse, TopicName,
     describe_cluster_response::DescribeClusterBroker,
     metadata_request::MetadataRequestTopic,
-    metadata_response::{
-        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-    },
+    metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
 };
 
 use super::{Context, text, topic_name};
@@ -19,7 +17,10 @@ use crate::{
 pub(crate) fn handle(context: &Context<'_>, request: MetadataRequest) -> MetadataResponse {
     let cluster = &context.shared.cluster;
     // in version 0 an empty list meant what null means since
-    let all = request.topics.as_ref().is_none_or(|t| context.version == 0 && t.is_empty());
+    let all = request
+        .topics
+        .as_ref()
+        .is_none_or(|t| context.version == 0 && t.is_empty());
     let topics = if all {
         let every = cluster.topics();
         every.iter().map(|topic| describe(context, topic)).collect()

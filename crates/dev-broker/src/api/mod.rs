@@ -113,7 +113,10 @@ pub(crate) async fn handle(context: &Context<'_>, request: RequestKind) -> Reply
             ResponseKind::IncrementalAlterConfigs(configs::alter(context, r))
         }
         RequestKind::InitProducerId(_) => {
-            let id = context.shared.next_producer_id.fetch_add(1, Ordering::Relaxed);
+            let id = context
+                .shared
+                .next_producer_id
+                .fetch_add(1, Ordering::Relaxed);
             let answer = InitProducerIdResponse::default().with_producer_id(id.into());
             ResponseKind::InitProducerId(answer)
         }

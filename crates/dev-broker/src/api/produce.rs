@@ -141,11 +141,7 @@ fn check_time(newest: i64, settings: &Settings) -> Result<(), (i16, &'static str
 }
 
 /// From version 10 on the answer says who leads, so that the client need not ask (KIP-951).
-fn name_leader(
-    topic: Option<&Topic>,
-    answer: &mut PartitionProduceResponse,
-    moved: &mut Vec<i32>,
-) {
+fn name_leader(topic: Option<&Topic>, answer: &mut PartitionProduceResponse, moved: &mut Vec<i32>) {
     let Some(partition) = topic.and_then(|topic| topic.partition(answer.index)) else {
         return;
     };

@@ -67,9 +67,11 @@ pub(crate) fn put_error(answer: &mut ResponseKind, topic: &str, partition: i32, 
     let name = super::topic_name(topic);
     match answer {
         ResponseKind::Produce(r) => {
-            let t = entry(&mut r.responses, |t| t.name == name, || {
-                produce::TopicProduceResponse::default().with_name(name.clone())
-            });
+            let t = entry(
+                &mut r.responses,
+                |t| t.name == name,
+                || produce::TopicProduceResponse::default().with_name(name.clone()),
+            );
             t.partition_responses.retain(|p| p.index != partition);
             t.partition_responses.push(
                 produce::PartitionProduceResponse::default()
@@ -80,9 +82,11 @@ pub(crate) fn put_error(answer: &mut ResponseKind, topic: &str, partition: i32, 
             );
         }
         ResponseKind::Fetch(r) => {
-            let t = entry(&mut r.responses, |t| t.topic == name, || {
-                fetch::FetchableTopicResponse::default().with_topic(name.clone())
-            });
+            let t = entry(
+                &mut r.responses,
+                |t| t.topic == name,
+                || fetch::FetchableTopicResponse::default().with_topic(name.clone()),
+            );
             t.partitions.retain(|p| p.partition_index != partition);
             t.partitions.push(
                 fetch::PartitionData::default()
@@ -93,9 +97,11 @@ pub(crate) fn put_error(answer: &mut ResponseKind, topic: &str, partition: i32, 
             );
         }
         ResponseKind::ListOffsets(r) => {
-            let t = entry(&mut r.topics, |t| t.name == name, || {
-                list_offsets::ListOffsetsTopicResponse::default().with_name(name.clone())
-            });
+            let t = entry(
+                &mut r.topics,
+                |t| t.name == name,
+                || list_offsets::ListOffsetsTopicResponse::default().with_name(name.clone()),
+            );
             t.partitions.retain(|p| p.partition_index != partition);
             t.partitions.push(
                 list_offsets::ListOffsetsPartitionResponse::default()
@@ -106,9 +112,11 @@ pub(crate) fn put_error(answer: &mut ResponseKind, topic: &str, partition: i32, 
             );
         }
         ResponseKind::OffsetCommit(r) => {
-            let t = entry(&mut r.topics, |t| t.name == name, || {
-                offset_commit::OffsetCommitResponseTopic::default().with_name(name.clone())
-            });
+            let t = entry(
+                &mut r.topics,
+                |t| t.name == name,
+                || offset_commit::OffsetCommitResponseTopic::default().with_name(name.clone()),
+            );
             t.partitions.retain(|p| p.partition_index != partition);
             t.partitions.push(
                 offset_commit::OffsetCommitResponsePartition::default()
@@ -117,9 +125,11 @@ pub(crate) fn put_error(answer: &mut ResponseKind, topic: &str, partition: i32, 
             );
         }
         ResponseKind::OffsetForLeaderEpoch(r) => {
-            let t = entry(&mut r.topics, |t| t.topic == name, || {
-                epochs::OffsetForLeaderTopicResult::default().with_topic(name.clone())
-            });
+            let t = entry(
+                &mut r.topics,
+                |t| t.topic == name,
+                || epochs::OffsetForLeaderTopicResult::default().with_topic(name.clone()),
+            );
             t.partitions.retain(|p| p.partition != partition);
             t.partitions.push(
                 epochs::EpochEndOffset::default()
@@ -128,9 +138,11 @@ pub(crate) fn put_error(answer: &mut ResponseKind, topic: &str, partition: i32, 
             );
         }
         ResponseKind::DeleteRecords(r) => {
-            let t = entry(&mut r.topics, |t| t.name == name, || {
-                delete_records::DeleteRecordsTopicResult::default().with_name(name.clone())
-            });
+            let t = entry(
+                &mut r.topics,
+                |t| t.name == name,
+                || delete_records::DeleteRecordsTopicResult::default().with_name(name.clone()),
+            );
             t.partitions.retain(|p| p.partition_index != partition);
             t.partitions.push(
                 delete_records::DeleteRecordsPartitionResult::default()
@@ -163,32 +175,41 @@ pub(crate) fn set_throttle(answer: &mut ResponseKind, throttle_ms: i32) {
 /// The topics and partitions that a request names, for APIs that go by partition.
 fn partitions(request: &RequestKind) -> Vec<(String, i32)> {
     fn pairs<T>(topic: &str, partitions: &[T], index: impl Fn(&T) -> i32) -> Vec<(String, i32)> {
-        partitions.iter().map(|p| (topic.to_owned(), index(p))).collect()
+        partitions
+            .iter()
+            .map(|p| (topic.to_owned(), index(p)))
+            .collect()
     }
     match request {
         RequestKind::Produce(r) => {
             let each = r.topic_data.iter();
-            each.flat_map(|t| pairs(&t.name, &t.partition_data, |p| p.index)).collect()
+            each.flat_map(|t| pairs(&t.name, &t.partition_data, |p| p.index))
+                .collect()
         }
         RequestKind::Fetch(r) => {
             let each = r.topics.iter();
-            each.flat_map(|t| pairs(&t.topic, &t.partitions, |p| p.partition)).collect()
+            each.flat_map(|t| pairs(&t.topic, &t.partitions, |p| p.partition))
+                .collect()
         }
         RequestKind::ListOffsets(r) => {
             let each = r.topics.iter();
-            each.flat_map(|t| pairs(&t.name, &t.partitions, |p| p.partition_index)).collect()
+            each.flat_map(|t| pairs(&t.name, &t.partitions, |p| p.partition_index))
+                .collect()
         }
         RequestKind::OffsetCommit(r) => {
             let each = r.topics.iter();
-            each.flat_map(|t| pairs(&t.name, &t.partitions, |p| p.partition_index)).collect()
+            each.flat_map(|t| pairs(&t.name, &t.partitions, |p| p.partition_index))
+                .collect()
         }
         RequestKind::OffsetForLeaderEpoch(r) => {
             let each = r.topics.iter();
-            each.flat_map(|t| pairs(&t.topic, &t.partitions, |p| p.partition)).collect()
+            each.flat_map(|t| pairs(&t.topic, &t.partitions, |p| p.partition))
+                .collect()
         }
         RequestKind::DeleteRecords(r) => {
             let each = r.topics.iter();
-            each.flat_map(|t| pairs(&t.name, &t.partitions, |p| p.partition_index)).collect()
+            each.flat_map(|t| pairs(&t.name, &t.partitions, |p| p.partition_index))
+                .collect()
         }
         _ => Vec::new(),
     }
@@ -208,9 +229,7 @@ fn empty(request: &RequestKind, version: i16, error: i16) -> ResponseKind {
         RequestKind::Produce(_) => ResponseKind::Produce(ProduceResponse::default()),
         RequestKind::Fetch(_) => ResponseKind::Fetch(FetchResponse::default()),
         RequestKind::ListOffsets(_) => ResponseKind::ListOffsets(ListOffsetsResponse::default()),
-        RequestKind::OffsetCommit(_) => {
-            ResponseKind::OffsetCommit(OffsetCommitResponse::default())
-        }
+        RequestKind::OffsetCommit(_) => ResponseKind::OffsetCommit(OffsetCommitResponse::default()),
         RequestKind::OffsetForLeaderEpoch(_) => {
             ResponseKind::OffsetForLeaderEpoch(OffsetForLeaderEpochResponse::default())
         }

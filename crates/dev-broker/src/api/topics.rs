@@ -23,7 +23,10 @@ pub(crate) fn create(context: &Context<'_>, request: CreateTopicsRequest) -> Cre
     let check_only = request.validate_only;
     let topics = request.topics.into_iter().map(|asked| {
         let answer = CreatableTopicResult::default().with_name(asked.name.clone());
-        let made = context.shared.cluster.create_topic(&spec(context, asked), check_only);
+        let made = context
+            .shared
+            .cluster
+            .create_topic(&spec(context, asked), check_only);
         match made {
             Ok(topic) => answer
                 .with_topic_id(topic.id)
@@ -69,7 +72,9 @@ pub(crate) fn delete(context: &Context<'_>, request: DeleteTopicsRequest) -> Del
     }
     for asked in request.topics {
         let found = context.shared.cluster.topic_by_id(asked.topic_id);
-        let name = asked.name.or_else(|| found.map(|topic| topic_name(&topic.name)));
+        let name = asked
+            .name
+            .or_else(|| found.map(|topic| topic_name(&topic.name)));
         responses.push(match name {
             Some(name) => delete_one(context, name),
             None => DeletableTopicResult::default()
@@ -88,9 +93,11 @@ pub(crate) fn delete_records(
     let topics = request.topics.into_iter().map(|topic| {
         let found = context.shared.cluster.topic(&topic.name);
         let partitions = topic.partitions.iter().map(|asked| {
-            let partition = found.as_ref().and_then(|t| t.partition(asked.partition_index));
-            let answer = DeleteRecordsPartitionResult::default()
-                .with_partition_index(asked.partition_index);
+            let partition = found
+                .as_ref()
+                .and_then(|t| t.partition(asked.partition_index));
+            let answer =
+                DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
             match delete_before(context, partition.as_deref(), asked.offset) {
                 Ok(low) => answer.with_low_watermark(low),
                 Err(error) => answer.with_low_watermark(-1).with_error_code(error),
@@ -109,7 +116,12 @@ fn spec(context: &Context<'_>, asked: CreatableTopic) -> TopicSpec {
     let settings: BTreeMap<String, String> = asked
         .configs
         .iter()
-        .map(|c| (c.name.to_string(), c.value.as_deref().unwrap_or_default().to_owned()))
+        .map(|c| {
+            (
+                c.name.to_string(),
+                c.value.as_deref().unwrap_or_default().to_owned(),
+            )
+        })
         .collect();
     let by_hand = asked.assignments.len();
     let nodes = context.shared.cluster.nodes.len();
@@ -158,7 +170,11 @@ fn delete_before(
     let partition = partition.ok_or(code::UNKNOWN_TOPIC_OR_PARTITION)?;
     let mut inner = partition.lock();
     inner.check_leader(context.node, -1)?;
-    let offset = if offset == TO_THE_END { inner.log.end() } else { offset };
+    let offset = if offset == TO_THE_END {
+        inner.log.end()
+    } else {
+        offset
+    };
     if offset < 0 || offset > inner.log.end() {
         return Err(code::OFFSET_OUT_OF_RANGE);
     }
@@ -166,4 +182,3 @@ fn delete_before(
     inner.wake();
     Ok(inner.log.start())
 }
-
