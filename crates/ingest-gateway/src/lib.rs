@@ -1,1 +1,2 @@
 //! ingest-gateway
+pub mod decode;

@@ -1,0 +1,243 @@
+//! A body to records: what came in over HTTP becomes an arena of canonical lines, and an error
+//! with its place for each record that is none.
+//!
+//! ```text
+//! Content-Type ─▶ media::Media        Content-Encoding ─▶ media::Encoding
+//! bytes as they come ─▶ inflate::Inflater ─▶ the decoded body ─▶ decode() ─▶ DecodedBatch
+//! ```
+//!
+//! Whether a record is valid is decided by `pipeline_core::record` alone; this module finds where
+//! each begins and ends and splits text into fields. It does no I/O, knows no HTTP, and allocates
+//! nothing for a valid record. A record that cannot be read never harms its neighbours, except in
+//! a JSON text that does not parse to its end: nothing of that one is known.
+
+use std::ops::Range;
+
+use pipeline_core::record::{RecordError, RecordErrorCode, Rules};
+
+pub mod inflate;
+pub mod media;
+
+mod access_log;
+mod csv;
+mod json;
+mod ndjson;
+
+pub use inflate::{InflateError, Inflater};
+pub use media::{Encoding, EncodingError, Media, MediaError};
+
+/// Canonical lines, one behind the other, each without a newline.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct RecordBatch {
+    pub lines: Vec<u8>,
+    /// For each record the end of its line in `lines`; it begins where the one before ends.
+    pub ends: Vec<u32>,
+    /// For each record its place in the body: 0-based element, data row or non-blank line.
+    pub sequences: Vec<u32>,
+}
+
+/// All that a body held.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct DecodedBatch {
+    pub records: RecordBatch,
+    /// Records that are none.
+    pub rejected: u64,
+    /// Why, for the first [`Limits::errors_max`] of them.
+    pub errors: Vec<IndexedError>,
+    /// In the order of [`RecordErrorCode::ALL`].
+    pub rejected_by_code: [u64; RecordErrorCode::ALL.len()],
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IndexedError {
+    /// The record's place in the body, counted like [`RecordBatch::sequences`].
+    pub index: u32,
+    pub error: RecordError,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// How many errors are kept with their message; the others are only counted.
+    pub errors_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { errors_max: 100 }
+    }
+}
+
+/// A body of which nothing is accepted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is not what its media type says: 400.
+    #[error("{message}")]
+    Unreadable { message: String },
+    /// It holds more than a batch can address: 413.
+    #[error("found more than {allowed} bytes of records in one body, allowed are {allowed}")]
+    TooLarge { allowed: u64 },
+}
+
+/// Decodes a whole body.
+///
+/// # Errors
+/// Where the body cannot be read as a whole. That no record of it is valid is no error here:
+/// [`DecodedBatch::records`] is empty then.
+pub fn decode(
+    media: Media,
+    body: &[u8],
+    rules: &Rules,
+    limits: Limits,
+) -> Result<DecodedBatch, BodyError> {
+    // A byte order mark is no part of any of these formats, and Windows tools write it.
+    let text_start = if body.starts_with(b"\xef\xbb\xbf") {
+        3
+    } else {
+        0
+    };
+    let mut sink = Sink::new(rules, limits, body.len());
+    match media {
+        Media::Json => json::decode(body, text_start, &mut sink)?,
+        Media::Ndjson => ndjson::decode(&body[text_start..], &mut sink)?,
+        Media::Csv => csv::decode(&body[text_start..], &mut sink)?,
+        Media::Text => access_log::decode(&body[text_start..], &mut sink)?,
+    }
+    Ok(sink.decoded)
+}
+
+impl RecordBatch {
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The line of record `at`.
+    #[must_use]
+    pub fn line(&self, at: usize) -> &[u8] {
+        &self.lines[self.range(at)]
+    }
+
+    /// Where the line of record `at` lies in [`Self::lines`].
+    #[must_use]
+    pub fn range(&self, at: usize) -> Range<usize> {
+        let start = if at == 0 {
+            0
+        } else {
+            self.ends[at - 1] as usize
+        };
+        start..self.ends[at] as usize
+    }
+
+    /// Each line with its sequence.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &[u8])> {
+        (0..self.len()).map(|at| (self.sequences[at], self.line(at)))
+    }
+}
+
+impl DecodedBatch {
+    /// How many errors are only counted.
+    #[must_use]
+    pub fn errors_omitted(&self) -> u64 {
+        self.rejected - self.errors.len() as u64
+    }
+}
+
+impl BodyError {
+    fn unreadable(message: String) -> Self {
+        Self::Unreadable { message }
+    }
+}
+
+/// Takes records in the order of the body and numbers them.
+struct Sink<'r> {
+    rules: &'r Rules,
+    limits: Limits,
+    decoded: DecodedBatch,
+    next_index: u32,
+}
+
+impl<'r> Sink<'r> {
+    fn new(rules: &'r Rules, limits: Limits, body_len: usize) -> Self {
+        let mut decoded = DecodedBatch::default();
+        // Canonical lines are about as long as what they came from.
+        decoded.records.lines.reserve(body_len);
+        Self {
+            rules,
+            limits,
+            decoded,
+            next_index: 0,
+        }
+    }
+
+    /// The next record: `append` puts its line behind the others, or leaves nothing behind.
+    #[inline]
+    fn record(
+        &mut self,
+        append: impl FnOnce(&Rules, &mut Vec<u8>) -> Result<(), RecordError>,
+    ) -> Result<(), BodyError> {
+        match append(self.rules, &mut self.decoded.records.lines) {
+            Ok(()) => self.accepted(),
+            Err(error) => self.rejected(error),
+        }
+    }
+
+    #[inline]
+    fn accepted(&mut self) -> Result<(), BodyError> {
+        let index = self.take_index()?;
+        let records = &mut self.decoded.records;
+        let end = u32::try_from(records.lines.len()).map_err(|_| TOO_LARGE)?;
+        records.ends.push(end);
+        records.sequences.push(index);
+        Ok(())
+    }
+
+    #[cold]
+    fn rejected(&mut self, error: RecordError) -> Result<(), BodyError> {
+        let index = self.take_index()?;
+        self.decoded.rejected += 1;
+        self.decoded.rejected_by_code[error.code as usize] += 1;
+        if self.decoded.errors.len() < self.limits.errors_max {
+            self.decoded.errors.push(IndexedError { index, error });
+        }
+        Ok(())
+    }
+
+    fn take_index(&mut self) -> Result<u32, BodyError> {
+        let index = self.next_index;
+        self.next_index = index.checked_add(1).ok_or(TOO_LARGE)?;
+        Ok(index)
+    }
+}
+
+/// Positions in a batch are 32 bits.
+const TOO_LARGE: BodyError = BodyError::TooLarge {
+    allowed: u32::MAX as u64,
+};
+
+/// The lines of `body`, each without its LF; the last one may end with the body.
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = body;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (line, after) = match memchr::memchr(b'\n', rest) {
+            Some(end) => (&rest[..end], &rest[end + 1..]),
+            None => (rest, &[][..]),
+        };
+        rest = after;
+        Some(line)
+    })
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+}
+
+#[cfg(test)]
+mod tests;
