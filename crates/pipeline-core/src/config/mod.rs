@@ -3,7 +3,11 @@
 //! The field names are the contract's, in snake case. A `Config` that exists is valid: nothing
 //! behind it checks a knob again.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// The whole file. Paths are absolute (joined to `dataDir`).
 #[derive(Clone, Debug)]
@@ -159,7 +163,33 @@ pub struct Fault {
     pub allowed: String,
 }
 
+/// Why there is no configuration; displayed one fault a line, each with the file's name.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("{}: {message}", file.display())]
+    File { file: PathBuf, message: String },
+    #[error("{}", listed(file, faults))]
+    Faults { file: PathBuf, faults: Vec<Fault> },
+}
+
 impl Config {
+    /// Reads and parses `file`, with the variables of the process's environment.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is not YAML, or has faults.
+    pub fn load(file: &Path) -> Result<Self, LoadError> {
+        let unreadable = |message: String| LoadError::File {
+            file: file.to_owned(),
+            message,
+        };
+        let yaml = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
+        let env = |name: &str| std::env::var(name).ok();
+        Self::parse(&yaml, &env).map_err(|faults| LoadError::Faults {
+            file: file.to_owned(),
+            faults,
+        })
+    }
+
     /// Reads, expands `${NAME:-default}` and validates; all faults at once.
     ///
     /// # Errors
@@ -168,4 +198,22 @@ impl Config {
         let _ = (yaml, env);
         todo!()
     }
+}
+
+fn listed(file: &Path, faults: &[Fault]) -> String {
+    let lines: Vec<String> = faults
+        .iter()
+        .map(|fault| {
+            let Fault {
+                path,
+                found,
+                allowed,
+            } = fault;
+            format!(
+                "{}: {path}: found {found}, allowed: {allowed}",
+                file.display()
+            )
+        })
+        .collect();
+    lines.join("\n")
 }

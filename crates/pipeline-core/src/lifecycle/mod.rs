@@ -1,9 +1,22 @@
 //! The life of a process: arguments, configuration or exit 78, readiness, signals, the admin
 //! listener, a drain with a deadline.
+//!
+//! In the order a service meets them: [`CommonArgs`], [`Readiness`], [`Shutdown`], [`admin`]
+//! (whose [`probe`] the gateway also answers on its own listener). What is drained, and how, is
+//! the service's business.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+pub mod admin;
+mod probe;
+mod shutdown;
 
-use tokio_util::sync::CancellationToken;
+use std::{
+    io::Write,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+pub use probe::{probe, problem};
+pub use shutdown::Shutdown;
 
 use crate::config::Config;
 
@@ -39,13 +52,24 @@ impl CommonArgs {
     /// it is bad; with `--check` prints that it is good and ends with 0.
     #[must_use]
     pub fn load_or_exit(&self) -> Config {
-        todo!()
+        // A closed stderr or stdout changes no exit code.
+        match Config::load(&self.config) {
+            Ok(_) if self.check => {
+                let _ = writeln!(std::io::stdout(), "{} is good", self.config.display());
+                std::process::exit(exit::OK.into());
+            }
+            Ok(config) => config,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "{error}");
+                std::process::exit(exit::CONFIG.into());
+            }
+        }
     }
 }
 
 /// A set of latches; ready when all are closed and nothing drains.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<std::sync::Mutex<ReadinessState>>);
+pub struct Readiness(Arc<Mutex<ReadinessState>>);
 
 #[derive(Debug, Default)]
 struct ReadinessState {
@@ -56,24 +80,17 @@ struct ReadinessState {
 impl Readiness {
     /// Adds a condition that is not met yet.
     pub fn wait_for(&self, name: &'static str) {
-        self.0
-            .lock()
-            .expect("no panic under this lock")
-            .open
-            .push(name);
+        self.state().open.push(name);
     }
 
     /// The condition is met.
     pub fn met(&self, name: &'static str) {
-        self.0
-            .lock()
-            .expect("no panic under this lock")
-            .open
-            .retain(|open| *open != name);
+        self.state().open.retain(|open| *open != name);
     }
 
+    /// From here on it is never ready again.
     pub fn drain(&self) {
-        self.0.lock().expect("no panic under this lock").draining = true;
+        self.state().draining = true;
     }
 
     /// `Ok` when ready, else what it waits for.
@@ -81,7 +98,7 @@ impl Readiness {
     /// # Errors
     /// The names of the open conditions, or `draining`.
     pub fn check(&self) -> Result<(), String> {
-        let state = self.0.lock().expect("no panic under this lock");
+        let state = self.state();
         if state.draining {
             return Err("draining".to_owned());
         }
@@ -91,46 +108,65 @@ impl Readiness {
             Err(format!("waiting for {}", state.open.join(", ")))
         }
     }
+
+    fn state(&self) -> MutexGuard<'_, ReadinessState> {
+        self.0.lock().expect("no panic under this lock")
+    }
 }
 
-/// Drain on SIGTERM or SIGINT; a second signal or the deadline ends the process at once.
-#[derive(Clone, Debug)]
-pub struct Shutdown {
-    token: CancellationToken,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Shutdown {
-    /// Installs the signal handlers. From the first signal on `readiness` says draining,
-    /// [`Self::requested`] resolves, and after `timeout` the process exits with 1.
-    #[must_use]
-    pub fn install(readiness: Readiness, timeout: Duration) -> Self {
-        let _ = (readiness, timeout);
-        todo!()
+    #[test]
+    fn ready_only_when_each_condition_is_met_and_nothing_drains() {
+        let readiness = Readiness::default();
+        readiness.wait_for("listener");
+        readiness.wait_for("directories");
+        assert_eq!(
+            readiness.check(),
+            Err("waiting for listener, directories".to_owned())
+        );
+        readiness.met("listener");
+        assert_eq!(readiness.check(), Err("waiting for directories".to_owned()));
+        readiness.met("directories");
+        assert_eq!(readiness.check(), Ok(()));
+        let copy = readiness.clone();
+        copy.drain();
+        assert_eq!(readiness.check(), Err("draining".to_owned()));
     }
 
-    /// For tests and commands: a shutdown that comes only by [`Self::request`].
-    #[must_use]
-    pub fn manual() -> Self {
-        Self {
-            token: CancellationToken::new(),
+    #[test]
+    fn the_configuration_file_may_stand_before_and_behind_a_command() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            common: CommonArgs,
+            #[command(subcommand)]
+            command: Option<Command>,
         }
-    }
-
-    pub fn request(&self) {
-        self.token.cancel();
-    }
-
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        self.token.is_cancelled()
-    }
-
-    pub async fn requested(&self) {
-        self.token.cancelled().await;
-    }
-
-    #[must_use]
-    pub fn token(&self) -> CancellationToken {
-        self.token.clone()
+        #[derive(clap::Subcommand)]
+        enum Command {
+            Verify,
+        }
+        let config = |args: &[&str]| {
+            let cli = <Cli as clap::Parser>::try_parse_from(args).unwrap();
+            (cli.common.config, cli.common.check, cli.command.is_some())
+        };
+        let default = PathBuf::from("config/config.yaml");
+        let given = PathBuf::from("x.yaml");
+        assert_eq!(config(&["s"]), (default, false, false));
+        assert_eq!(
+            config(&["s", "--check", "--config", "x.yaml"]),
+            (given.clone(), true, false)
+        );
+        assert_eq!(
+            config(&["s", "--config", "x.yaml", "verify"]),
+            (given.clone(), false, true)
+        );
+        assert_eq!(
+            config(&["s", "verify", "--config", "x.yaml"]),
+            (given, false, true)
+        );
     }
 }

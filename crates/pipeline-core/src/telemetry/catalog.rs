@@ -1,8 +1,332 @@
 //! Every metric of Sluice: name, type, unit, help, labels. Nothing else names a metric.
+//!
+//! Names are the contract's; a metric has at most one label, whose values come from a closed list
+//! (only partitions are learnt while running). Each metric of a service is there from its start,
+//! at zero. To count: `metrics::counter!(catalog::LOG_BATCHES_RECEIVED).increment(1)`, with a
+//! label `metrics::counter!(catalog::PRODUCER_ERRORS, label::KIND => error.kind.as_str())`.
+
+use crate::record::RecordErrorCode;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Service {
     Gateway,
     Writer,
     Aggregator,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// With the upper bounds of its buckets.
+    Histogram(&'static [f64]),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Label {
+    Enum {
+        name: &'static str,
+        values: fn() -> Vec<&'static str>,
+    },
+    /// Values are learnt while running.
+    Open { name: &'static str },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub unit: &'static str,
+    pub help: &'static str,
+    pub label: Option<Label>,
+    pub services: &'static [Service],
+}
+
+/// Names of labels.
+pub mod label {
+    pub const CODE: &str = "code";
+    pub const KIND: &str = "kind";
+    pub const KEPT: &str = "kept";
+    pub const PARTITION: &str = "partition";
+    pub const FATE: &str = "fate";
+    pub const REASON: &str = "reason";
+    pub const OUTCOME: &str = "outcome";
+    pub const SETTING: &str = "setting";
+}
+
+/// Codes of answers that say the request was wrong (4xx without 429).
+pub const INVALID_REQUEST_CODES: [&str; 11] = [
+    "unreadable_body",
+    "no_valid_record",
+    "invalid_records",
+    "bad_request",
+    "unauthorized",
+    "foreign_site",
+    "not_found",
+    "method_not_allowed",
+    "body_timeout",
+    "too_large",
+    "unsupported_media_type",
+];
+
+/// Codes of answers that say the trouble is ours (429 and 503).
+pub const REFUSED_REQUEST_CODES: [&str; 6] = [
+    "queue_full",
+    "quota",
+    "memory",
+    "draining",
+    "nowhere_to_keep",
+    "unknown_outcome",
+];
+
+/// Kinds of Kafka errors, as `kafka_link::ErrorKind` spells them.
+pub const KAFKA_ERROR_KINDS: [&str; 9] = [
+    "retry",
+    "refresh",
+    "too_large",
+    "poison",
+    "fatal",
+    "unknown_outcome",
+    "rejoin",
+    "lost",
+    "offset_out_of_range",
+];
+
+/// Where an accepted record was kept when it was answered.
+pub const KEPT: [&str; 3] = ["kafka", "dlq", "queue"];
+
+/// What became of an offset, as the trailers say it.
+pub const FATES: [&str; 6] = [
+    "stored",
+    "duplicate",
+    "poison",
+    "undecidable",
+    "skipped",
+    "lost",
+];
+
+/// Why a batch was flushed.
+pub const FLUSH_REASONS: [&str; 4] = ["size", "bytes", "interval", "forced"];
+
+/// How a run of the aggregator ended.
+pub const RUN_OUTCOMES: [&str; 4] = ["counted", "nothing_new", "superseded", "failed"];
+
+/// Settings of a topic that weaken the promise where they are not as it needs them.
+pub const WEAK_SETTINGS: [&str; 4] = [
+    "replication_factor",
+    "min_insync_replicas",
+    "unclean_leader_election",
+    "retention",
+];
+
+const GATEWAY: &[Service] = &[Service::Gateway];
+const WRITER: &[Service] = &[Service::Writer];
+const AGGREGATOR: &[Service] = &[Service::Aggregator];
+const ON_KAFKA: &[Service] = &[Service::Gateway, Service::Writer];
+const EVERYWHERE: &[Service] = &[Service::Gateway, Service::Writer, Service::Aggregator];
+
+/// From a millisecond to the longest wait a knob allows by default.
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+const RUN_SECONDS: &[f64] = &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+const RECORDS: &[f64] = &[
+    1.0, 16.0, 64.0, 256.0, 512.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0,
+];
+const BYTES: &[f64] = &[
+    1024.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+
+/// One constant for each metric, and [`ALL`] of them, from one list.
+macro_rules! catalog {
+    ($($constant:ident = $metric:expr;)*) => {
+        $(pub const $constant: &str = $metric.name;)*
+        /// Every metric, in the order a record meets them.
+        pub const ALL: &[Metric] = &[$($metric),*];
+    };
+}
+
+catalog! {
+    // gateway: the way in
+    LOG_BATCHES_RECEIVED = counter(GATEWAY, "log_batches_received_total", "batches",
+        "Bodies that were read and decoded.");
+    LOG_RECORDS_ACCEPTED = counter(GATEWAY, "log_records_accepted_total", "records",
+        "Records that a 202 counted as accepted.");
+    LOG_RECORDS_KEPT = counter(GATEWAY, "log_records_kept_total", "records",
+        "Accepted records by where they were kept when they were answered.")
+        .with(label::KEPT, || KEPT.to_vec());
+    LOG_RECORDS_REJECTED = counter(GATEWAY, "log_records_rejected_total", "records",
+        "Records that were refused, by reason.")
+        .with(label::CODE, || RecordErrorCode::ALL.map(RecordErrorCode::as_str).to_vec());
+    INVALID_REQUESTS = counter(GATEWAY, "invalid_requests_total", "requests",
+        "Requests answered with a 4xx other than 429, by code.")
+        .with(label::CODE, || INVALID_REQUEST_CODES.to_vec());
+    REFUSED_REQUESTS = counter(GATEWAY, "refused_requests_total", "requests",
+        "Requests answered with 429 or 503, by code.")
+        .with(label::CODE, || REFUSED_REQUEST_CODES.to_vec());
+    HTTP_REQUEST_DURATION = histogram(GATEWAY, "http_request_duration_seconds", "seconds", SECONDS,
+        "From the end of a request's headers to its answer.");
+    HTTP_CONNECTIONS = gauge(GATEWAY, "http_connections", "connections",
+        "Open client connections.");
+
+    // gateway: the channel
+    INGESTION_WORK_QUEUE_DEPTH = gauge(GATEWAY, "ingestion_work_queue_depth", "batches",
+        "Batches waiting for a producer worker.");
+    INGESTION_WORK_QUEUE_CAPACITY = gauge(GATEWAY, "ingestion_work_queue_capacity", "batches",
+        "Batches the queue takes.");
+    INGESTION_WORK_QUEUE_BYTES = gauge(GATEWAY, "ingestion_work_queue_bytes", "bytes",
+        "Bytes of the batches in the queue.");
+    INGESTION_WORK_QUEUE_FILL_RATIO = gauge(GATEWAY, "ingestion_work_queue_fill_ratio", "ratio",
+        "How full the queue is, 0 to 1: the larger of batches over capacity and bytes over budget.");
+
+    // gateway: out to Kafka, or aside
+    PRODUCER_WRITE_DURATION = histogram(GATEWAY, "producer_write_duration_seconds", "seconds", SECONDS,
+        "One write to Kafka, from the request to its answer or its failure.");
+    PRODUCER_ERRORS = counter(GATEWAY, "producer_errors_total", "writes",
+        "Writes to Kafka that failed, by what can be done about it.")
+        .with(label::KIND, || KAFKA_ERROR_KINDS.to_vec());
+    PRODUCER_RETRIES = counter(GATEWAY, "producer_retries_total", "writes",
+        "Writes to Kafka that were tried again.");
+    PRODUCER_CIRCUIT_OPEN = gauge(GATEWAY, "producer_circuit_open", "bool",
+        "1 while Kafka counts as away and batches go straight to the dead letter queue.");
+    PRODUCER_DLQ_RECORDS = gauge(GATEWAY, "producer_dlq_records", "records",
+        "Records in the producer's dead letter queue.");
+    PRODUCER_DLQ_BYTES = gauge(GATEWAY, "producer_dlq_bytes", "bytes",
+        "Bytes of the producer's dead letter queue on disk.");
+    PRODUCER_DLQ_WRITTEN = counter(GATEWAY, "producer_dlq_written_records_total", "records",
+        "Records that were put into the producer's dead letter queue.");
+    PRODUCER_DLQ_REPLAYED = counter(GATEWAY, "producer_dlq_replayed_records_total", "records",
+        "Records of the producer's dead letter queue that Kafka has taken.");
+    PRODUCER_DLQ_DAMAGED = counter(GATEWAY, "producer_dlq_damaged_bytes_total", "bytes",
+        "Bytes of the producer's dead letter queue that could not be read.");
+
+    // gateway and writer: Kafka
+    KAFKA_UP = gauge(ON_KAFKA, "kafka_up", "bool",
+        "1 while Kafka answers this service.");
+    KAFKA_TOPIC_WEAK = gauge(ON_KAFKA, "kafka_topic_weak", "bool",
+        "1 where this setting of the topic weakens the promise that a 202 is kept.")
+        .with(label::SETTING, || WEAK_SETTINGS.to_vec());
+
+    // writer: out of Kafka
+    CONSUMER_ERRORS = counter(WRITER, "consumer_errors_total", "errors",
+        "Calls to Kafka that failed, by what can be done about it.")
+        .with(label::KIND, || KAFKA_ERROR_KINDS.to_vec());
+    CONSUMER_REBALANCES = counter(WRITER, "consumer_rebalances_total", "rebalances",
+        "Assignments of partitions that a member of this process was given.");
+    CONSUMER_PARTITIONS_ASSIGNED = gauge(WRITER, "consumer_partitions_assigned", "partitions",
+        "Partitions that the members of this process hold.");
+    CONSUMER_PARTITIONS_HALTED = gauge(WRITER, "consumer_partitions_halted", "partitions",
+        "Partitions of this process that stand still until someone looks at them.");
+    CONSUMER_LAG = gauge(WRITER, "consumer_lag_records", "records",
+        "Records in the log that are not in the chain yet, for each assigned partition.")
+        .with_open(label::PARTITION);
+    CONSUMER_DEDUP_REACH = gauge(WRITER, "consumer_dedup_reach_seconds", "seconds",
+        "How far back the duplicate window reaches, in the partition where it reaches least.");
+    CONSUMER_BUFFER_BYTES = gauge(WRITER, "consumer_buffer_bytes", "bytes",
+        "Bytes of messages that are read and not saved yet.");
+
+    // writer: into the store
+    BATCH_FLUSHES = counter(WRITER, "batch_flushes_total", "flushes",
+        "Batches that were handed to the store, by what made them due.")
+        .with(label::REASON, || FLUSH_REASONS.to_vec());
+    BATCH_FLUSH_RECORDS = histogram(WRITER, "batch_flush_records", "records", RECORDS,
+        "Messages in one flush.");
+    BATCH_FLUSH_BYTES = histogram(WRITER, "batch_flush_bytes", "bytes", BYTES,
+        "Bytes of the messages in one flush, before compression.");
+    BATCH_FLUSH_DURATION = histogram(WRITER, "batch_flush_duration_seconds", "seconds", SECONDS,
+        "One save, from the full batch to the durable segment.");
+    BATCH_FLUSH_FAILURES = counter(WRITER, "batch_flush_failures_total", "flushes",
+        "Saves that failed or did not end in time.");
+    LOGS_INGESTED = counter(WRITER, "logs_ingested_total", "records",
+        "Records that this process has stored.");
+    CONSUMER_DUPLICATES = counter(WRITER, "consumer_duplicates_total", "records",
+        "Messages that this process found to be stored already.");
+    CONSUMER_POISON = counter(WRITER, "consumer_poison_total", "records",
+        "Messages that are no records, put aside by this process.");
+    CONSUMER_UNDECIDABLE = counter(WRITER, "consumer_undecidable_total", "records",
+        "Messages older than the duplicate window reaches, put aside by this process.");
+    CONSUMER_LOST = counter(WRITER, "consumer_lost_total", "records",
+        "Offsets that Kafka's retention removed before this process could read them.");
+    CONSUMER_DLQ_RECORDS = gauge(WRITER, "consumer_dlq_records", "records",
+        "Records in the consumer's dead letter queue.");
+    CONSUMER_DLQ_BYTES = gauge(WRITER, "consumer_dlq_bytes", "bytes",
+        "Bytes of the consumer's dead letter queue on disk.");
+    STORE_CHAIN_RECORDS = gauge(WRITER, "store_chain_records", "records",
+        "Offsets by what became of them, since the beginning of the chains this process holds.")
+        .with(label::FATE, || FATES.to_vec());
+
+    // aggregator
+    AGGREGATION_RUNS = counter(AGGREGATOR, "aggregation_runs_total", "runs",
+        "Runs, by how they ended.")
+        .with(label::OUTCOME, || RUN_OUTCOMES.to_vec());
+    AGGREGATION_RUN_DURATION = histogram(AGGREGATOR, "aggregation_run_duration_seconds", "seconds",
+        RUN_SECONDS, "One run, from the look at the chains to the last summary.");
+    AGGREGATION_LAG = gauge(AGGREGATOR, "aggregation_lag_seconds", "seconds",
+        "Age of the oldest stored record that is not counted yet; 0 when all are.");
+    AGGREGATION_RECORDS = counter(AGGREGATOR, "aggregation_records_total", "records",
+        "Records that this process has counted.");
+    AGGREGATION_RECORDS_ASIDE = counter(AGGREGATOR, "aggregation_aside_records_total", "records",
+        "Records counted aside because they lie more than 24 hours ahead of their receipt.");
+    AGGREGATION_CHAINS_HALTED = gauge(AGGREGATOR, "aggregation_chains_halted", "chains",
+        "Chains that are not counted on until someone looks at them.");
+
+    // every service
+    PROCESS_DRAINING = gauge(EVERYWHERE, "process_draining", "bool",
+        "1 from the request to shut down on.");
+}
+
+impl Metric {
+    const fn with(mut self, name: &'static str, values: fn() -> Vec<&'static str>) -> Self {
+        self.label = Some(Label::Enum { name, values });
+        self
+    }
+
+    const fn with_open(mut self, name: &'static str) -> Self {
+        self.label = Some(Label::Open { name });
+        self
+    }
+}
+
+type Text = &'static str;
+
+const fn counter(services: &'static [Service], name: Text, unit: Text, help: Text) -> Metric {
+    metric(services, name, Kind::Counter, unit, help)
+}
+
+const fn gauge(services: &'static [Service], name: Text, unit: Text, help: Text) -> Metric {
+    metric(services, name, Kind::Gauge, unit, help)
+}
+
+const fn histogram(
+    services: &'static [Service],
+    name: Text,
+    unit: Text,
+    buckets: &'static [f64],
+    help: Text,
+) -> Metric {
+    metric(services, name, Kind::Histogram(buckets), unit, help)
+}
+
+const fn metric(
+    services: &'static [Service],
+    name: Text,
+    kind: Kind,
+    unit: Text,
+    help: Text,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        help,
+        label: None,
+        services,
+    }
 }

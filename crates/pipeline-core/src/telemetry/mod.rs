@@ -1,18 +1,41 @@
 //! Logs and metrics: one list of metrics ([`catalog`]), one way to start both.
+//!
+//! Logs go to stderr, metrics to `/metrics`. Nothing here decides what is logged or counted.
 
 pub mod catalog;
 
-use crate::config::Telemetry;
+use std::{io::IsTerminal, sync::OnceLock, thread, time::Duration};
 
-/// Starts logging to stderr. Call once, first.
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, Telemetry};
+use catalog::{Kind, Label, Service};
+
+/// Histogram samples are kept whole until a scrape or this; so a service that nobody scrapes
+/// stays small.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts logging to stderr. Call once, first; a second call changes nothing.
 pub fn start_logging(telemetry: &Telemetry) {
-    let _ = telemetry;
-    todo!()
+    let filter = EnvFilter::new(&telemetry.log_level);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // An error says that logging is on already.
+    let _ = match telemetry.log_format {
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
 }
 
 /// Renders what `/metrics` says.
 #[derive(Clone)]
-pub struct MetricsHandle(metrics_exporter_prometheus::PrometheusHandle);
+pub struct MetricsHandle(PrometheusHandle);
 
 impl MetricsHandle {
     #[must_use]
@@ -21,10 +44,79 @@ impl MetricsHandle {
     }
 }
 
-/// Installs the recorder and registers each metric of `service` at zero, for each value of its
-/// labels. Call once.
-#[must_use]
-pub fn start_metrics(service: catalog::Service) -> MetricsHandle {
-    let _ = service;
-    todo!()
+impl std::fmt::Debug for MetricsHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MetricsHandle")
+    }
 }
+
+/// Installs the recorder and registers each metric of `service` at zero, for each value of its
+/// labels. Call before anything counts. Several services in one process (tests) share the
+/// recorder.
+#[must_use]
+pub fn start_metrics(service: Service) -> MetricsHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let handle = HANDLE.get_or_init(|| {
+        let recorder = recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder).expect("nothing else installs a recorder");
+        let upkeep = handle.clone();
+        thread::Builder::new()
+            .name("metrics-upkeep".to_owned())
+            .spawn(move || {
+                loop {
+                    thread::sleep(UPKEEP_INTERVAL);
+                    upkeep.run_upkeep();
+                }
+            })
+            .expect("a process that cannot start a thread cannot start");
+        handle
+    });
+    register(service);
+    MetricsHandle(handle.clone())
+}
+
+fn recorder() -> PrometheusRecorder {
+    let mut builder = PrometheusBuilder::new();
+    for metric in catalog::ALL {
+        if let Kind::Histogram(buckets) = metric.kind {
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+                .expect("no histogram of the catalog is without buckets");
+        }
+    }
+    builder.build_recorder()
+}
+
+/// Makes each metric of `service` known to the current recorder, at zero.
+fn register(service: Service) {
+    for metric in catalog::ALL {
+        if !metric.services.contains(&service) {
+            continue;
+        }
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram(_) => metrics::describe_histogram!(metric.name, metric.help),
+        }
+        let label_sets: Vec<Vec<metrics::Label>> = match metric.label {
+            None => vec![Vec::new()],
+            Some(Label::Enum { name, values }) => values()
+                .into_iter()
+                .map(|value| vec![metrics::Label::from_static_parts(name, value)])
+                .collect(),
+            // Its values are known only later; whoever learns one sets it.
+            Some(Label::Open { .. }) => Vec::new(),
+        };
+        for labels in label_sets {
+            match metric.kind {
+                Kind::Counter => metrics::counter!(metric.name, labels).absolute(0),
+                Kind::Gauge => metrics::gauge!(metric.name, labels).set(0.0),
+                Kind::Histogram(_) => drop(metrics::histogram!(metric.name, labels)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
