@@ -4,7 +4,9 @@
 
 mod shell;
 
+mod chaos;
 mod ci;
+mod demo;
 mod kafka;
 mod test;
 
@@ -24,16 +26,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Test(test::Args),
     #[command(subcommand)]
     Kafka(kafka::Command),
+    Chaos(chaos::Args),
     Ci(ci::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Kafka(command) => kafka::run(&command),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Ci(args) => ci::run(&args),
     };
     match outcome {

@@ -40,6 +40,24 @@ impl Config {
         self
     }
 
+    /// A value as it was set.
+    pub fn get(&self, path: &str) -> Option<&str> {
+        let mut map = &self.root;
+        let (sections, key) = path
+            .rsplit_once('.')
+            .map_or((None, path), |(s, k)| (Some(s), k));
+        for section in sections.iter().flat_map(|sections| sections.split('.')) {
+            let Node::Section(inner) = map.get(section)? else {
+                return None;
+            };
+            map = inner;
+        }
+        match map.get(key)? {
+            Node::Value(value) => Some(value),
+            Node::Section(_) => None,
+        }
+    }
+
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, file: &Path, comment: &str) -> Result<()> {

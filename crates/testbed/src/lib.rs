@@ -5,8 +5,10 @@
 //! runtime or formats cannot hide in the judge too.
 
 pub mod body;
+pub mod chaos;
 pub mod clock;
 pub mod config;
+pub mod generate;
 pub mod http;
 pub mod kafka;
 pub mod ledger;

@@ -23,6 +23,8 @@ use crate::{
     store::Store,
 };
 
+/// The configuration file of the first service of each kind.
+pub const CONFIG: &str = "sluice.yaml";
 /// Longest `shutdownTimeout` in a stand; short, so that a hang is seen soon.
 const SHUTDOWN: Duration = Duration::from_secs(15);
 const ONCE_WITHIN: Duration = Duration::from_secs(180);
@@ -315,31 +317,43 @@ impl Stand {
         binary: &str,
         number: usize,
     ) -> Result<(Service, SocketAddr)> {
-        let name = format!("{binary}-{}", number + 1);
+        let name = match number {
+            0 => binary.to_owned(),
+            _ => format!("{binary}-{}", number + 1),
+        };
+        // The first of each share one file, as on one machine; a further one needs addresses and
+        // a DLQ of its own.
         let mut config = config.clone();
-        let (address, admin) = (loopback(), loopback());
-        match binary {
-            "ingest-gateway" => {
-                config.set("server.addr", address);
-                config.set("server.adminAddr", admin);
-                config.set(
+        let file = match number {
+            0 => dir.join(CONFIG),
+            _ => dir.join("services").join(format!("{name}.yaml")),
+        };
+        if number > 0 {
+            config
+                .set("server.addr", loopback())
+                .set("server.adminAddr", loopback())
+                .set("consumer.adminAddr", loopback())
+                .set("aggregation.adminAddr", loopback())
+                .set(
                     "ingestion.producerDLQDir",
                     format!("dlq/producer-{}", number + 1),
-                );
-            }
-            "kafka-consumer-writer" => {
-                config.set("consumer.adminAddr", admin);
-                config.set("consumer.dlqDir", format!("dlq/consumer-{}", number + 1));
-            }
-            _ => {
-                config.set("aggregation.adminAddr", admin);
-            }
+                )
+                .set("consumer.dlqDir", format!("dlq/consumer-{}", number + 1));
         }
-        let file = dir.join("services").join(format!("{name}.yaml"));
-        config.write(
-            &file,
-            &format!("Configuration of {name} in this directory."),
-        )?;
+        config.write(&file, "Made by Sluice's testbed.")?;
+        let admin = match binary {
+            "ingest-gateway" => "server.adminAddr",
+            "kafka-consumer-writer" => "consumer.adminAddr",
+            _ => "aggregation.adminAddr",
+        };
+        let admin = config
+            .get(admin)
+            .context("the admin address is set")?
+            .parse()?;
+        let address = config
+            .get("server.addr")
+            .context("the address is set")?
+            .parse()?;
         let log = dir.join("services").join(format!("{name}.log"));
         let service = Service::new(name, bins.path(binary), file, admin, log, SHUTDOWN);
         Ok((service, address))
@@ -362,6 +376,8 @@ fn first_config(dir: &Path, plan: &Plan, kafka: &str) -> Config {
     let shutdown = format!("{}s", SHUTDOWN.as_secs());
     config
         .set("dataDir", quoted(dir.display()))
+        .set("server.addr", loopback())
+        .set("server.adminAddr", loopback())
         .set("server.shutdownTimeout", &shutdown)
         .set("kafka.brokers", format!("[{}]", quoted(kafka)))
         .set("kafka.topic", &plan.topic)
@@ -369,8 +385,10 @@ fn first_config(dir: &Path, plan: &Plan, kafka: &str) -> Config {
         .set("kafka.consumers", plan.consumers)
         .set("kafka.createTopic.partitions", plan.partitions)
         .set("kafka.createTopic.replicationFactor", plan.replication)
+        .set("consumer.adminAddr", loopback())
         .set("consumer.shutdownTimeout", &shutdown)
         .set("aggregation.interval", "1s")
+        .set("aggregation.adminAddr", loopback())
         .set("aggregation.shutdownTimeout", &shutdown)
         .set("telemetry.log.level", "info");
     for (path, value) in &plan.settings {
