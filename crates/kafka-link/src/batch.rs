@@ -1,7 +1,26 @@
 //! Record batches, magic 2, over plain bytes: no allocation per record in either direction.
+//!
+//! The format is KIP-98's (`RecordBatch`, magic 2): a header of 61 bytes and the records behind
+//! it, compressed as one piece. Whole batches go into produce requests and come out of fetch
+//! answers as they stand; nothing here talks to a broker.
+
+mod codec;
+mod decode;
+mod encode;
+mod varint;
 
 use bytes::Bytes;
 use pipeline_core::Offset;
+
+pub use encode::BatchEncoder;
+
+pub(crate) use decode::{Aborted, Decoded, decode_records};
+
+/// Length of a record batch's header.
+pub(crate) const HEADER_LEN: usize = 61;
+
+/// Most bytes that the records of one batch may have once decompressed.
+pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Codec {
@@ -12,11 +31,14 @@ pub enum Codec {
     Zstd,
 }
 
-/// Builds one record batch. Each message has no key, a value, and at most one header.
-pub struct BatchEncoder {
-    records: Vec<u8>,
-    count: u32,
-    timestamp_ms: i64,
+impl Codec {
+    pub const ALL: [Self; 5] = [
+        Self::None,
+        Self::Gzip,
+        Self::Snappy,
+        Self::Lz4,
+        Self::Zstd,
+    ];
 }
 
 /// A finished batch, as it goes into a produce request.
@@ -24,52 +46,6 @@ pub struct BatchEncoder {
 pub struct EncodedBatch {
     pub bytes: Bytes,
     pub count: u32,
-}
-
-impl BatchEncoder {
-    /// All messages of the batch get `timestamp_ms` (the time of this send).
-    #[must_use]
-    pub fn new(timestamp_ms: i64) -> Self {
-        Self {
-            records: Vec::new(),
-            count: 0,
-            timestamp_ms,
-        }
-    }
-
-    pub fn push(&mut self, value: &[u8], header: Option<(&str, &[u8])>) {
-        let _ = (value, header);
-        todo!()
-    }
-
-    #[must_use]
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// Size of the batch so far, uncompressed, with its header.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Size that one message adds, at most.
-    #[must_use]
-    pub fn message_len_max(value_len: usize, header_len: usize) -> usize {
-        let _ = (value_len, header_len);
-        todo!()
-    }
-
-    #[must_use]
-    pub fn finish(self, codec: Codec) -> EncodedBatch {
-        let _ = (codec, self.records, self.timestamp_ms);
-        todo!()
-    }
 }
 
 /// The header named `sluice` of one message.

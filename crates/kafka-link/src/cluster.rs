@@ -1,10 +1,31 @@
 //! Connections, metadata, and the calls that need no group.
+//!
+//! Each call is sent at most once, unless it says otherwise: trying again is the caller's, who
+//! knows its deadline and what an unknown outcome means to it.
 
-use std::{sync::Arc, time::Duration};
+mod fetch;
+mod lookup;
+mod metadata;
+mod produce;
+mod topics;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pipeline_core::{Offset, PartitionId};
 
-use crate::{EncodedBatch, KafkaError, MessageBlock};
+use crate::{
+    EncodedBatch, KafkaError, MessageBlock,
+    error::{Context, ErrorKind},
+    net::{Call, Lane, Limits, Pool},
+};
+use fetch::Parked;
+use metadata::Metadata;
+
+pub(crate) use metadata::TopicView;
 
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -20,8 +41,15 @@ pub struct ClusterConfig {
 /// Cheap to clone; clones share connections and metadata.
 #[derive(Clone)]
 pub struct Cluster {
-    #[allow(dead_code)]
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    config: ClusterConfig,
+    pool: Pool,
+    metadata: Metadata,
+    /// Fetches on the way that nobody waits for at the moment.
+    parked: Parked,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +113,7 @@ pub struct FetchOptions {
 pub struct Fetched {
     pub partition: PartitionId,
     pub blocks: Vec<MessageBlock>,
+    /// -1 where the broker does not say (before Kafka 1.0).
     pub log_start: Offset,
     pub high_watermark: Offset,
     /// Where to fetch from next (past the last block).
@@ -95,8 +124,19 @@ impl Cluster {
     /// Does no I/O.
     #[must_use]
     pub fn new(config: ClusterConfig) -> Self {
-        let _ = config;
-        todo!()
+        let limits = Limits {
+            client_id: config.client_id.clone(),
+            connect_timeout: config.connect_timeout,
+            response_bytes_max: config.response_bytes_max,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                pool: Pool::new(limits),
+                metadata: Metadata::new(&config.brokers),
+                parked: Parked::default(),
+                config,
+            }),
+        }
     }
 
     /// The topic, from the cache or asked anew.
@@ -104,30 +144,29 @@ impl Cluster {
     /// # Errors
     /// `Fatal` where the topic does not exist.
     pub async fn topic(&self, topic: &str) -> Result<Arc<TopicInfo>, KafkaError> {
-        let _ = topic;
-        todo!()
+        let view = self.inner.view(topic, self.deadline()).await?;
+        Ok(Arc::clone(&view.info))
     }
 
     /// Drops what the cache has of `topic`.
     pub fn forget(&self, topic: &str) {
-        let _ = topic;
-        todo!()
+        self.inner.metadata.forget(topic);
     }
 
+    /// Asks the brokers anew.
+    ///
     /// # Errors
     /// `Fatal` where the answer does not hold them.
     pub async fn settings(&self, topic: &str) -> Result<TopicSettings, KafkaError> {
-        let _ = topic;
-        todo!()
+        self.inner.settings(topic, self.deadline()).await
     }
 
-    /// Makes a topic; one that exists already is fine.
+    /// Makes a topic; one that exists already is fine. Ends once all its partitions have leaders.
     ///
     /// # Errors
     /// As the broker says.
     pub async fn create_topic(&self, topic: &NewTopic) -> Result<(), KafkaError> {
-        let _ = topic;
-        todo!()
+        self.inner.create_topic(topic, self.deadline()).await
     }
 
     /// The first offsets in the logs, one result for each partition asked.
@@ -136,8 +175,10 @@ impl Cluster {
         topic: &str,
         partitions: &[PartitionId],
     ) -> Vec<(PartitionId, Result<Offset, KafkaError>)> {
-        let _ = (topic, partitions);
-        todo!()
+        let at = lookup::LogEdge::Start;
+        self.inner
+            .log_edges(topic, partitions, at, self.deadline())
+            .await
     }
 
     /// The ends of the logs (exclusive), one result for each partition asked.
@@ -146,8 +187,10 @@ impl Cluster {
         topic: &str,
         partitions: &[PartitionId],
     ) -> Vec<(PartitionId, Result<Offset, KafkaError>)> {
-        let _ = (topic, partitions);
-        todo!()
+        let at = lookup::LogEdge::End;
+        self.inner
+            .log_edges(topic, partitions, at, self.deadline())
+            .await
     }
 
     /// Produces one batch to each partition named, one request per leader; one result (the base
@@ -160,24 +203,138 @@ impl Cluster {
         timeout: Duration,
         batches: Vec<(PartitionId, EncodedBatch)>,
     ) -> Vec<(PartitionId, Result<Offset, KafkaError>)> {
-        let _ = (topic, acks, timeout, batches);
-        todo!()
+        let deadline = Instant::now() + timeout;
+        self.inner.produce(topic, acks, deadline, batches).await
     }
 
     /// Long-polls the leaders of `from` (one request per leader side by side) and gives what came,
-    /// one result for each partition that had data or an error.
+    /// one result for each partition that had data or an error. Ends as soon as one leader has
+    /// something to tell.
+    ///
+    /// May be dropped at any moment, as in `select!`: what is on the way then, and what is on the
+    /// way from slower leaders when this ends, is picked up by the next call that asks that leader
+    /// for the same offsets.
     pub async fn fetch(
         &self,
         topic: &str,
         from: &[FetchFrom],
         options: FetchOptions,
     ) -> Vec<(PartitionId, Result<Fetched, KafkaError>)> {
-        let _ = (topic, from, options);
-        todo!()
+        self.inner.fetch(topic, from, options).await
     }
 
-    /// Drops every connection, so that the next call starts afresh.
+    /// Drops every connection and what is known of topics, so that the next call starts afresh.
     pub fn disconnect(&self) {
-        todo!()
+        self.inner.parked.clear();
+        self.inner.pool.close_all();
+        self.inner.metadata.forget_all();
     }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.config.request_timeout
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("brokers", &self.inner.config.brokers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    pub(crate) fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// One request on a shared connection of `lane`, and its answer. `build` makes the request
+    /// for the version that is spoken there.
+    pub(crate) async fn call<R: Call>(
+        &self,
+        address: &Arc<str>,
+        lane: Lane,
+        context: Context,
+        deadline: Instant,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<R::Response, KafkaError> {
+        let lane = self.pool.lane(address, lane);
+        let answer = async {
+            let connection = lane.shared(deadline).await?;
+            let version = connection.version::<R>()?;
+            connection
+                .start(&build(version), version)?
+                .wait(deadline)
+                .await
+        };
+        answer
+            .await
+            .map_err(|error| error.in_context(context).within(R::NAME))
+    }
+
+    /// One request on a connection it has to itself: for what the broker may answer late.
+    pub(crate) async fn call_alone<R: Call>(
+        &self,
+        address: &Arc<str>,
+        lane: Lane,
+        context: Context,
+        deadline: Instant,
+        build: impl FnOnce(i16) -> R,
+    ) -> Result<R::Response, KafkaError> {
+        let lane = self.pool.lane(address, lane);
+        let answer = async {
+            let lease = lane.exclusive(deadline).await?;
+            let version = lease.connection().version::<R>()?;
+            let mut pending = lease.connection().start(&build(version), version)?;
+            let answer = pending.wait(deadline).await?;
+            lease.finish();
+            Ok(answer)
+        };
+        answer
+            .await
+            .map_err(|error: crate::net::CallError| error.in_context(context).within(R::NAME))
+    }
+}
+
+/// What belongs to one leader.
+struct LeaderShare<T> {
+    address: Arc<str>,
+    items: Vec<(PartitionId, T)>,
+}
+
+/// Sorts `items` by the leaders of their partitions. Those without a leader get an error each.
+fn by_leader<T>(
+    view: &TopicView,
+    items: impl IntoIterator<Item = (PartitionId, T)>,
+) -> (Vec<LeaderShare<T>>, Vec<(PartitionId, KafkaError)>) {
+    let mut shares: Vec<LeaderShare<T>> = Vec::new();
+    let mut leaderless = Vec::new();
+    for (partition, item) in items {
+        match view.leader_of(partition) {
+            Ok(address) => match shares.iter_mut().find(|share| share.address == *address) {
+                Some(share) => share.items.push((partition, item)),
+                None => shares.push(LeaderShare {
+                    address: Arc::clone(address),
+                    items: vec![(partition, item)],
+                }),
+            },
+            Err(message) => {
+                let error = KafkaError::new(ErrorKind::RefreshAndRetry, message);
+                leaderless.push((partition, error));
+            }
+        }
+    }
+    (shares, leaderless)
 }

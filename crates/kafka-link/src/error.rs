@@ -1,5 +1,9 @@
 //! One error: what the caller does about it, and what to tell people.
 
+mod table;
+
+pub(crate) use table::{Context, kind_of, name_of};
+
 /// What a caller does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ErrorKind {
@@ -9,7 +13,7 @@ pub enum ErrorKind {
     RefreshAndRetry,
     /// The message or batch is too large: split it.
     TooLarge,
-    /// The broker will never take this data.
+    /// The broker will never take this data; of a fetch: the data is damaged.
     Poison,
     /// Trying again does not help until someone changes something (authorisation, no such topic…).
     Fatal,
@@ -61,4 +65,35 @@ pub struct KafkaError {
     pub code: Option<i16>,
     /// Lower-case, with call, broker and values.
     pub message: String,
+}
+
+impl KafkaError {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            code: None,
+            message: message.into(),
+        }
+    }
+
+    /// What a broker answered. `call` says which call, of what, to whom; `detail` is the broker's
+    /// own text, where it gave one.
+    pub(crate) fn answered(context: Context, code: i16, call: &str, detail: Option<&str>) -> Self {
+        let mut message = format!("{call}: {} ({code})", name_of(code));
+        if let Some(detail) = detail.filter(|detail| !detail.is_empty()) {
+            message.push_str(": ");
+            message.push_str(detail);
+        }
+        Self {
+            kind: kind_of(context, code),
+            code: Some(code),
+            message,
+        }
+    }
+
+    /// Puts `what` in front of the message.
+    pub(crate) fn within(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
 }

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod cluster;
 pub mod error;
 pub mod group;
+mod net;
 
 pub use batch::{BatchEncoder, Codec, EncodedBatch, HeaderSlot, Message, MessageBlock};
 pub use cluster::{

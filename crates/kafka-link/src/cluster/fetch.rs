@@ -1,0 +1,414 @@
+//! Long polls: one request per leader side by side, on connections of their own.
+//!
+//! A fetch that nobody waits for any more is not lost: it is parked, and the next call that asks
+//! the same leader for the same offsets takes it over. So one leader's data need not wait for
+//! another's silence, and a caller may drop a fetch at any moment.
+
+use std::{
+    collections::{HashMap, HashSet},
+    future::{Future, poll_fn},
+    mem,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use kafka_protocol::{
+    messages::{
+        BrokerId, FetchRequest, FetchResponse, TopicName,
+        fetch_request::{FetchPartition, FetchTopic},
+        fetch_response::PartitionData,
+    },
+    protocol::StrBytes,
+};
+use pipeline_core::{Offset, PartitionId};
+
+use super::{FetchFrom, FetchOptions, Fetched, Inner, LeaderShare, by_leader};
+use crate::{
+    KafkaError,
+    batch::{Aborted, decode_records},
+    error::{Context, ErrorKind},
+    net::{Call, CallError, Lane, Lease, Pending},
+};
+
+/// Most fetches parked at a time.
+const PARKED_MAX: usize = 64;
+/// How much longer than its long poll a parked fetch is kept.
+const PARKED_GRACE: Duration = Duration::from_secs(5);
+const READ_COMMITTED: i8 = 1;
+
+type Outcome = (PartitionId, Result<Fetched, KafkaError>);
+
+/// Who is asked for what.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Question {
+    topic: Arc<str>,
+    leader: Arc<str>,
+    /// By partition.
+    from: Vec<(PartitionId, Offset)>,
+}
+
+/// A request on the way.
+struct Flight {
+    pending: Pending<FetchRequest>,
+    lease: Lease,
+    /// The first partition of the request: the only one a broker promises a whole batch of.
+    first: Option<PartitionId>,
+    deadline: Instant,
+    expires: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct Parked {
+    flights: Mutex<HashMap<Question, Flight>>,
+    /// Moves the order of partitions on with each request.
+    turns: AtomicUsize,
+}
+
+impl Parked {
+    pub(super) fn clear(&self) {
+        let flights = mem::take(&mut *self.lock());
+        drop(flights);
+    }
+
+    fn take(&self, question: &Question) -> Option<Flight> {
+        let flight = self.lock().remove(question)?;
+        let usable =
+            flight.expires > Instant::now() && !flight.lease.connection().is_closed();
+        usable.then_some(flight)
+    }
+
+    fn put(&self, question: Question, flight: Flight) {
+        let now = Instant::now();
+        let mut flights = self.lock();
+        flights.retain(|_, flight| flight.expires > now);
+        if flights.len() >= PARKED_MAX {
+            let oldest = flights.iter().min_by_key(|(_, flight)| flight.expires);
+            if let Some(oldest) = oldest.map(|(question, _)| question.clone()) {
+                flights.remove(&oldest);
+            }
+        }
+        flights.insert(question, flight);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Flight>> {
+        self.flights
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
+}
+
+/// Parks the flight when its waiter goes away.
+struct Watched<'a> {
+    parked: &'a Parked,
+    question: Question,
+    flight: Option<Flight>,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            self.parked.put(self.question.clone(), flight);
+        }
+    }
+}
+
+/// What one leader answered.
+struct Landed {
+    question: Question,
+    first: Option<PartitionId>,
+    answer: Result<FetchResponse, KafkaError>,
+}
+
+impl Landed {
+    fn says_something(&self) -> bool {
+        match &self.answer {
+            Err(_) => true,
+            Ok(answer) => {
+                answer.error_code != 0
+                    || partitions_of(answer).any(|data| {
+                        data.error_code != 0 || data.records.as_ref().is_some_and(|r| !r.is_empty())
+                    })
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        topic: &str,
+        from: &[FetchFrom],
+        options: FetchOptions,
+    ) -> Vec<Outcome> {
+        if from.is_empty() {
+            return Vec::new();
+        }
+        let deadline = Instant::now() + options.wait_max + self.config.request_timeout;
+        let view = match self.view(topic, deadline).await {
+            Ok(view) => view,
+            Err(error) => {
+                return from
+                    .iter()
+                    .map(|from| (from.partition, Err(error.clone())))
+                    .collect();
+            }
+        };
+        let asked = from.iter().map(|from| (from.partition, from.offset));
+        let (shares, leaderless) = by_leader(&view, asked);
+        let name: Arc<str> = topic.into();
+        let flights = shares.into_iter().map(|share| {
+            let LeaderShare { address, mut items } = share;
+            items.sort_unstable_by_key(|item| item.0);
+            let question = Question {
+                topic: Arc::clone(&name),
+                leader: address,
+                from: items,
+            };
+            self.fly(question, options, deadline)
+        });
+        let mut outcomes: Vec<Outcome> = leaderless
+            .into_iter()
+            .map(|(partition, error)| (partition, Err(error.within("fetch"))))
+            .collect();
+        let landed = first_news(flights, outcomes.is_empty()).await;
+        for landed in landed {
+            read_answer(landed, &mut outcomes);
+        }
+        let stale = |outcome: &Outcome| {
+            outcome.1.as_ref().is_err_and(|error| {
+                // Without a code nobody answered: the leader may be another by now.
+                error.kind == ErrorKind::RefreshAndRetry
+                    || (error.kind == ErrorKind::Retry && error.code.is_none())
+            })
+        };
+        if outcomes.iter().any(stale) {
+            self.metadata.forget(topic);
+        }
+        outcomes
+    }
+
+    /// Takes over a parked flight, or starts one, and waits for it.
+    async fn fly(&self, question: Question, options: FetchOptions, deadline: Instant) -> Landed {
+        let flight = match self.parked.take(&question) {
+            Some(flight) => Ok(flight),
+            None => self.take_off(&question, options, deadline).await,
+        };
+        let flight = match flight {
+            Ok(flight) => flight,
+            Err(error) => return Landed::failed(question, error),
+        };
+        let mut watched = Watched {
+            parked: &self.parked,
+            question,
+            flight: Some(flight),
+        };
+        let answer = match &mut watched.flight {
+            Some(flight) => flight.pending.wait(flight.deadline).await,
+            None => Err(CallError::unsent("no fetch is on the way")),
+        };
+        let flight = watched.flight.take();
+        let question = watched.question.clone();
+        match (answer, flight) {
+            (Ok(answer), Some(flight)) => {
+                flight.lease.home().throttle(answer.throttle_time_ms);
+                let first = flight.first;
+                flight.lease.finish();
+                Landed {
+                    question,
+                    first,
+                    answer: Ok(answer),
+                }
+            }
+            (Ok(_), None) => Landed::failed(question, CallError::unsent("no fetch is on the way")),
+            (Err(error), _) => Landed::failed(question, error),
+        }
+    }
+
+    async fn take_off(
+        &self,
+        question: &Question,
+        options: FetchOptions,
+        deadline: Instant,
+    ) -> Result<Flight, CallError> {
+        let lane = self.pool.lane(&question.leader, Lane::Fetch);
+        lane.wait_turn(deadline).await?;
+        let lease = lane.exclusive(deadline).await?;
+        let version = lease.connection().version::<FetchRequest>()?;
+        // The room in an answer goes to partitions in their order: each has its turn to be first.
+        let mut from = question.from.clone();
+        let turn = self.parked.turns.fetch_add(1, Ordering::Relaxed) % from.len().max(1);
+        from.rotate_left(turn);
+        let first = from.first().map(|from| from.0);
+        let pending = lease
+            .connection()
+            .start(&request(&question.topic, &from, options), version)?;
+        Ok(Flight {
+            pending,
+            lease,
+            first,
+            deadline,
+            expires: Instant::now() + options.wait_max + PARKED_GRACE,
+        })
+    }
+}
+
+impl Landed {
+    fn failed(question: Question, error: CallError) -> Self {
+        Self {
+            question,
+            first: None,
+            answer: Err(error.in_context(Context::Fetch).within(FetchRequest::NAME)),
+        }
+    }
+}
+
+/// Polls all until one has news, or all have ended; gives what has ended then and drops the rest.
+/// Without `wait`, what has not ended at once is dropped.
+async fn first_news<F: Future<Output = Landed>>(
+    flights: impl IntoIterator<Item = F>,
+    wait: bool,
+) -> Vec<Landed> {
+    let mut flying: Vec<Pin<Box<F>>> = flights.into_iter().map(Box::pin).collect();
+    let mut landed = Vec::new();
+    poll_fn(|context| {
+        flying.retain_mut(|flight| match flight.as_mut().poll(context) {
+            Poll::Ready(ended) => {
+                landed.push(ended);
+                false
+            }
+            Poll::Pending => true,
+        });
+        let done = !wait || flying.is_empty() || landed.iter().any(Landed::says_something);
+        if done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    landed
+}
+
+fn partitions_of(answer: &FetchResponse) -> impl Iterator<Item = &PartitionData> {
+    answer.responses.iter().flat_map(|topic| &topic.partitions)
+}
+
+fn read_answer(landed: Landed, outcomes: &mut Vec<Outcome>) {
+    let Landed {
+        question,
+        first,
+        answer,
+    } = landed;
+    let Question {
+        topic,
+        leader,
+        from,
+    } = question;
+    let answer = match answer {
+        Ok(answer) if answer.error_code == 0 => answer,
+        refused => {
+            let error = refused.map_or_else(
+                |error| error,
+                |answer| {
+                    let call = format!("fetch from topic {topic} at {leader}");
+                    KafkaError::answered(Context::Fetch, answer.error_code, &call, None)
+                },
+            );
+            let all = from.into_iter();
+            outcomes.extend(all.map(|(partition, _)| (partition, Err(error.clone()))));
+            return;
+        }
+    };
+    let offsets: HashMap<PartitionId, Offset> = from.into_iter().collect();
+    let mut seen = HashSet::new();
+    for data in partitions_of(&answer) {
+        let partition = PartitionId(data.partition_index);
+        let Some(&from) = offsets.get(&partition) else {
+            continue;
+        };
+        if !seen.insert(partition) {
+            continue;
+        }
+        let at = || format!("fetch from topic {topic} partition {partition} at {leader}");
+        match read_partition(data, from, first == Some(partition)) {
+            Ok(Some(fetched)) => outcomes.push((partition, Ok(fetched))),
+            Ok(None) => {}
+            Err(error) => outcomes.push((partition, Err(error.within(&at())))),
+        }
+    }
+}
+
+/// What one partition gave; `None` where it had nothing new.
+fn read_partition(
+    data: &PartitionData,
+    from: Offset,
+    was_first: bool,
+) -> Result<Option<Fetched>, KafkaError> {
+    if data.error_code != 0 {
+        let call = format!(
+            "offset {from} (the log begins at {}, ends at {})",
+            data.log_start_offset, data.high_watermark
+        );
+        return Err(KafkaError::answered(
+            Context::Fetch,
+            data.error_code,
+            &call,
+            None,
+        ));
+    }
+    let nothing = Bytes::new();
+    let records = data.records.as_ref().unwrap_or(&nothing);
+    let aborted = data.aborted_transactions.iter().flatten();
+    let aborted: Vec<Aborted> = aborted
+        .map(|aborted| Aborted {
+            producer_id: aborted.producer_id.0,
+            first_offset: aborted.first_offset,
+        })
+        .collect();
+    let decoded = decode_records(records, from, &aborted)?;
+    if decoded.blocks.is_empty() {
+        return match decoded.cut_first {
+            // No later fetch would get more of it.
+            Some(len) if was_first => Err(KafkaError::new(
+                ErrorKind::TooLarge,
+                format!("offset {from}: a batch of {len} bytes does not come whole"),
+            )),
+            _ => Ok(None),
+        };
+    }
+    Ok(Some(Fetched {
+        partition: PartitionId(data.partition_index),
+        blocks: decoded.blocks,
+        log_start: Offset(data.log_start_offset),
+        high_watermark: Offset(data.high_watermark),
+        next: decoded.next,
+    }))
+}
+
+fn request(topic: &str, from: &[(PartitionId, Offset)], options: FetchOptions) -> FetchRequest {
+    let int = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let partitions = from.iter().map(|(partition, offset)| {
+        FetchPartition::default()
+            .with_partition(partition.0)
+            .with_current_leader_epoch(-1)
+            .with_last_fetched_epoch(-1)
+            .with_log_start_offset(-1)
+            .with_fetch_offset(offset.0)
+            .with_partition_max_bytes(int(options.partition_bytes_max))
+    });
+    let topic = FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partitions(partitions.collect());
+    FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(i32::try_from(options.wait_max.as_millis()).unwrap_or(i32::MAX))
+        .with_min_bytes(int(options.bytes_min))
+        .with_max_bytes(int(options.bytes_max))
+        .with_isolation_level(READ_COMMITTED)
+        // No fetch session: each request says all (KIP-227).
+        .with_session_id(0)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
+}

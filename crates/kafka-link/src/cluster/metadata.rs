@@ -1,0 +1,429 @@
+//! What the brokers say of themselves and of topics, kept for a while.
+//!
+//! One question at a time for each cluster, not more often than [`REFRESH_PAUSE`]: callers that
+//! find the same thing stale at once share an answer. Brokers are asked in random order, one
+//! after the other but not waiting for a silent one; bootstrap addresses come last.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use kafka_protocol::{
+    messages::{
+        MetadataRequest, MetadataResponse, TopicName,
+        metadata_request::MetadataRequestTopic,
+        metadata_response::{MetadataResponsePartition, MetadataResponseTopic},
+    },
+    protocol::StrBytes,
+};
+use pipeline_core::PartitionId;
+use tokio::time::timeout_at;
+
+use super::{Inner, PartitionInfo, TopicInfo};
+use crate::{
+    KafkaError,
+    error::{Context, ErrorKind},
+    net::{Call, Lane, first_answer},
+};
+
+/// Between two questions.
+const REFRESH_PAUSE: Duration = Duration::from_millis(100);
+/// How old an answer may be before it is asked anew: a topic may have grown.
+const AGE_MAX: Duration = Duration::from_secs(60);
+/// After a failure to renew what is still usable.
+const RENEW_PAUSE: Duration = Duration::from_secs(5);
+/// How long one broker is waited for before the next is asked as well.
+const STAGGER: Duration = Duration::from_millis(500);
+/// How long a topic that was there must be missing before it is believed to be gone: a broker
+/// that has just started may know less than the cluster.
+const MISSING_MIN: Duration = Duration::from_secs(30);
+
+const UNKNOWN_TOPIC: i16 = 3;
+
+/// A topic, and where its leaders are, at one moment.
+#[derive(Debug)]
+pub(crate) struct TopicView {
+    pub info: Arc<TopicInfo>,
+    partitions: Vec<PartitionView>,
+}
+
+#[derive(Clone, Debug)]
+struct PartitionView {
+    leader: Option<Arc<str>>,
+    leader_id: i32,
+    /// -1 where the broker does not say.
+    leader_epoch: i32,
+    replicas: u32,
+}
+
+impl TopicView {
+    /// The leader's address.
+    pub(crate) fn leader_of(&self, partition: PartitionId) -> Result<&Arc<str>, String> {
+        let found = usize::try_from(partition.0)
+            .ok()
+            .and_then(|index| self.partitions.get(index))
+            .ok_or_else(|| {
+                format!(
+                    "partition {partition} is not known, the topic has {}",
+                    self.partitions.len()
+                )
+            })?;
+        found
+            .leader
+            .as_ref()
+            .ok_or_else(|| format!("partition {partition} has no leader at the moment"))
+    }
+
+    pub(crate) fn all_have_leaders(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.leader.is_some())
+    }
+
+    /// The least number of replicas of a partition.
+    pub(crate) fn replication(&self) -> u32 {
+        let replicas = self.partitions.iter().map(|partition| partition.replicas);
+        replicas.min().unwrap_or(0)
+    }
+}
+
+pub(crate) struct Metadata {
+    bootstrap: Vec<Arc<str>>,
+    state: Mutex<State>,
+    /// Held while the brokers are asked.
+    asking: tokio::sync::Mutex<LastAsked>,
+}
+
+#[derive(Default)]
+struct State {
+    brokers: HashMap<i32, Arc<str>>,
+    controller: Option<Arc<str>>,
+    topics: HashMap<String, Entry>,
+}
+
+struct Entry {
+    view: Arc<TopicView>,
+    asked: Instant,
+    renew_at: Instant,
+    /// Something said that it is not true any more.
+    stale: bool,
+    missing_since: Option<Instant>,
+}
+
+#[derive(Default)]
+struct LastAsked {
+    at: Option<Instant>,
+    failed: Option<(String, KafkaError)>,
+}
+
+impl Metadata {
+    pub(crate) fn new(bootstrap: &[String]) -> Self {
+        Self {
+            bootstrap: bootstrap
+                .iter()
+                .map(|address| Arc::from(address.as_str()))
+                .collect(),
+            state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn forget(&self, topic: &str) {
+        if let Some(entry) = self.lock().topics.get_mut(topic) {
+            entry.stale = true;
+        }
+    }
+
+    pub(crate) fn forget_all(&self) {
+        for entry in self.lock().topics.values_mut() {
+            entry.stale = true;
+        }
+    }
+
+    /// How many partitions the last answer had, whatever its age.
+    pub(crate) fn partition_count(&self, topic: &str) -> Option<usize> {
+        let state = self.lock();
+        let entry = state.topics.get(topic)?;
+        Some(entry.view.partitions.len())
+    }
+
+    /// Where to send what only the controller does.
+    pub(crate) fn controller(&self) -> Option<Arc<str>> {
+        self.lock().controller.clone()
+    }
+
+    /// Whom to ask: the known brokers in random order, then the bootstrap addresses.
+    fn candidates(&self) -> Vec<Arc<str>> {
+        let mut known: Vec<Arc<str>> = self.lock().brokers.values().cloned().collect();
+        known.sort_unstable();
+        fastrand::shuffle(&mut known);
+        let mut bootstrap = self.bootstrap.clone();
+        fastrand::shuffle(&mut bootstrap);
+        let mut seen = HashSet::new();
+        known.extend(bootstrap);
+        known.retain(|address| seen.insert(Arc::clone(address)));
+        known
+    }
+
+    fn all_addresses(&self) -> HashSet<Arc<str>> {
+        let state = self.lock();
+        let known = state.brokers.values().chain(&self.bootstrap);
+        known.cloned().collect()
+    }
+
+    fn usable(&self, topic: &str) -> Option<Arc<TopicView>> {
+        let state = self.lock();
+        let entry = state.topics.get(topic)?;
+        (!entry.stale && entry.renew_at > Instant::now()).then(|| Arc::clone(&entry.view))
+    }
+
+    fn asked_since(&self, topic: &str, since: Instant) -> Option<Arc<TopicView>> {
+        let state = self.lock();
+        let entry = state.topics.get(topic)?;
+        (!entry.stale && entry.asked >= since).then(|| Arc::clone(&entry.view))
+    }
+
+    /// What there is, where it is only old and could not be renewed.
+    fn usable_though_old(&self, topic: &str) -> Option<Arc<TopicView>> {
+        let mut state = self.lock();
+        let entry = state.topics.get_mut(topic).filter(|entry| !entry.stale)?;
+        entry.renew_at = Instant::now() + RENEW_PAUSE;
+        Some(Arc::clone(&entry.view))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
+
+    /// Takes in an answer about `topic`.
+    fn learn(
+        &self,
+        topic: &str,
+        answer: MetadataResponse,
+        asked: Instant,
+    ) -> Result<Arc<TopicView>, KafkaError> {
+        let state = &mut *self.lock();
+        if !answer.brokers.is_empty() {
+            state.brokers = answer
+                .brokers
+                .iter()
+                .map(|broker| (broker.node_id.0, address_of(&broker.host, broker.port)))
+                .collect();
+            state.controller = state.brokers.get(&answer.controller_id.0).cloned();
+        }
+        let cluster_id = answer.cluster_id.as_deref().unwrap_or("").to_owned();
+        let described = answer
+            .topics
+            .into_iter()
+            .find(|found| found.name.as_ref().is_some_and(|name| name.as_str() == topic))
+            .ok_or_else(|| {
+                let what = format!("metadata: the answer leaves out topic {topic}");
+                KafkaError::new(ErrorKind::Retry, what)
+            })?;
+        let known = state.topics.get_mut(topic);
+        if described.error_code != 0 {
+            return Err(topic_error(topic, described.error_code, known));
+        }
+        let known = known.map(|entry| &*entry.view);
+        let view = Arc::new(view_of(cluster_id, topic, described, &state.brokers, known)?);
+        let entry = Entry {
+            view: Arc::clone(&view),
+            asked,
+            renew_at: Instant::now() + AGE_MAX,
+            stale: false,
+            missing_since: None,
+        };
+        state.topics.insert(topic.to_owned(), entry);
+        Ok(view)
+    }
+}
+
+impl Inner {
+    /// The topic and its leaders, from the cache or asked anew.
+    pub(crate) async fn view(
+        self: &Arc<Self>,
+        topic: &str,
+        deadline: Instant,
+    ) -> Result<Arc<TopicView>, KafkaError> {
+        if let Some(view) = self.metadata.usable(topic) {
+            return Ok(view);
+        }
+        match self.refresh(topic, deadline).await {
+            Ok(view) => Ok(view),
+            Err(error) if error.kind == ErrorKind::Retry => {
+                let old = self.metadata.usable_though_old(topic);
+                old.ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks any broker; the first that answers is believed. `build` makes the request.
+    pub(crate) async fn ask_any<R>(
+        self: &Arc<Self>,
+        context: Context,
+        deadline: Instant,
+        build: impl Fn(i16) -> R + Clone + Send + 'static,
+    ) -> Result<R::Response, KafkaError>
+    where
+        R: Call + Send + Sync + 'static,
+        R::Response: Send + 'static,
+    {
+        let attempts = self.metadata.candidates().into_iter().map(|address| {
+            let (inner, build) = (Arc::clone(self), build.clone());
+            async move {
+                inner
+                    .call(&address, Lane::Control, context, deadline, build)
+                    .await
+            }
+        });
+        let answer = timeout_at(deadline.into(), first_answer(attempts, STAGGER)).await;
+        let failed = |what: String| Err(KafkaError::new(ErrorKind::Retry, what));
+        match answer {
+            Ok(Some(answer)) => answer,
+            Ok(None) => failed(format!("{}: no broker is known", R::NAME)),
+            Err(_) => failed(format!("{}: no broker answered in time", R::NAME)),
+        }
+    }
+
+    async fn refresh(
+        self: &Arc<Self>,
+        topic: &str,
+        deadline: Instant,
+    ) -> Result<Arc<TopicView>, KafkaError> {
+        let started = Instant::now();
+        let no_time = || KafkaError::new(ErrorKind::Retry, "metadata: no time left to ask");
+        let mut asking = timeout_at(deadline.into(), self.metadata.asking.lock())
+            .await
+            .map_err(|_| no_time())?;
+        // Someone may have asked meanwhile, in vain or not.
+        if let Some(view) = self.metadata.asked_since(topic, started) {
+            return Ok(view);
+        }
+        if let Some(at) = asking.at {
+            if let Some((about, error)) = &asking.failed
+                && at >= started
+                && about == topic
+            {
+                return Err(error.clone());
+            }
+            let earliest = at + REFRESH_PAUSE;
+            if earliest >= deadline {
+                return Err(no_time());
+            }
+            tokio::time::sleep_until(earliest.into()).await;
+        }
+        let asked = Instant::now();
+        let name = StrBytes::from_string(topic.to_owned());
+        let answer = self
+            .ask_any(Context::Lookup, deadline, move |_| {
+                let topic =
+                    MetadataRequestTopic::default().with_name(Some(TopicName(name.clone())));
+                MetadataRequest::default()
+                    .with_topics(Some(vec![topic]))
+                    .with_allow_auto_topic_creation(false)
+            })
+            .await;
+        let result = answer.and_then(|answer| self.metadata.learn(topic, answer, asked));
+        asking.at = Some(Instant::now());
+        asking.failed = result.as_ref().err().map(|error| (topic.to_owned(), error.clone()));
+        if result.is_ok() {
+            self.pool.keep_only(&self.metadata.all_addresses());
+        }
+        result
+    }
+}
+
+fn topic_error(topic: &str, code: i16, known: Option<&mut Entry>) -> KafkaError {
+    let call = format!("metadata of topic {topic}");
+    let mut error = KafkaError::answered(Context::Lookup, code, &call, None);
+    if code != UNKNOWN_TOPIC {
+        return error;
+    }
+    let believed = known.is_none_or(|entry| {
+        entry.stale = true;
+        entry.missing_since.get_or_insert_with(Instant::now).elapsed() >= MISSING_MIN
+    });
+    if believed {
+        error.kind = ErrorKind::Fatal;
+        error.message = format!("topic {topic} does not exist");
+    }
+    error
+}
+
+fn view_of(
+    cluster_id: String,
+    topic: &str,
+    described: MetadataResponseTopic,
+    brokers: &HashMap<i32, Arc<str>>,
+    known: Option<&TopicView>,
+) -> Result<TopicView, KafkaError> {
+    let topic_id = if described.topic_id.is_nil() {
+        String::new()
+    } else {
+        described.topic_id.simple().to_string()
+    };
+    // Brokers do not all learn of a new leader at once: what one says may be older than what
+    // another has said. Only the same topic's epochs can be compared.
+    let known = known.filter(|known| !topic_id.is_empty() && known.info.topic_id == topic_id);
+    let mut described = described.partitions;
+    described.sort_unstable_by_key(|partition| partition.partition_index);
+    let mut partitions = Vec::with_capacity(described.len());
+    for (index, partition) in described.iter().enumerate() {
+        if usize::try_from(partition.partition_index) != Ok(index) {
+            let what = format!("metadata of topic {topic}: partition {index} is left out");
+            return Err(KafkaError::new(ErrorKind::Retry, what));
+        }
+        let said = partition_view(partition, brokers);
+        let newer = known
+            .and_then(|known| known.partitions.get(index))
+            .filter(|known| said.leader_epoch >= 0 && known.leader_epoch > said.leader_epoch);
+        partitions.push(newer.cloned().unwrap_or(said));
+    }
+    if partitions.is_empty() {
+        let what = format!("metadata of topic {topic}: it has no partitions yet");
+        return Err(KafkaError::new(ErrorKind::Retry, what));
+    }
+    let info = TopicInfo {
+        cluster_id,
+        topic_id,
+        partitions: partitions
+            .iter()
+            .zip(0..)
+            .map(|(partition, id)| PartitionInfo {
+                id: PartitionId(id),
+                leader: partition.leader.is_some().then_some(partition.leader_id),
+            })
+            .collect(),
+    };
+    Ok(TopicView {
+        info: Arc::new(info),
+        partitions,
+    })
+}
+
+fn partition_view(
+    partition: &MetadataResponsePartition,
+    brokers: &HashMap<i32, Arc<str>>,
+) -> PartitionView {
+    PartitionView {
+        leader: brokers.get(&partition.leader_id.0).cloned(),
+        leader_id: partition.leader_id.0,
+        leader_epoch: partition.leader_epoch,
+        replicas: u32::try_from(partition.replica_nodes.len()).unwrap_or(u32::MAX),
+    }
+}
+
+/// As [`Connection::open`](crate::net::Connection::open) takes it.
+pub(crate) fn address_of(host: &str, port: i32) -> Arc<str> {
+    if host.contains(':') {
+        format!("[{host}]:{port}").into()
+    } else {
+        format!("{host}:{port}").into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

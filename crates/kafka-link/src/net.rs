@@ -1,0 +1,13 @@
+//! Bytes to and from brokers: one connection, the pool of them, and the versions of calls.
+//!
+//! Knows frames, correlation and time; never what an answer means.
+
+mod calls;
+mod connection;
+mod pool;
+mod race;
+
+pub(crate) use calls::Call;
+pub(crate) use connection::{CallError, Connection, Limits, Pending, Trouble};
+pub(crate) use pool::{Lane, LaneConnections, Lease, Pool};
+pub(crate) use race::{first_answer, join_all};
