@@ -14,7 +14,7 @@ use pipeline_core::Offset;
 
 pub use encode::BatchEncoder;
 
-pub(crate) use decode::{Aborted, Decoded, decode_records};
+pub(crate) use decode::{Aborted, decode_records};
 
 /// Length of a record batch's header.
 pub(crate) const HEADER_LEN: usize = 61;
@@ -32,13 +32,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    pub const ALL: [Self; 5] = [
-        Self::None,
-        Self::Gzip,
-        Self::Snappy,
-        Self::Lz4,
-        Self::Zstd,
-    ];
+    pub const ALL: [Self; 5] = [Self::None, Self::Gzip, Self::Snappy, Self::Lz4, Self::Zstd];
 }
 
 /// A finished batch, as it goes into a produce request.

@@ -8,6 +8,6 @@ mod pool;
 mod race;
 
 pub(crate) use calls::Call;
-pub(crate) use connection::{CallError, Connection, Limits, Pending, Trouble};
-pub(crate) use pool::{Lane, LaneConnections, Lease, Pool};
+pub(crate) use connection::{CallError, Limits, Pending};
+pub(crate) use pool::{Lane, Lease, Pool};
 pub(crate) use race::{first_answer, join_all};

@@ -78,8 +78,7 @@ impl Parked {
 
     fn take(&self, question: &Question) -> Option<Flight> {
         let flight = self.lock().remove(question)?;
-        let usable =
-            flight.expires > Instant::now() && !flight.lease.connection().is_closed();
+        let usable = flight.expires > Instant::now() && !flight.lease.connection().is_closed();
         usable.then_some(flight)
     }
 

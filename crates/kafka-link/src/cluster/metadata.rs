@@ -77,7 +77,9 @@ impl TopicView {
     }
 
     pub(crate) fn all_have_leaders(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.leader.is_some())
+        self.partitions
+            .iter()
+            .all(|partition| partition.leader.is_some())
     }
 
     /// The least number of replicas of a partition.
@@ -217,7 +219,12 @@ impl Metadata {
         let described = answer
             .topics
             .into_iter()
-            .find(|found| found.name.as_ref().is_some_and(|name| name.as_str() == topic))
+            .find(|found| {
+                found
+                    .name
+                    .as_ref()
+                    .is_some_and(|name| name.as_str() == topic)
+            })
             .ok_or_else(|| {
                 let what = format!("metadata: the answer leaves out topic {topic}");
                 KafkaError::new(ErrorKind::Retry, what)
@@ -227,7 +234,13 @@ impl Metadata {
             return Err(topic_error(topic, described.error_code, known));
         }
         let known = known.map(|entry| &*entry.view);
-        let view = Arc::new(view_of(cluster_id, topic, described, &state.brokers, known)?);
+        let view = Arc::new(view_of(
+            cluster_id,
+            topic,
+            described,
+            &state.brokers,
+            known,
+        )?);
         let entry = Entry {
             view: Arc::clone(&view),
             asked,
@@ -328,7 +341,10 @@ impl Inner {
             .await;
         let result = answer.and_then(|answer| self.metadata.learn(topic, answer, asked));
         asking.at = Some(Instant::now());
-        asking.failed = result.as_ref().err().map(|error| (topic.to_owned(), error.clone()));
+        asking.failed = result
+            .as_ref()
+            .err()
+            .map(|error| (topic.to_owned(), error.clone()));
         if result.is_ok() {
             self.pool.keep_only(&self.metadata.all_addresses());
         }
@@ -344,7 +360,11 @@ fn topic_error(topic: &str, code: i16, known: Option<&mut Entry>) -> KafkaError 
     }
     let believed = known.is_none_or(|entry| {
         entry.stale = true;
-        entry.missing_since.get_or_insert_with(Instant::now).elapsed() >= MISSING_MIN
+        entry
+            .missing_since
+            .get_or_insert_with(Instant::now)
+            .elapsed()
+            >= MISSING_MIN
     });
     if believed {
         error.kind = ErrorKind::Fatal;

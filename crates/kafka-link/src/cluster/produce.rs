@@ -16,7 +16,7 @@ use super::{Acks, Inner, LeaderShare, by_leader};
 use crate::{
     EncodedBatch, KafkaError,
     error::{Context, ErrorKind},
-    net::{CallError, Call, Lane, join_all},
+    net::{Call, CallError, Lane, join_all},
 };
 
 /// Brokers refuse requests above 100 MiB (`socket.request.max.bytes`); ours stay well below.

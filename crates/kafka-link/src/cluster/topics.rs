@@ -18,7 +18,7 @@ use super::{Inner, NewTopic};
 use crate::{
     KafkaError,
     error::{Context, ErrorKind},
-    net::Lane,
+    net::{Call, Lane},
 };
 
 /// Between two looks at whether the topic is there.
@@ -31,25 +31,26 @@ impl Inner {
         deadline: Instant,
     ) -> Result<(), KafkaError> {
         let call = format!("create topic {}", topic.name);
+        let mut trouble;
         loop {
             // A look first: it also tells who the controller is.
             match self.view(&topic.name, deadline).await {
                 Ok(view) if view.all_have_leaders() => return Ok(()),
-                Ok(_) => self.metadata.forget(&topic.name),
-                Err(error) if error.kind != ErrorKind::Fatal || error.code != Some(UNKNOWN) => {
-                    return Err(error.within(&call));
+                Ok(_) => {
+                    self.metadata.forget(&topic.name);
+                    let what = "not all of its partitions have a leader";
+                    trouble = KafkaError::new(ErrorKind::UnknownOutcome, what);
                 }
-                Err(_) => match self.ask_to_create(topic, &call, deadline).await {
-                    Ok(()) => {}
-                    Err(error) if again(&error) => {
-                        tracing::debug!(%error, "topic not made yet");
-                    }
-                    Err(error) => return Err(error),
-                },
+                Err(error) if error.code == Some(ResponseError::UnknownTopicOrPartition.code()) => {
+                    trouble = match self.ask_to_create(topic, deadline).await {
+                        Ok(()) => KafkaError::new(ErrorKind::UnknownOutcome, "it is not there yet"),
+                        Err(error) => error,
+                    };
+                }
+                Err(error) => trouble = error,
             }
-            if Instant::now() + PAUSE >= deadline {
-                let what = format!("{call}: it was not there in time");
-                return Err(KafkaError::new(ErrorKind::UnknownOutcome, what));
+            if !may_pass(&trouble) || Instant::now() + PAUSE >= deadline {
+                return Err(trouble.within(&call));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -58,7 +59,6 @@ impl Inner {
     async fn ask_to_create(
         self: &Arc<Self>,
         topic: &NewTopic,
-        call: &str,
         deadline: Instant,
     ) -> Result<(), KafkaError> {
         let request = request(topic, deadline)?;
@@ -79,14 +79,12 @@ impl Inner {
                     .await
             }
         };
-        let answer = answer.map_err(|error| error.within(call))?;
-        let found = answer
+        let found = answer?
             .topics
             .into_iter()
             .find(|found| found.name.as_str() == topic.name)
             .ok_or_else(|| {
-                let what = format!("{call}: the answer leaves it out");
-                KafkaError::new(ErrorKind::UnknownOutcome, what)
+                KafkaError::new(ErrorKind::UnknownOutcome, "the answer leaves it out")
             })?;
         if found.error_code == 0 || found.error_code == ResponseError::TopicAlreadyExists.code() {
             return Ok(());
@@ -95,16 +93,14 @@ impl Inner {
         Err(KafkaError::answered(
             Context::Admin,
             found.error_code,
-            call,
+            CreateTopicsRequest::NAME,
             detail,
         ))
     }
 }
 
-const UNKNOWN: i16 = 3;
-
 /// Making a topic that is there changes nothing, so whatever may pass is tried again.
-fn again(error: &KafkaError) -> bool {
+fn may_pass(error: &KafkaError) -> bool {
     matches!(
         error.kind,
         ErrorKind::Retry | ErrorKind::RefreshAndRetry | ErrorKind::UnknownOutcome
@@ -113,7 +109,7 @@ fn again(error: &KafkaError) -> bool {
 
 fn request(topic: &NewTopic, deadline: Instant) -> Result<CreateTopicsRequest, KafkaError> {
     let refused = |what: &str, value: &dyn std::fmt::Display| {
-        let what = format!("create topic {}: {what} {value} is too large", topic.name);
+        let what = format!("{what} {value} is too large");
         KafkaError::new(ErrorKind::Fatal, what)
     };
     let text = |text: &str| StrBytes::from_string(text.to_owned());

@@ -263,11 +263,7 @@ mod tests {
             ResponseError::KafkaStorageError,
             ResponseError::Unknown(1_000),
         ] {
-            assert_eq!(
-                kind(Produce, error),
-                ErrorKind::UnknownOutcome,
-                "{error:?}"
-            );
+            assert_eq!(kind(Produce, error), ErrorKind::UnknownOutcome, "{error:?}");
         }
         assert_eq!(
             kind(Produce, ResponseError::NotEnoughReplicas),

@@ -104,7 +104,8 @@ impl Connection {
     /// Connects to `host:port` and learns which versions the broker speaks.
     pub(crate) async fn open(peer: &Arc<str>, limits: &Limits) -> Result<Self, CallError> {
         let deadline = Instant::now() + limits.connect_timeout;
-        let failed = |what: String| CallError::unsent(format!("failed to connect to {peer}: {what}"));
+        let failed =
+            |what: String| CallError::unsent(format!("failed to connect to {peer}: {what}"));
         let (host, port) = split_address(peer).map_err(failed)?;
         let stream = match timeout_at(deadline.into(), TcpStream::connect((host, port))).await {
             Ok(Ok(stream)) => stream,
@@ -137,10 +138,14 @@ impl Connection {
             task: task.abort_handle(),
         };
         // What is sent here changes nothing: for the caller, the connection was not there yet.
-        connection.versions = connection.ask_versions(deadline).await.map_err(|error| CallError {
-            sent: false,
-            ..error
-        })?;
+        connection.versions =
+            connection
+                .ask_versions(deadline)
+                .await
+                .map_err(|error| CallError {
+                    sent: false,
+                    ..error
+                })?;
         Ok(connection)
     }
 
@@ -253,7 +258,9 @@ impl Connection {
         loop {
             let mut raw = self.start_raw(&request_in(&request, version), version)?;
             let mut body = raw.wait(self, deadline).await?;
-            let code = body.get(4..6).map(|code| i16::from_be_bytes([code[0], code[1]]));
+            let code = body
+                .get(4..6)
+                .map(|code| i16::from_be_bytes([code[0], code[1]]));
             // A broker that does not know the version says so in version 0.
             let refused = code == Some(UNSUPPORTED_VERSION) && version > 0;
             let decode_as = if refused { 0 } else { version };
@@ -313,7 +320,6 @@ impl<R: Call> Pending<R> {
         let mut body = self.raw.wait(&self.connection, deadline).await?;
         decode_answer(&mut body, self.version).map_err(|error| self.connection.malformed(&error))
     }
-
 }
 
 struct RawPending {
@@ -335,11 +341,17 @@ impl RawPending {
             Ok(Ok(body)) => return Ok(body),
             Ok(Err(_)) => {
                 let state = self.shared.lock();
-                let reason = state.closed.as_deref().unwrap_or("the connection was closed");
+                let reason = state
+                    .closed
+                    .as_deref()
+                    .unwrap_or("the connection was closed");
                 format!("broker {peer}: {reason}")
             }
             Err(_) => {
-                let message = format!("no answer from broker {peer} within {:?}", started.elapsed());
+                let message = format!(
+                    "no answer from broker {peer} within {:?}",
+                    started.elapsed()
+                );
                 connection.close(&message);
                 message
             }
@@ -554,7 +566,10 @@ mod tests {
 
     #[test]
     fn addresses_are_split_at_the_port() {
-        assert_eq!(split_address("kafka-1.local:9092"), Ok(("kafka-1.local", 9092)));
+        assert_eq!(
+            split_address("kafka-1.local:9092"),
+            Ok(("kafka-1.local", 9092))
+        );
         assert_eq!(split_address("[::1]:9092"), Ok(("::1", 9092)));
         assert!(split_address("kafka").is_err());
         assert!(split_address("kafka:port").is_err());

@@ -148,10 +148,7 @@ impl LaneConnections {
     }
 
     /// A connection for one request alone.
-    pub(crate) async fn exclusive(
-        self: &Arc<Self>,
-        deadline: Instant,
-    ) -> Result<Lease, CallError> {
+    pub(crate) async fn exclusive(self: &Arc<Self>, deadline: Instant) -> Result<Lease, CallError> {
         let permit = timeout_at(deadline.into(), Arc::clone(&self.exclusive).acquire_owned())
             .await
             .map_err(|_| self.no_time())?
@@ -228,7 +225,10 @@ impl LaneConnections {
     fn least_loaded(&self) -> Option<Arc<Connection>> {
         let mut state = self.lock();
         drop_unusable(&mut state.open);
-        let best = state.open.iter().min_by_key(|connection| connection.in_flight());
+        let best = state
+            .open
+            .iter()
+            .min_by_key(|connection| connection.in_flight());
         best.cloned()
     }
 
@@ -278,8 +278,7 @@ impl Drop for Lease {
 
 fn drop_unusable(open: &mut Vec<Arc<Connection>>) {
     open.retain(|connection| {
-        !connection.is_closed()
-            && (connection.in_flight() > 0 || connection.idle_for() < IDLE_MAX)
+        !connection.is_closed() && (connection.in_flight() > 0 || connection.idle_for() < IDLE_MAX)
     });
 }
 

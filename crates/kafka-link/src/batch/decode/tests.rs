@@ -172,7 +172,9 @@ fn foreign_keys_nulls_and_headers_are_read() {
         protocol::StrBytes,
         records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType},
     };
-    let record = |offset, value: Option<&'static [u8]>, headers: &[(&'static str, Option<&'static [u8]>)]| Record {
+    let record = |offset,
+                  value: Option<&'static [u8]>,
+                  headers: &[(&'static str, Option<&'static [u8]>)]| Record {
         transactional: false,
         control: false,
         delete_horizon: false,
@@ -187,7 +189,12 @@ fn foreign_keys_nulls_and_headers_are_read() {
         value: value.map(Bytes::from_static),
         headers: headers
             .iter()
-            .map(|(name, value)| (StrBytes::from_static_str(name), value.map(Bytes::from_static)))
+            .map(|(name, value)| {
+                (
+                    StrBytes::from_static_str(name),
+                    value.map(Bytes::from_static),
+                )
+            })
             .collect::<IndexMap<_, _>>(),
     };
     let records = [
@@ -242,7 +249,11 @@ fn what_we_encode_others_read() {
     for codec in Codec::ALL {
         let mut batch = Bytes::from(batch_of(&[b"one", b"", b"three"], codec, 20));
         let set = RecordBatchDecoder::decode(&mut batch).unwrap();
-        let values: Vec<_> = set.records.iter().map(|r| r.value.clone().unwrap()).collect();
+        let values: Vec<_> = set
+            .records
+            .iter()
+            .map(|r| r.value.clone().unwrap())
+            .collect();
         assert_eq!(values, [&b"one"[..], b"", b"three"]);
         assert_eq!(set.records[2].offset, 22);
         assert_eq!(set.records[2].timestamp, AT);

@@ -50,8 +50,16 @@ fn partitions_are_in_order_with_their_leaders_addresses() {
     let view = learn(&metadata, answer(0xabc, &[(2, 0), (1, 0), (-1, 0)])).unwrap();
     assert_eq!(leader(&view, 0), "[::1]:9002");
     assert_eq!(leader(&view, 1), "[::1]:9001");
-    assert!(view.leader_of(PartitionId(2)).unwrap_err().contains("no leader"));
-    assert!(view.leader_of(PartitionId(3)).unwrap_err().contains("has 3"));
+    assert!(
+        view.leader_of(PartitionId(2))
+            .unwrap_err()
+            .contains("no leader")
+    );
+    assert!(
+        view.leader_of(PartitionId(3))
+            .unwrap_err()
+            .contains("has 3")
+    );
     assert_eq!(view.info.partitions[0].leader, Some(2));
     assert_eq!(view.info.partitions[2].leader, None);
     assert_eq!(view.info.topic_id, format!("{:032x}", 0xabc));
