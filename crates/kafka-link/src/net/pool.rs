@@ -15,7 +15,7 @@ use tokio::{
     time::timeout_at,
 };
 
-use super::{CallError, Connection, Limits};
+use super::{CallError, Limits, connection::Connection};
 
 /// Brokers close what is idle for ten minutes (`connections.max.idle.ms`); a request that meets
 /// that moment has an unknown outcome. So ours are given up long before.
