@@ -4,6 +4,18 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 
+mod bodies;
+mod csv_rows;
+mod inflating;
+mod log_lines;
+
+const GOOD: &str = r#"{"timestamp":"2015-05-17T10:05:03Z","path":"/a","userAgent":"x"}"#;
+
+/// A valid record with another path.
+fn good(path: &str) -> String {
+    GOOD.replace("/a", path)
+}
+
 fn rules() -> Rules {
     Rules {
         record_bytes_max: 256 * 1024,
@@ -56,13 +68,5 @@ fn the_real_log_has_9999_records_and_one_cut_off_line() {
             .contains("46.118.127.106 - - [20/May/2015:12:05:17 +0000]"),
         "the message shows the line: {}",
         batch.errors[0].error.message
-    );
-}
-
-#[test]
-fn a_broken_json_array_is_unreadable_with_its_place() {
-    assert_eq!(
-        unreadable(Media::Json, "[{},"),
-        "the body is not JSON: at byte 4: expected a value, found the end"
     );
 }
