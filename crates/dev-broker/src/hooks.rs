@@ -225,6 +225,25 @@ impl Broker {
             .ok()
     }
 
+    /// What the group has committed for the partition: the next offset to read, and its metadata.
+    #[must_use]
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<(i64, String)> {
+        self.shared.coordinator.with(group, |entry| {
+            let committed = entry?.offsets.get(&(topic.to_owned(), partition))?;
+            Some((committed.offset, committed.metadata.clone()))
+        })
+    }
+
+    /// The group's state (as DescribeGroups names it), generation, and member ids.
+    #[must_use]
+    pub fn group(&self, group: &str) -> Option<(String, i32, Vec<String>)> {
+        self.shared.coordinator.with(group, |entry| {
+            let group = &entry?.group;
+            let members = group.members().map(|(id, _)| id.clone()).collect();
+            Some((group.state_name().to_owned(), group.generation(), members))
+        })
+    }
+
     /// Requests of this API that have arrived, at all nodes.
     #[must_use]
     pub fn requests_seen(&self, api: Api) -> u64 {

@@ -22,8 +22,10 @@ mod api;
 mod batch;
 mod cluster;
 mod connection;
+mod coordinator;
 pub mod error_code;
 mod faults;
+mod group;
 mod hooks;
 mod log;
 mod options;
@@ -49,6 +51,7 @@ pub use hooks::HookError;
 pub use options::{Options, StartError, TopicSpec};
 
 use cluster::Cluster;
+use coordinator::Coordinator;
 use shared::{Counters, Shared};
 
 /// A running broker. Dropping it ends it, without waiting; [`Broker::stop`] waits.
@@ -76,9 +79,10 @@ impl Broker {
             let addr = listener.local_addr();
             addrs.push(addr.map_err(|source| listen_error(options.listen, source))?);
         }
-        let cluster = open(&options, &addrs)?;
+        let (cluster, coordinator) = open(&options, &addrs)?;
         let shared = Arc::new(Shared {
             cluster,
+            coordinator,
             faults: Faults::default(),
             seen: Counters::new(),
             paused: addrs.iter().map(|_| watch::Sender::new(false)).collect(),
@@ -95,6 +99,9 @@ impl Broker {
             let cancel = broker.serve(id, listener);
             broker.lock_nodes().push(cancel);
         }
+        let timers = run_timers(Arc::clone(&broker.shared));
+        let until_stopped = broker.all.clone().run_until_cancelled_owned(timers);
+        broker.tasks.spawn(until_stopped);
         tracing::warn!(
             bootstrap = broker.bootstrap(),
             "embedded development broker, not for production"
@@ -209,11 +216,14 @@ fn listen_error(addr: SocketAddr, source: std::io::Error) -> StartError {
     StartError::Listen { addr, source }
 }
 
-fn open(options: &Options, addrs: &[SocketAddr]) -> Result<Cluster, StartError> {
-    let cluster = Cluster::open(options, addrs).map_err(|error| StartError::Dir {
+fn open(options: &Options, addrs: &[SocketAddr]) -> Result<(Cluster, Coordinator), StartError> {
+    let failed = |error: std::io::Error| StartError::Dir {
         dir: options.dir.clone().unwrap_or_default(),
         reason: error.to_string(),
-    })?;
+    };
+    let cluster = Cluster::open(options, addrs).map_err(failed)?;
+    let delay = options.initial_rebalance_delay;
+    let coordinator = Coordinator::open(cluster.store(), delay).map_err(failed)?;
     for spec in &options.topics {
         let mut spec = spec.clone();
         spec.replication = spec.replication.min(options.nodes as i16);
@@ -225,7 +235,16 @@ fn open(options: &Options, addrs: &[SocketAddr]) -> Result<Cluster, StartError> 
             }
         }
     }
-    Ok(cluster)
+    Ok((cluster, coordinator))
+}
+
+/// Group timers: sessions, rounds. Late while the broker is paused, as in a stopped process.
+async fn run_timers(shared: Arc<Shared>) {
+    loop {
+        shared.coordinator.timer_due().await;
+        shared.unpaused(shared.cluster.coordinator()).await;
+        shared.coordinator.tick();
+    }
 }
 
 async fn accept(

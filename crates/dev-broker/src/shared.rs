@@ -11,12 +11,14 @@ use tokio::sync::watch;
 use crate::{
     Options,
     cluster::{Cluster, Topic},
+    coordinator::Coordinator,
     faults::Faults,
 };
 
 pub(crate) struct Shared {
     pub options: Options,
     pub cluster: Cluster,
+    pub coordinator: Coordinator,
     pub faults: Faults,
     pub seen: Counters,
     /// One for each node, in order of their ids.
@@ -30,7 +32,9 @@ pub(crate) struct Counters([AtomicU64; 128]);
 impl Shared {
     /// The topic is gone, and what groups have committed for it.
     pub(crate) fn delete_topic(&self, name: &str) -> Option<Arc<Topic>> {
-        self.cluster.delete_topic(name)
+        let gone = self.cluster.delete_topic(name)?;
+        self.coordinator.forget_topic(self.cluster.store(), name);
+        Some(gone)
     }
 
     /// Waits while the node is paused, as a stopped process would.

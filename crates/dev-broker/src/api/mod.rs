@@ -3,8 +3,10 @@
 
 mod configs;
 mod fetch;
+mod groups;
 mod list_offsets;
 mod metadata;
+mod offsets;
 mod produce;
 pub(crate) mod refuse;
 mod topics;
@@ -120,6 +122,20 @@ pub(crate) async fn handle(context: &Context<'_>, request: RequestKind) -> Reply
             let answer = InitProducerIdResponse::default().with_producer_id(id.into());
             ResponseKind::InitProducerId(answer)
         }
+        RequestKind::FindCoordinator(r) => {
+            ResponseKind::FindCoordinator(groups::find_coordinator(context, r))
+        }
+        RequestKind::JoinGroup(r) => ResponseKind::JoinGroup(groups::join(context, r).await),
+        RequestKind::SyncGroup(r) => ResponseKind::SyncGroup(groups::sync(context, r).await),
+        RequestKind::Heartbeat(r) => ResponseKind::Heartbeat(groups::heartbeat(context, r)),
+        RequestKind::LeaveGroup(r) => ResponseKind::LeaveGroup(groups::leave(context, r)),
+        RequestKind::DescribeGroups(r) => {
+            ResponseKind::DescribeGroups(groups::describe(context, r))
+        }
+        RequestKind::ListGroups(r) => ResponseKind::ListGroups(groups::list(context, r)),
+        RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(groups::delete(context, r)),
+        RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offsets::commit(context, r)),
+        RequestKind::OffsetFetch(r) => ResponseKind::OffsetFetch(offsets::fetch(context, r)),
         // not in the table above, so the connection is closed before it comes to this
         _ => return Reply::Close,
     };
