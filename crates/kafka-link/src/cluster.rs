@@ -25,7 +25,7 @@ use crate::{
 use fetch::Parked;
 use metadata::Metadata;
 
-pub(crate) use metadata::TopicView;
+pub(crate) use metadata::{TopicView, address_of};
 
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -254,10 +254,6 @@ impl Inner {
 
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
-    }
-
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.pool
     }
 
     /// One request on a shared connection of `lane`, and its answer. `build` makes the request

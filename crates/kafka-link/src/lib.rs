@@ -16,4 +16,4 @@ pub use cluster::{
     TopicInfo, TopicSettings,
 };
 pub use error::{ErrorKind, KafkaError};
-pub use group::{Assignment, Beat, Committed, GroupConfig, Member};
+pub use group::{Assignment, Beat, Committed, GroupConfig, Member, Pulse};

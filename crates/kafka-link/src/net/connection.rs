@@ -149,10 +149,6 @@ impl Connection {
         Ok(connection)
     }
 
-    pub(crate) fn peer(&self) -> &Arc<str> {
-        &self.peer
-    }
-
     /// The version in which both sides speak `R`.
     pub(crate) fn version<R: Call>(&self) -> Result<i16, CallError> {
         let ours = R::OURS;

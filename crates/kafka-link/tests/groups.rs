@@ -1,0 +1,255 @@
+//! Group membership, the same on the embedded broker and on Apache Kafka.
+
+mod common;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use common::{LONG, Stage, new_topic, unique};
+use kafka_link::{Assignment, Beat, Cluster, Committed, ErrorKind, GroupConfig, Member};
+use pipeline_core::{Offset, PartitionId};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+fn config(group: &str, topic: &str) -> GroupConfig {
+    GroupConfig {
+        group_id: group.to_owned(),
+        instance_id: None,
+        topic: topic.to_owned(),
+        session_timeout: Duration::from_secs(6),
+        rebalance_timeout: Duration::from_secs(10),
+    }
+}
+
+fn at(offset: i64, metadata: &str) -> Committed {
+    Committed {
+        offset: Offset(offset),
+        metadata: metadata.to_owned(),
+    }
+}
+
+fn ids(partitions: std::ops::Range<i32>) -> Vec<PartitionId> {
+    partitions.map(PartitionId).collect()
+}
+
+/// A member that lives as a service's would: beats, and joins again when it is told to.
+struct Living {
+    assignment: watch::Receiver<Option<Assignment>>,
+    stop: CancellationToken,
+    task: JoinHandle<Member>,
+}
+
+impl Living {
+    fn start(mut member: Member) -> Self {
+        let (told, assignment) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut pace = tokio::time::interval(Duration::from_millis(100));
+            let mut joined = false;
+            loop {
+                tokio::select! {
+                    () = stopped.cancelled() => return member,
+                    _ = pace.tick() => {}
+                }
+                if joined {
+                    match member.heartbeat().await {
+                        Ok(Beat::Stable) => continue,
+                        Ok(Beat::Rebalance) => {}
+                        Err(error) => assert_eq!(error.kind, ErrorKind::Lost, "{error}"),
+                    }
+                }
+                told.send_replace(None);
+                let assigned = tokio::select! {
+                    () = stopped.cancelled() => return member,
+                    assigned = member.join() => assigned.unwrap(),
+                };
+                told.send_replace(Some(assigned));
+                joined = true;
+            }
+        });
+        Self {
+            assignment,
+            stop,
+            task,
+        }
+    }
+
+    async fn stop(self) -> Member {
+        self.stop.cancel();
+        self.task.await.unwrap()
+    }
+}
+
+/// Waits until the members of one generation have all partitions, each at least one fewer than
+/// another has; gives how many each has.
+async fn settled(members: &[&Living], partitions: i32) -> Vec<usize> {
+    let settled = async {
+        loop {
+            let seen: Option<Vec<Assignment>> = members
+                .iter()
+                .map(|member| member.assignment.borrow().clone())
+                .collect();
+            if let Some(seen) = seen
+                && seen
+                    .windows(2)
+                    .all(|pair| pair[0].generation == pair[1].generation)
+            {
+                let mut all: Vec<PartitionId> =
+                    seen.iter().flat_map(|a| a.partitions.clone()).collect();
+                all.sort_unstable();
+                if all == ids(0..partitions) {
+                    return seen.iter().map(|a| a.partitions.len()).collect();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, settled).await.expect("the group settles")
+}
+
+#[tokio::test]
+async fn three_members_share_the_partitions_and_take_over_from_one_that_leaves() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 6, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let start = |cluster: &Cluster| Living::start(Member::new(cluster.clone(), config.clone()));
+    let one = start(&cluster);
+    assert_eq!(settled(&[&one], 6).await, [6]);
+    // In one process as with another cluster of connections.
+    let two = start(&cluster);
+    let three = start(&stage.cluster());
+    assert_eq!(settled(&[&one, &two, &three], 6).await, [2, 2, 2]);
+    let mut left = two.stop().await;
+    left.leave().await;
+    assert_eq!(settled(&[&one, &three], 6).await, [3, 3]);
+    let error = left.heartbeat().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Lost);
+    let again = Living::start(left);
+    assert_eq!(settled(&[&one, &three, &again], 6).await, [2, 2, 2]);
+    for living in [one, three, again] {
+        living.stop().await.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_silent_loses_its_partitions_and_its_right_to_commit() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 2, &[]).await;
+    let config = GroupConfig {
+        session_timeout: Duration::from_millis(1500),
+        rebalance_timeout: Duration::from_millis(1500),
+        ..config(&unique("group"), &topic)
+    };
+    let mut silent = Member::new(cluster.clone(), config.clone());
+    assert_eq!(silent.join().await.unwrap().partitions, ids(0..2));
+    let other = Living::start(Member::new(cluster.clone(), config));
+    assert_eq!(settled(&[&other], 2).await, [2]);
+    let pulse = silent.pulse();
+    let refused = common::only(pulse.commit(&[(PartitionId(0), at(5, ""))]).await).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Lost, "{refused}");
+    assert_eq!(silent.heartbeat().await.unwrap_err().kind, ErrorKind::Lost);
+    assert!(silent.committed(&ids(0..2)).await.unwrap().is_empty());
+    // It may come back as a new one.
+    let back = Living::start(silent);
+    assert_eq!(settled(&[&other, &back], 2).await, [1, 1]);
+    for living in [other, back] {
+        living.stop().await.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn commits_come_back_with_their_metadata() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 4, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let mut member = Member::new(cluster.clone(), config.clone());
+    assert!(member.committed(&ids(0..4)).await.unwrap().is_empty());
+    let nobody = common::only(member.commit(&[(PartitionId(0), at(1, ""))]).await);
+    assert_eq!(nobody.unwrap_err().kind, ErrorKind::Lost);
+    member.join().await.unwrap();
+    let offsets = [
+        (PartitionId(0), at(10, "store-a")),
+        (PartitionId(2), at(0, "")),
+    ];
+    for (_, result) in member.commit(&offsets).await {
+        result.unwrap();
+    }
+    let want: BTreeMap<PartitionId, Committed> = offsets.clone().into();
+    assert_eq!(member.committed(&ids(0..4)).await.unwrap(), want);
+    // They are the group's, not the member's.
+    member.leave().await;
+    let reader = Member::new(stage.cluster(), config);
+    let some = reader.committed(&[PartitionId(0)]).await.unwrap();
+    assert_eq!(some, [(PartitionId(0), at(10, "store-a"))].into());
+}
+
+#[tokio::test]
+async fn a_commit_for_a_partition_of_another_member_is_not_sent() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 2, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let mut member = Member::new(cluster, config);
+    member.join().await.unwrap();
+    let offsets = [(PartitionId(1), at(3, "")), (PartitionId(7), at(3, ""))];
+    let mut results = member.commit(&offsets).await;
+    results.sort_by_key(|result| result.0);
+    results[0].1.as_ref().unwrap();
+    assert_eq!(results[1].1.as_ref().unwrap_err().kind, ErrorKind::Lost);
+    member.leave().await;
+}
+
+#[tokio::test]
+async fn a_static_member_comes_back_to_its_partitions_and_fences_the_one_before() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 4, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let named = |name: &str| GroupConfig {
+        instance_id: Some(name.to_owned()),
+        ..config.clone()
+    };
+    let one = Living::start(Member::new(cluster.clone(), named("one")));
+    let two = Living::start(Member::new(cluster.clone(), named("two")));
+    assert_eq!(settled(&[&one, &two], 4).await, [2, 2]);
+    let before = two.assignment.borrow().clone().unwrap();
+    let mut old = two.stop().await;
+    old.leave().await;
+    let mut old_again = Member::new(cluster.clone(), named("two"));
+    let after = timeout(LONG, old_again.join()).await.unwrap().unwrap();
+    assert_eq!(after, before, "no rebalance took place");
+    let mut newest = Member::new(cluster.clone(), named("two"));
+    assert_eq!(timeout(LONG, newest.join()).await.unwrap().unwrap(), before);
+    let fenced = old_again.heartbeat().await.unwrap_err();
+    assert_eq!(fenced.kind, ErrorKind::Lost, "{fenced}");
+    assert_eq!(newest.heartbeat().await.unwrap(), Beat::Stable);
+    one.stop().await;
+}
+
+#[tokio::test]
+async fn a_join_that_is_dropped_can_be_taken_up_again() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 2, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let mut first = Member::new(cluster.clone(), config.clone());
+    first.join().await.unwrap();
+    let mut second = Member::new(cluster.clone(), config);
+    // Waits for `first`, who does not come.
+    let waited = timeout(Duration::from_millis(300), second.join()).await;
+    assert!(waited.is_err());
+    assert_eq!(first.heartbeat().await.unwrap(), Beat::Rebalance);
+    let (first_share, second_share) = tokio::join!(first.join(), second.join());
+    let (first_share, second_share) = (first_share.unwrap(), second_share.unwrap());
+    assert_eq!(first_share.generation, second_share.generation);
+    assert_eq!(first_share.partitions.len(), 1);
+    assert_eq!(second_share.partitions.len(), 1);
+    // No ghost of the dropped join is in the group: both are stable.
+    assert_eq!(first.heartbeat().await.unwrap(), Beat::Stable);
+    assert_eq!(second.heartbeat().await.unwrap(), Beat::Stable);
+    first.leave().await;
+    second.leave().await;
+}
