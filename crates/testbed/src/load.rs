@@ -352,3 +352,6 @@ fn wrong_202(shape: &Shape, said: &serde_json::Value) -> Option<String> {
             .is_none_or(|index| said["errors"][0]["index"] == u64::from(index));
     (!right).then(|| format!("sent {shape:?}, answered {said}"))
 }
+
+#[cfg(test)]
+mod tests;
