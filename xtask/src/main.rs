@@ -4,6 +4,7 @@
 
 mod shell;
 
+mod bench;
 mod chaos;
 mod ci;
 mod demo;
@@ -31,6 +32,7 @@ enum Command {
     #[command(subcommand)]
     Kafka(kafka::Command),
     Chaos(chaos::Args),
+    Bench(bench::Args),
     Ci(ci::Args),
 }
 
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Kafka(command) => kafka::run(&command),
+        Command::Bench(args) => bench::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Ci(args) => ci::run(&args),
     };

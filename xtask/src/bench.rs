@@ -1,0 +1,277 @@
+//! `cargo xtask bench`: records per CPU-second of each stage on Apache Kafka, each beside a
+//! ceiling measured in the same run. CPU time is the service process's own, from `/proc`, so the
+//! sender and the broker beside it on the same machine do not count.
+
+mod ceiling;
+mod figure;
+
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use testbed::{
+    blast::{Media, blast, bodies},
+    process::{Process, Profile, poll_until},
+    stand::{Plan, Stand},
+    store, summaries,
+};
+
+use self::figure::Figure;
+use crate::shell::root;
+
+const CONNECTIONS: usize = 16;
+const PARTITIONS: u32 = 4;
+const WITHIN: Duration = Duration::from_secs(300);
+
+/// Records per CPU-second of each stage, beside a ceiling of the same run
+///
+/// Release builds, on a real Kafka (`cargo xtask kafka up` starts one). Each figure stands beside
+/// its ceiling, measured in the same run on the same records:
+///
+/// gateway: bodies of 100 and 1,000 records of about 195 bytes, NDJSON and JSON arrays, over 16
+/// connections; ceiling: batches of the same size, made beforehand, only produced.
+///
+/// writer: a topic filled before, read to its end by a writer that starts; ceiling: the same
+/// topic, only fetched.
+///
+/// aggregator: a store filled before, counted by `aggregator --once`; ceiling: the same segments
+/// through `zstdcat | wc -l`.
+///
+/// pipeline: all of them at once, and what comes out at the other end.
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_enum)]
+    what: What,
+    /// The broker
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:19092")]
+    kafka: String,
+    /// Records for each figure
+    #[arg(long, default_value_t = 2_000_000)]
+    records: u64,
+    /// `kafka.compression` of the gateway
+    #[arg(long, default_value = "none")]
+    compression: String,
+    /// Where everything happens; removed at the end
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    Gateway,
+    Writer,
+    Aggregator,
+    Pipeline,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let plan = Plan {
+        profile: Profile::Release,
+        kafka: Some(args.kafka.clone()),
+        partitions: PARTITIONS,
+        aggregator: false,
+        ..Plan::default()
+    }
+    .with("kafka.compression", &args.compression)
+    .with("telemetry.log.level", "warn");
+    let dir = args
+        .dir
+        .clone()
+        .unwrap_or_else(|| root().join("target/bench"))
+        .join(&plan.topic);
+    println!(
+        "building release binaries; everything happens in {}",
+        dir.display()
+    );
+    match args.what {
+        What::Gateway => gateway(args, &dir, plan)?,
+        What::Writer => writer(args, &dir, plan)?,
+        What::Aggregator => aggregator(args, &dir, plan)?,
+        What::Pipeline => pipeline(args, &dir, plan)?,
+    }
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+fn gateway(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
+    let mut stand = Stand::prepare(dir, plan)?;
+    stand.gateways[0].start()?;
+    stand.gateways[0].wait_ready()?;
+    // The first records make the topic and warm everything up.
+    send(&mut stand, Media::NdJson, 1_000, 100_000)?;
+    let ceiling = ceiling::produce(args, &stand.plan.topic)?;
+    figure::head("gateway");
+    ceiling.print("ceiling: only produced, 1,000-record batches", None);
+    for media in [Media::NdJson, Media::JsonArray] {
+        for each in [100, 1_000] {
+            let (figure, refused) = send(&mut stand, media, each, args.records)?;
+            let note = if refused > 0 {
+                format!(" ({refused} refused)")
+            } else {
+                String::new()
+            };
+            figure.print(
+                &format!("{media:?}, {each} records a body{note}"),
+                Some(&ceiling),
+            );
+        }
+    }
+    stand.gateways[0].terminate()?;
+    Ok(())
+}
+
+fn writer(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
+    let mut stand = Stand::prepare(dir, plan)?;
+    fill(&mut stand, args.records)?;
+    let ceiling = ceiling::fetch(args, &stand.plan.topic)?;
+    figure::head("writer");
+    ceiling.print("ceiling: only fetched", None);
+    store_all(&mut stand, args.records)?.print("stored, flushSize at its default", Some(&ceiling));
+
+    // The same topic into a second store with larger segments: what batching alone gives.
+    let mut larger = stand.plan.clone();
+    larger
+        .settings
+        .push(("consumer.flushSize".to_owned(), "10000".to_owned()));
+    larger.settings.push((
+        "kafka.groupID".to_owned(),
+        format!("{}-larger", larger.topic),
+    ));
+    let mut stand = Stand::prepare(&dir.join("larger"), larger)?;
+    store_all(&mut stand, args.records)?.print("stored, flushSize 10000", Some(&ceiling));
+    Ok(())
+}
+
+fn aggregator(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
+    let mut stand = Stand::prepare(dir, plan)?;
+    fill(&mut stand, args.records)?;
+    store_all(&mut stand, args.records)?;
+    let topic = stand.logs_dir().join("_live").join(&stand.plan.topic);
+    let ceiling = ceiling::scan(&store::segments(&topic)?, args.records)?;
+    figure::head("aggregator");
+    ceiling.print("ceiling: zstdcat | wc -l", None);
+
+    let start = Instant::now();
+    let before = figure::children_cpu()?;
+    stand.aggregate_once()?;
+    let figure = Figure {
+        records: args.records,
+        wall: start.elapsed(),
+        cpu: figure::children_cpu()? - before,
+    };
+    let counted = summaries::total(&stand.analytics_dir())?;
+    if counted != args.records {
+        bail!("{counted} of {} records are counted", args.records);
+    }
+    figure.print("aggregator --once", Some(&ceiling));
+    Ok(())
+}
+
+fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
+    plan.aggregator = true;
+    let mut stand = Stand::up(dir, plan)?;
+    let cpu = |stand: &mut Stand| -> Result<Vec<Duration>> {
+        stand
+            .services()
+            .map(|service| service.process()?.cpu())
+            .collect()
+    };
+    let before = cpu(&mut stand)?;
+    let start = Instant::now();
+    let (sent, _) = send(&mut stand, Media::NdJson, 1_000, args.records)?;
+    wait_stored(&mut stand, args.records)?;
+    let stored = start.elapsed();
+    let analytics = stand.analytics_dir();
+    let counted = poll_until(WITHIN, || {
+        Ok((summaries::total(&analytics)? >= args.records).then_some(()))
+    })?;
+    counted.context("not everything is counted")?;
+    let wall = start.elapsed();
+    let after = cpu(&mut stand)?;
+
+    figure::head("pipeline");
+    sent.print("accepted (its CPU: the gateway's)", None);
+    let names: Vec<String> = stand
+        .services()
+        .map(|service| service.name.clone())
+        .collect();
+    for ((name, before), after) in names.iter().zip(before).zip(after) {
+        Figure {
+            records: args.records,
+            wall,
+            cpu: after - before,
+        }
+        .print(name, None);
+    }
+    println!(
+        "  sent in {:.1} s, stored after {:.1} s, counted after {:.1} s",
+        sent.wall.as_secs_f64(),
+        stored.as_secs_f64(),
+        wall.as_secs_f64()
+    );
+    for service in stand.services() {
+        service.terminate()?;
+    }
+    Ok(())
+}
+
+/// Sends at full speed; the CPU time is the gateway's.
+fn send(stand: &mut Stand, media: Media, each: u32, total: u64) -> Result<(Figure, u64)> {
+    // 32 MB at the most: many different records, and still in memory.
+    let count = (160_000 / each).max(16) as usize;
+    let bodies = bodies(u64::from(each), media, count, each);
+    let address = stand.addresses[0];
+    let gateway = stand.gateways[0].process()?;
+    let before = gateway.cpu()?;
+    let done = blast(address, media, &bodies, each, CONNECTIONS, total)?;
+    let figure = Figure {
+        records: done.records,
+        wall: done.took,
+        cpu: gateway.cpu()? - before,
+    };
+    Ok((figure, done.refused))
+}
+
+/// Fills the topic through a gateway; no writer runs.
+fn fill(stand: &mut Stand, records: u64) -> Result<()> {
+    stand.gateways[0].start()?;
+    stand.gateways[0].wait_ready()?;
+    println!("filling the topic with {records} records");
+    send(stand, Media::NdJson, 1_000, records)?;
+    stand.gateways[0].terminate()?;
+    Ok(())
+}
+
+/// Starts the writer and waits until everything is stored; the CPU time is the writer's.
+fn store_all(stand: &mut Stand, records: u64) -> Result<Figure> {
+    let start = Instant::now();
+    stand.writers[0].start()?;
+    wait_stored(stand, records)?;
+    let figure = Figure {
+        records,
+        wall: start.elapsed(),
+        cpu: stand.writers[0].process()?.cpu()?,
+    };
+    stand.writers[0].terminate()?;
+    Ok(figure)
+}
+
+fn wait_stored(stand: &mut Stand, records: u64) -> Result<()> {
+    let writers: &[_] = &stand.writers;
+    let mut stored = None;
+    let all = poll_until(WITHIN, || {
+        stored = Stand::metric(writers, "logs_ingested_total");
+        Ok(stored.filter(|stored| *stored >= records as f64))
+    })?;
+    if all.is_none() {
+        let process: &Process = stand.writers[0].process()?;
+        bail!(
+            "{stored:?} of {records} stored after {WITHIN:?}\n{}",
+            process.log_tail(10)
+        );
+    }
+    Ok(())
+}

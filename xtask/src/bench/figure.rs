@@ -1,0 +1,57 @@
+//! One measured figure and how it is shown.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result};
+
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    pub records: u64,
+    pub wall: Duration,
+    /// Of the measured process alone, all its threads.
+    pub cpu: Duration,
+}
+
+impl Figure {
+    pub fn per_cpu_second(&self) -> f64 {
+        self.records as f64 / self.cpu.as_secs_f64().max(0.01)
+    }
+
+    pub fn print(&self, what: &str, ceiling: Option<&Self>) {
+        let ratio = ceiling.map_or_else(String::new, |ceiling| {
+            format!(
+                "{:.2} of the ceiling",
+                self.per_cpu_second() / ceiling.per_cpu_second()
+            )
+        });
+        println!(
+            "  {what:<48} {:>9} {:>10.0} {:>9.2} {:>12.0}   {ratio}",
+            self.records,
+            self.records as f64 / self.wall.as_secs_f64(),
+            self.cpu.as_secs_f64(),
+            self.per_cpu_second(),
+        );
+    }
+}
+
+pub fn head(stage: &str) {
+    println!(
+        "\n{stage:<50} {:>9} {:>10} {:>9} {:>12}",
+        "records", "records/s", "CPU s", "records/CPU-s"
+    );
+}
+
+/// CPU time of all ended children of this process.
+pub fn children_cpu() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let rest = stat.rsplit_once(')').context("odd stat")?.1;
+    // cutime and cstime are fields 16 and 17 of proc(5): the 14th and 15th behind the name.
+    let ticks = rest
+        .split_whitespace()
+        .skip(13)
+        .take(2)
+        .map(str::parse::<u64>)
+        .sum::<Result<u64, _>>()
+        .context("short stat")?;
+    Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+}
