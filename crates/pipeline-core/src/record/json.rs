@@ -2,7 +2,13 @@
 //! whether it is one. Builds no tree, allocates nothing for values up to 64 levels deep, never
 //! recurses, and says nothing about what a value means or whether its bytes are UTF-8.
 
-use std::{fmt, ops::Range};
+use std::fmt;
+
+mod layout;
+mod strings;
+
+pub use layout::{append_on_one_line, trimmed};
+pub use strings::{append_string, special, unescape};
 
 /// What a value is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -386,154 +392,4 @@ impl Stack {
     fn top_is_object(&self) -> bool {
         self.top & 1 == 1
     }
-}
-
-/// The first place from `at` on of a quote, a backslash or a control character; else the end.
-#[inline]
-#[must_use]
-pub fn special(bytes: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES * 0x80;
-    // Eight bytes at once. `hit(word)` marks each byte that is zero or, with `below`, less than
-    // it; a borrow can only mark bytes above a true hit, and the lowest is the one that counts.
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let word = u64::from_le_bytes(*chunk);
-        // Flipping bit 1 puts the quote (0x22) right above the control characters.
-        let flipped = word ^ (ONES * 0x02);
-        let low = flipped.wrapping_sub(ONES * 0x21) & !flipped;
-        let slash = word ^ (ONES * u64::from(b'\\'));
-        let backslash = slash.wrapping_sub(ONES) & !slash;
-        let hits = (low | backslash) & HIGHS;
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    while let Some(&byte) = bytes.get(at) {
-        if byte < 0x20 || byte == b'"' || byte == b'\\' {
-            break;
-        }
-        at += 1;
-    }
-    at
-}
-
-/// The text of a string's inside (between the quotes) that [`Cursor::string`] passed.
-#[must_use]
-pub fn unescape(inside: &str) -> String {
-    let mut out = String::with_capacity(inside.len());
-    let mut rest = inside;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let code = rest.as_bytes().get(at + 1).copied();
-        rest = rest.get(at + 2..).unwrap_or_default();
-        out.push(match code {
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(b'u') => {
-                let (unit, after) = unit(rest);
-                rest = after;
-                if (0xD800..0xDC00).contains(&unit) {
-                    let (low, after) = unit_after_escape(rest);
-                    rest = after;
-                    let point =
-                        0x10000 + ((unit - 0xD800) << 10) + (low.wrapping_sub(0xDC00) & 0x3FF);
-                    char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER)
-                } else {
-                    char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER)
-                }
-            }
-            Some(other) => char::from(other),
-            None => char::REPLACEMENT_CHARACTER,
-        });
-    }
-    out.push_str(rest);
-    out
-}
-
-fn unit(text: &str) -> (u32, &str) {
-    let (digits, rest) = text.split_at_checked(4).unwrap_or((text, ""));
-    (u32::from_str_radix(digits, 16).unwrap_or(0xFFFD), rest)
-}
-
-fn unit_after_escape(text: &str) -> (u32, &str) {
-    unit(text.strip_prefix("\\u").unwrap_or(text))
-}
-
-/// Appends `text` as a JSON string, with quotes.
-pub fn append_string(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let bytes = text.as_bytes();
-    out.push(b'"');
-    let mut start = 0;
-    loop {
-        let at = special(bytes, start);
-        out.extend_from_slice(&bytes[start..at]);
-        let Some(&byte) = bytes.get(at) else { break };
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            _ => {
-                let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[high], HEX[low]]);
-            }
-        }
-        start = at + 1;
-    }
-    out.push(b'"');
-}
-
-/// Appends one JSON value without those runs of insignificant blanks that hold a line break.
-pub fn append_on_one_line(value: &[u8], out: &mut Vec<u8>) {
-    let mut rest = value;
-    while let Some(&byte) = rest.first() {
-        let len = match byte {
-            b'"' => string_len(rest),
-            b' ' | b'\t' | b'\n' | b'\r' => {
-                let run = blank_len(rest);
-                if rest[..run].iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-                    rest = &rest[run..];
-                    continue;
-                }
-                run
-            }
-            _ => 1,
-        };
-        out.extend_from_slice(&rest[..len]);
-        rest = &rest[len..];
-    }
-}
-
-/// The place of `value` without the blanks around it.
-#[must_use]
-pub fn trimmed(value: &[u8]) -> Range<usize> {
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-    let start = value.iter().take_while(|byte| blank(byte)).count();
-    let blanks = value[start..]
-        .iter()
-        .rev()
-        .take_while(|byte| blank(byte))
-        .count();
-    start..value.len() - blanks
-}
-
-fn blank_len(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
-        .count()
-}
-
-/// The length of the string that `bytes` begins with, its quotes included.
-fn string_len(bytes: &[u8]) -> usize {
-    let mut at = special(bytes, 1);
-    while bytes.get(at) == Some(&b'\\') {
-        at = special(bytes, (at + 2).min(bytes.len()));
-    }
-    (at + 1).min(bytes.len())
 }

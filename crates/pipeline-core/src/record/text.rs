@@ -39,7 +39,7 @@ impl<'o, 'r> TextRecord<'o, 'r> {
             Known::UserAgent => {
                 self.claim(field)?;
                 let text = if check::is_blank(text) { "-" } else { text };
-                return self.string(field.name(), text);
+                return self.known_string(field, text);
             }
             _ if text.is_empty() => return Ok(()),
             Known::Site => check::check_site(text)?,
@@ -47,14 +47,14 @@ impl<'o, 'r> TextRecord<'o, 'r> {
                 check::number_text(field, text)?;
                 self.claim(field)?;
                 self.room(text.len())?;
-                self.name(field.name());
+                self.known_name(field);
                 self.out.extend_from_slice(text.as_bytes());
                 return Ok(());
             }
             Known::Method | Known::RemoteAddr | Known::Referer | Known::Protocol => {}
         }
         self.claim(field)?;
-        self.string(field.name(), text)
+        self.known_string(field, text)
     }
 
     /// Adds the record's time.
@@ -63,7 +63,7 @@ impl<'o, 'r> TextRecord<'o, 'r> {
     /// Where it has one already.
     pub fn time(&mut self, time: Timestamp<'_>) -> Result<(), RecordError> {
         self.claim(Known::Timestamp)?;
-        self.name(Known::Timestamp.name());
+        self.known_name(Known::Timestamp);
         self.out.push(b'"');
         time.append_utc(self.out);
         self.out.push(b'"');
@@ -75,8 +75,12 @@ impl<'o, 'r> TextRecord<'o, 'r> {
     /// # Errors
     /// Where the record grows too large.
     pub fn extra(&mut self, name: &str, text: &str) -> Result<(), RecordError> {
-        self.room(name.len())?;
-        self.string(name, text)
+        self.room(name.len() + text.len())?;
+        self.comma();
+        json::append_string(name, self.out);
+        self.out.push(b':');
+        json::append_string(text, self.out);
+        Ok(())
     }
 
     /// Ends the record: it is in the buffer now.
@@ -94,7 +98,7 @@ impl<'o, 'r> TextRecord<'o, 'r> {
         if !self.has(Known::Site)
             && let Some(site) = &self.rules.default_site
         {
-            self.string(Known::Site.name(), site)?;
+            self.known_string(Known::Site, site)?;
         }
         self.out.push(b'}');
         let found = self.out.len() - self.start;
@@ -137,19 +141,24 @@ impl<'o, 'r> TextRecord<'o, 'r> {
         Ok(())
     }
 
-    fn string(&mut self, name: &str, text: &str) -> Result<(), RecordError> {
+    fn known_string(&mut self, field: Known, text: &str) -> Result<(), RecordError> {
         self.room(text.len())?;
-        self.name(name);
+        self.known_name(field);
         json::append_string(text, self.out);
         Ok(())
     }
 
-    fn name(&mut self, name: &str) {
+    fn known_name(&mut self, field: Known) {
+        self.comma();
+        self.out.push(b'"');
+        self.out.extend_from_slice(field.name().as_bytes());
+        self.out.extend_from_slice(b"\":");
+    }
+
+    fn comma(&mut self) {
         if self.out.len() > self.start + 1 {
             self.out.push(b',');
         }
-        json::append_string(name, self.out);
-        self.out.push(b':');
     }
 }
 

@@ -1,0 +1,132 @@
+//! How fast bodies become records: `cargo run --release --example decode_speed -p ingest-gateway
+//! [ACCESS_LOG]`. Each kind of body is made from the same records and decoded until the figure is
+//! steady; the best round counts, as the others were disturbed.
+
+use std::{
+    hint::black_box,
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use ingest_gateway::decode::{Encoding, Inflater, Limits, Media, decode};
+use pipeline_core::record::{Rules, append_json, read};
+
+/// Records of one body.
+const RECORDS: usize = 1000;
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_millis(300);
+
+fn main() -> anyhow::Result<()> {
+    let rules = Rules {
+        record_bytes_max: 256 * 1024,
+        default_site: None,
+    };
+    let log = match std::env::args().nth(1) {
+        Some(path) => std::fs::read(path)?,
+        None => made_up_log(),
+    };
+    let batch = decode(Media::Text, &log, &rules, Limits::default())?;
+    let lines: Vec<&[u8]> = batch
+        .records
+        .iter()
+        .map(|(_, line)| line)
+        .take(RECORDS)
+        .collect();
+    let mean = lines.iter().map(|line| line.len()).sum::<usize>() / lines.len();
+    println!("{} records of {mean} bytes as JSON", lines.len());
+
+    let ndjson = lines.join(&b'\n');
+    let array = [b"[", lines.join(&b',').as_slice(), b"]"].concat();
+    let csv: Vec<u8> = lines
+        .iter()
+        .flat_map(|line| {
+            let fields = read(line).expect("a record");
+            let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+            let time = pipeline_core::record::timestamp::format_utc(fields.timestamp_ms);
+            format!(
+                "{time},{},{}\n",
+                quoted(&fields.path),
+                quoted(&fields.user_agent)
+            )
+            .into_bytes()
+        })
+        .collect();
+    let text: Vec<u8> = log
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(RECORDS)
+        .flatten()
+        .copied()
+        .collect();
+    for (media, body) in [
+        (Media::Ndjson, &ndjson),
+        (Media::Json, &array),
+        (Media::Csv, &csv),
+        (Media::Text, &text),
+    ] {
+        measure(media.name(), body.len(), || {
+            let batch = decode(media, body, &rules, Limits::default()).expect("readable");
+            black_box(batch).records.len()
+        });
+    }
+    let mut out = Vec::new();
+    measure("append_json", ndjson.len(), || {
+        out.clear();
+        for line in &lines {
+            append_json(line, &rules, &mut out).expect("a record");
+        }
+        lines.len()
+    });
+    measure("read", ndjson.len(), || {
+        for line in &lines {
+            black_box(read(line).expect("a record"));
+        }
+        lines.len()
+    });
+
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&ndjson)?;
+    let gzip = gzip.finish()?;
+    let zstd = zstd::encode_all(ndjson.as_slice(), 1)?;
+    for (encoding, body) in [(Encoding::Gzip, gzip), (Encoding::Zstd, zstd)] {
+        measure(encoding.name(), ndjson.len(), || {
+            let mut inflater = Inflater::new(encoding);
+            let mut out = Vec::new();
+            inflater.write(&body, &mut out, 1 << 30).expect("whole");
+            inflater.finish().expect("whole");
+            black_box(out);
+            lines.len()
+        });
+    }
+    Ok(())
+}
+
+fn measure(name: &str, bytes: usize, mut once: impl FnMut() -> usize) {
+    let (mut best, mut records) = (f64::MAX, 0);
+    for _ in 0..ROUNDS {
+        let (start, mut runs) = (Instant::now(), 0_u32);
+        while start.elapsed() < ROUND {
+            records = once();
+            runs += 1;
+        }
+        best = best.min(start.elapsed().as_secs_f64() / f64::from(runs));
+    }
+    println!(
+        "{name:24} {:10.0} records/s {:8.0} MB/s",
+        records as f64 / best,
+        bytes as f64 / best / 1e6
+    );
+}
+
+fn made_up_log() -> Vec<u8> {
+    (0..RECORDS)
+        .flat_map(|number| {
+            format!(
+                "10.0.0.{} - - [17/May/2015:10:{:02}:03 +0000] \"GET /item/{number}?page=2 HTTP/1.1\" 200 {} \"https://a.example/\" \"Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0\"\n",
+                number % 256,
+                number % 60,
+                number * 37,
+            )
+            .into_bytes()
+        })
+        .collect()
+}
