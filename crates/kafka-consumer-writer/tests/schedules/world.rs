@@ -1,0 +1,375 @@
+//! Writers, a group and a clock around one log and one disk; every step is chosen by a seed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use kafka_consumer_writer::{
+    batcher::{Chunk, Content, DrainState, FlushLimits},
+    budget::Budget,
+    dead_letters::Place,
+    partition::{
+        Action, CommitDue, LoadOutcome, PartitionCore, SaveJob, SaveOutcome, Settings,
+    },
+    save::{self, SaveContext},
+};
+use pipeline_core::{
+    Offset, PartitionId,
+    record::Rules,
+    store::{Fate, Totals},
+};
+
+use crate::{
+    chain::Disk,
+    log::{Log, What, path},
+};
+
+const SETTINGS: Settings = Settings {
+    flush: FlushLimits {
+        flush_size: 6,
+        flush_interval: Duration::from_millis(500),
+        batch_records_max: 16,
+        batch_bytes_max: 1 << 20,
+    },
+    persist_timeout: Duration::from_secs(5),
+};
+
+pub struct World {
+    seed: u64,
+    random: fastrand::Rng,
+    now: Instant,
+    log: Log,
+    disk: Disk,
+    window: usize,
+    generation: u32,
+    committed: Option<i64>,
+    writers: Vec<Writer>,
+    budget: Budget,
+    place: Place,
+    rules: Rules,
+    faults: bool,
+}
+
+/// One member's life with the partition; dead ones keep their threads.
+struct Writer {
+    id: u8,
+    generation: u32,
+    core: Option<PartitionCore>,
+    /// Asked for, not yet run.
+    load: bool,
+    loaded: Option<LoadOutcome>,
+    saves: Vec<SaveJob>,
+    saved: Vec<(u64, SaveOutcome)>,
+    fetched: Option<(Offset, Vec<Chunk>)>,
+    answers: Vec<(CommitDue, bool)>,
+}
+
+impl World {
+    pub fn new(seed: u64, window: usize) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut log = Log::default();
+        for _ in 0..random.usize(0..5) {
+            log.grow(&mut random);
+        }
+        log.start = random.i64(0..=log.end());
+        let disk = Disk::new(random.u64(..), Offset(log.start));
+        Self {
+            seed,
+            now: Instant::now(),
+            log,
+            disk,
+            window,
+            generation: 0,
+            committed: None,
+            writers: Vec::new(),
+            budget: Budget::new(u64::MAX),
+            place: Place {
+                topic: "logs".to_owned(),
+                topic_id: String::new(),
+                partition: PartitionId(0),
+            },
+            rules: Rules {
+                record_bytes_max: 1_000,
+                default_site: None,
+            },
+            random,
+            faults: true,
+        }
+    }
+
+    /// Random steps, then a calm in which all must come to its end, then the count.
+    pub fn run(&mut self) -> Totals {
+        for _ in 0..self.random.usize(50..400) {
+            self.step();
+        }
+        self.faults = false;
+        self.disk.lock().faults = false;
+        self.assign();
+        let end = self.log.end();
+        for round in 0.. {
+            assert!(round < 5_000, "seed {}: stuck before {end}", self.seed);
+            if self.disk.next().0 == end && self.committed == Some(end) {
+                break;
+            }
+            let newest = self.writers.len() - 1;
+            self.act(newest);
+            if self.random.u32(0..4) == 0 {
+                // The dead go on waking.
+                let writer = self.random.usize(0..self.writers.len());
+                self.act(writer);
+            }
+            self.now += Duration::from_millis(50);
+        }
+        self.check()
+    }
+
+    fn step(&mut self) {
+        match self.random.u32(0..100) {
+            0..=11 => self.log.grow(&mut self.random),
+            12..=13 => self.assign(),
+            14 => self.disk.remove_oldest(),
+            15 if self.random.u32(0..6) == 0 => {
+                self.log.start = self.random.i64(self.log.start..=self.log.end());
+            }
+            16..=25 => self.now += Duration::from_millis(self.random.u64(0..2_000)),
+            26 => {
+                // A process dies; what its threads had begun may still happen.
+                if let Some(writer) = self.random.choice(&mut self.writers) {
+                    writer.core = None;
+                }
+            }
+            27 => {
+                if let Some(writer) = self.random.choice(&mut self.writers) {
+                    let deadline = self.now + Duration::from_secs(2);
+                    if let Some(core) = &mut writer.core {
+                        core.drain(deadline);
+                    }
+                }
+            }
+            _ if self.writers.is_empty() => self.assign(),
+            _ => {
+                // Mostly the newest; the others are thought dead and wake now and then.
+                let count = self.writers.len();
+                let writer = if self.random.u32(0..5) == 0 {
+                    self.random.usize(0..count)
+                } else {
+                    count - 1
+                };
+                self.act(writer);
+            }
+        }
+    }
+
+    /// The group gives the partition to a new member (or, in the same process, again).
+    fn assign(&mut self) {
+        self.generation += 1;
+        let seed = self.random.u64(..);
+        self.writers.push(Writer {
+            id: u8::try_from(self.writers.len() % 250).expect("small"),
+            generation: self.generation,
+            core: Some(PartitionCore::new(SETTINGS, seed)),
+            load: false,
+            loaded: None,
+            saves: Vec::new(),
+            saved: Vec::new(),
+            fetched: None,
+            answers: Vec::new(),
+        });
+    }
+
+    /// One step of one writer.
+    fn act(&mut self, at: usize) {
+        let current = self.writers[at].generation == self.generation;
+        let writer = &mut self.writers[at];
+        match self.random.u32(0..8) {
+            0 => {
+                if let Some(core) = &mut writer.core {
+                    while let Some(action) = core.poll(self.now) {
+                        match action {
+                            Action::Load => writer.load = true,
+                            Action::Save(job) => writer.saves.push(job),
+                            Action::Late(_) => {}
+                        }
+                    }
+                    if core.drain_state(self.now) != DrainState::Going {
+                        writer.core = None;
+                    }
+                }
+            }
+            1 => {
+                if std::mem::take(&mut writer.load) {
+                    writer.loaded = Some(if self.faults && self.random.u32(0..6) == 0 {
+                        LoadOutcome::Retry
+                    } else {
+                        LoadOutcome::Ready(self.disk.load(self.window))
+                    });
+                }
+            }
+            2 => {
+                if let (Some(core), Some(outcome)) = (&mut writer.core, writer.loaded.take()) {
+                    core.loaded(outcome, self.now);
+                }
+            }
+            3 => {
+                if let Some(job) = writer.saves.pop() {
+                    let serial = job.serial;
+                    let report = save::run(
+                        job,
+                        &SaveContext {
+                            chain: &self.disk,
+                            aside: &self.disk,
+                            place: &self.place,
+                            rules: &self.rules,
+                            writer: [writer.id; 16],
+                        },
+                    );
+                    writer.saved.push((serial, report.outcome));
+                }
+            }
+            4 => {
+                if let Some((serial, outcome)) = writer.saved.pop()
+                    && let Some(core) = &mut writer.core
+                {
+                    core.saved(serial, outcome, self.now);
+                }
+            }
+            5 => {
+                let Some(core) = &mut writer.core else { return };
+                if let Some((from, chunks)) = writer.fetched.take() {
+                    core.fetched(from, chunks);
+                } else if let Some(from) = core.fetch_from(u64::MAX) {
+                    let chunks = fetch(&self.log, from, &mut self.random, self.now, &self.budget);
+                    writer.fetched = Some((from, chunks));
+                }
+            }
+            6 => {
+                let Some(core) = &mut writer.core else { return };
+                if let Some(due) = core.commit_due(self.now) {
+                    assert!(
+                        due.offset <= self.disk.next(),
+                        "seed {}: {} is committed and not in the chain",
+                        self.seed,
+                        due.offset
+                    );
+                    let heard = current && !(self.faults && self.random.u32(0..8) == 0);
+                    if heard {
+                        self.committed = Some(due.offset.0);
+                    }
+                    let answered = heard && !(self.faults && self.random.u32(0..8) == 0);
+                    writer.answers.push((due, answered));
+                }
+            }
+            _ => {
+                if let (Some(core), Some((due, ok))) = (&mut writer.core, writer.answers.pop()) {
+                    core.committed(due, ok, self.now);
+                }
+            }
+        }
+    }
+
+    fn check(&self) -> Totals {
+        let seed = self.seed;
+        let disk = self.disk.lock();
+        let mut at = disk.start;
+        let mut totals = Totals::default();
+        let mut stored: BTreeMap<String, i64> = BTreeMap::new();
+        let mut excused: BTreeSet<String> = BTreeSet::new();
+        for segment in disk.history.values() {
+            let trailer = &segment.trailer;
+            assert_eq!(trailer.first, at, "seed {seed}: a gap in the chain");
+            let plain = zstd::decode_all(segment.bytes.as_slice()).expect("whole");
+            for record in trailer.records(&plain) {
+                let what = self.what(record.offset.0);
+                let own = path(what, record.offset.0);
+                let line = std::str::from_utf8(record.line).expect("UTF-8");
+                assert!(
+                    line.contains(&format!("\"{own}\"")),
+                    "seed {seed}: {own} at {}, found {line}",
+                    record.offset
+                );
+                let twice = stored.insert(own.clone(), record.offset.0);
+                assert_eq!(twice, None, "seed {seed}: {own} is stored twice");
+            }
+            for run in &trailer.fates {
+                for _ in 0..run.count {
+                    self.check_fate(run.fate, at.0, &stored, &mut excused);
+                    at = at.next();
+                    totals.add(run.fate, 1);
+                }
+            }
+            assert_eq!(totals, trailer.totals, "seed {seed}");
+        }
+        assert_eq!(at.0, self.log.end(), "seed {seed}");
+        // Each identity from the chain's start on is stored, unless all its copies are excused.
+        for offset in disk.start.0..self.log.end() {
+            let what = self.what(offset);
+            if matches!(what, What::Record { .. } | What::Foreign) {
+                let own = path(what, offset);
+                assert!(
+                    stored.contains_key(&own) || excused.contains(&own),
+                    "seed {seed}: {own} at {offset} vanished"
+                );
+            }
+        }
+        totals
+    }
+
+    fn check_fate(
+        &self,
+        fate: Fate,
+        offset: i64,
+        stored: &BTreeMap<String, i64>,
+        excused: &mut BTreeSet<String>,
+    ) {
+        let seed = self.seed;
+        let what = self.what(offset);
+        let own = path(what, offset);
+        match fate {
+            Fate::Stored => assert_eq!(stored.get(&own), Some(&offset), "seed {seed}"),
+            Fate::Duplicate => assert!(
+                stored.get(&own).is_some_and(|first| *first < offset),
+                "seed {seed}: {offset} is a duplicate of nothing"
+            ),
+            Fate::Poison => assert_eq!(what, What::Poison, "seed {seed} at {offset}"),
+            Fate::Skipped => assert_eq!(what, What::Gap, "seed {seed} at {offset}"),
+            Fate::Lost => {
+                assert!(offset < self.log.start, "seed {seed}: {offset} is not lost");
+                excused.insert(own);
+            }
+            Fate::Undecidable => {
+                assert!(self.window < 100, "seed {seed}: the window holds everything");
+                assert!(matches!(what, What::Record { .. }), "seed {seed}");
+                excused.insert(own);
+            }
+        }
+    }
+
+    fn what(&self, offset: i64) -> What {
+        self.log.all[usize::try_from(offset).expect("offsets are not negative")]
+    }
+}
+
+fn fetch(
+    log: &Log,
+    from: Offset,
+    random: &mut fastrand::Rng,
+    now: Instant,
+    budget: &Budget,
+) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let mut at = from.0;
+    if at < log.start {
+        chunks.push(Chunk::gap(Content::Lost, Offset(log.start), now, budget));
+        at = log.start;
+    }
+    for _ in 0..random.usize(1..4) {
+        let block = log.block(at, random.i64(1..9));
+        if block.next.0 <= at {
+            break;
+        }
+        at = block.next.0;
+        chunks.push(Chunk::messages(block, now, budget));
+    }
+    chunks
+}
