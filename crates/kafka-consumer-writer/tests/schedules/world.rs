@@ -100,7 +100,7 @@ impl World {
 
     /// Random steps, then a calm in which all must come to its end, then the count.
     pub fn run(&mut self) -> Totals {
-        for _ in 0..self.random.usize(50..400) {
+        for _ in 0..self.random.usize(50..800) {
             self.step();
         }
         self.faults = false;
@@ -147,11 +147,24 @@ impl World {
                     }
                 }
             }
+            28 => {
+                // The log looked truncated, or a look at the chain failed.
+                if let Some(writer) = self.random.choice(&mut self.writers)
+                    && let Some(core) = &mut writer.core
+                {
+                    if self.random.bool() {
+                        core.reload(self.now);
+                    } else {
+                        core.halt(self.now);
+                        self.now += Duration::from_secs(31);
+                    }
+                }
+            }
             _ if self.writers.is_empty() => self.assign(),
             _ => {
                 // Mostly the newest; the others are thought dead and wake now and then.
                 let count = self.writers.len();
-                let writer = if self.random.u32(0..5) == 0 {
+                let writer = if self.random.u32(0..3) == 0 {
                     self.random.usize(0..count)
                 } else {
                     count - 1
@@ -212,7 +225,8 @@ impl World {
                 }
             }
             3 => {
-                if let Some(job) = writer.saves.pop() {
+                if !writer.saves.is_empty() {
+                    let job = writer.saves.swap_remove(self.random.usize(0..writer.saves.len()));
                     let serial = job.serial;
                     let report = save::run(
                         job,
@@ -228,7 +242,9 @@ impl World {
                 }
             }
             4 => {
-                if let Some((serial, outcome)) = writer.saved.pop()
+                // Some come back so late that the partition has gone on without them.
+                if self.random.u32(0..3) == 0
+                    && let Some((serial, outcome)) = writer.saved.pop()
                     && let Some(core) = &mut writer.core
                 {
                     core.saved(serial, outcome, self.now);
@@ -236,8 +252,13 @@ impl World {
             }
             5 => {
                 let Some(core) = &mut writer.core else { return };
-                if let Some((from, chunks)) = writer.fetched.take() {
-                    core.fetched(from, chunks);
+                if writer.fetched.is_some() {
+                    // Some fetches take so long that the memory they were for is gone.
+                    if self.random.u32(0..3) == 0
+                        && let Some((from, chunks)) = writer.fetched.take()
+                    {
+                        core.fetched(from, chunks);
+                    }
                 } else if let Some(from) = core.fetch_from(u64::MAX) {
                     let chunks = fetch(&self.log, from, &mut self.random, self.now, &self.budget);
                     writer.fetched = Some((from, chunks));
