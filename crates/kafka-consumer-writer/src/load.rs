@@ -1,0 +1,73 @@
+//! Reading a chain into memory, on a blocking thread.
+
+use pipeline_core::store::{Chain, ChainEnd, ChainFault, Start};
+
+use crate::{partition::Memory, window::Window};
+
+/// What a chain's directory holds.
+#[derive(Debug)]
+pub struct Loaded {
+    pub start: Start,
+    pub memory: Memory,
+}
+
+/// Walks a chain from its beginning and rebuilds its duplicate window; `None`: there is no chain.
+///
+/// # Errors
+/// The first damaged or missing segment, and a window that cannot be rebuilt because segments are
+/// gone.
+pub fn load(chain: &Chain, batches_max: usize) -> Result<Option<Loaded>, ChainFault> {
+    // START first: if it is put meanwhile, the walk sees a chain that this does not, and halts
+    // nothing: the partition is looked at again.
+    let Some(start) = chain.start()? else {
+        return match chain.walk(None, &mut |_| false)? {
+            None => Ok(None),
+            Some(_) => Err(ChainFault::Missing {
+                path: chain.start_path(),
+                detail: "START appeared while the chain was read".to_owned(),
+            }),
+        };
+    };
+    let mut window = Window::new(batches_max);
+    let mut at = start.first_offset;
+    let mut gap = None;
+    let end = chain.walk(None, &mut |visited| {
+        if visited.trailer.first != at {
+            gap = Some(visited.path);
+            return false;
+        }
+        at = visited.trailer.next;
+        window.apply(&visited.trailer.stored);
+        true
+    })?;
+    if let Some(path) = gap {
+        return Err(ChainFault::Missing {
+            path,
+            detail: format!("segments from {at} on are gone, and no snapshot holds the window"),
+        });
+    }
+    let end = end.unwrap_or(ChainEnd {
+        next: start.first_offset,
+        last: None,
+        totals: pipeline_core::store::Totals::default(),
+        last_message: None,
+    });
+    Ok(Some(Loaded {
+        start,
+        memory: Memory { window, end },
+    }))
+}
+
+/// The memory of a chain that has just been begun.
+#[must_use]
+pub fn begun(start: &Start, batches_max: usize) -> Memory {
+    Memory {
+        window: Window::new(batches_max),
+        end: ChainEnd {
+            next: start.first_offset,
+            last: None,
+            totals: pipeline_core::store::Totals::default(),
+            last_message: None,
+        },
+    }
+}
