@@ -88,8 +88,22 @@ impl Chunk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trigger {
     Size,
+    Bytes,
     Interval,
     Forced,
+}
+
+impl Trigger {
+    /// As a metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Bytes => "bytes",
+            Self::Interval => "interval",
+            Self::Forced => "forced",
+        }
+    }
 }
 
 /// What goes into one segment: all of `[first, next)`.
@@ -174,8 +188,10 @@ impl Batcher {
     #[must_use]
     pub fn due(&self, now: Instant) -> Option<Trigger> {
         let oldest = self.chunks.front()?.arrived;
-        if self.records >= self.limits.flush_size || self.bytes >= self.limits.batch_bytes_max {
+        if self.records >= self.limits.flush_size {
             Some(Trigger::Size)
+        } else if self.bytes >= self.limits.batch_bytes_max {
+            Some(Trigger::Bytes)
         } else if self.forced {
             Some(Trigger::Forced)
         } else if now.saturating_duration_since(oldest) >= self.limits.flush_interval {

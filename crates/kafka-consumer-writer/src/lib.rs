@@ -5,12 +5,15 @@
 //! with the [`window`], [`dead_letters`] keeps what cannot go on).
 
 pub mod batcher;
+pub mod books;
 pub mod budget;
 pub mod partition;
 
 pub mod assemble;
 pub mod dead_letters;
+pub mod load;
 pub mod save;
+pub mod takeover;
 pub mod window;
 
 mod sequences;

@@ -101,40 +101,23 @@ pub struct SaveReport {
     pub encoded: Option<Arc<Encoded>>,
 }
 
-/// Runs one save to its end.
+/// Runs one save to its end: [`prepare`], then [`publish`].
 #[must_use]
 pub fn run(mut job: SaveJob, context: &SaveContext<'_>) -> SaveReport {
-    let encoded = match &job.encoded {
-        Some(encoded) => encoded.clone(),
-        None => match prepare(&job, context) {
-            Ok(encoded) => encoded,
-            Err(error) => return unknown(job, SaveTrouble::Aside(error)),
-        },
-    };
-    let first = encoded.trailer.first;
-    if job.encoded.is_some() {
-        match look(&job, &encoded, context.chain) {
-            Ok(Look::Absent) => {}
-            Ok(Look::Ours) => return landed(job, encoded),
-            Ok(Look::Others) => return taken(encoded, SaveTrouble::Taken(first)),
-            Err(fault) => return unknown_or_taken(job, encoded, fault),
-        }
-    }
-    job.encoded = Some(encoded.clone());
-    match context.chain.publish(&encoded) {
-        Ok(Published::Linked) => landed(job, encoded),
-        Ok(Published::BelowWatermark) => taken(encoded, SaveTrouble::BelowWatermark(first)),
-        Ok(Published::NameTaken) => match look(&job, &encoded, context.chain) {
-            Ok(Look::Ours) => landed(job, encoded),
-            Ok(Look::Others | Look::Absent) => taken(encoded, SaveTrouble::Taken(first)),
-            Err(fault) => unknown_or_taken(job, encoded, fault),
-        },
-        Err(error) => unknown(job, error.into()),
+    match prepare(&mut job, context) {
+        Ok(()) => publish(job, context),
+        Err(trouble) => failed(job, trouble),
     }
 }
 
-/// Makes the segment, and what it sets aside durable.
-fn prepare(job: &SaveJob, context: &SaveContext<'_>) -> std::io::Result<Arc<Encoded>> {
+/// Makes the segment, and durable what it sets aside. Only the first try has anything to do.
+///
+/// # Errors
+/// Where the consumer DLQ did not take what has to be there.
+pub fn prepare(job: &mut SaveJob, context: &SaveContext<'_>) -> Result<(), SaveTrouble> {
+    if job.encoded.is_some() {
+        return Ok(());
+    }
     let assembled = assemble(
         &job.batch,
         &job.memory,
@@ -143,9 +126,52 @@ fn prepare(job: &SaveJob, context: &SaveContext<'_>) -> std::io::Result<Arc<Enco
         Vec::new(),
     );
     if !assembled.aside.is_empty() {
-        context.aside.keep(context.place, &assembled.aside)?;
+        context
+            .aside
+            .keep(context.place, &assembled.aside)
+            .map_err(SaveTrouble::Aside)?;
     }
-    Ok(Arc::new(assembled.draft.encode(&assembled.ndjson, LEVEL)))
+    let encoded = assembled.draft.encode(&assembled.ndjson, LEVEL);
+    job.encoded = Some(Arc::new(encoded));
+    Ok(())
+}
+
+/// Puts a prepared segment into the chain.
+///
+/// # Panics
+/// Where the job was not prepared.
+#[must_use]
+pub fn publish(job: SaveJob, context: &SaveContext<'_>) -> SaveReport {
+    let encoded = job.encoded.clone().expect("prepared before it is published");
+    let first = encoded.trailer.first;
+    if job.attempt > 0 {
+        match look(&job, &encoded, context.chain) {
+            Ok(Look::Absent) => {}
+            Ok(Look::Ours) => return landed(job, encoded),
+            Ok(Look::Others) => return taken(encoded, SaveTrouble::Taken(first)),
+            Err(fault) => return unknown_or_taken(job, encoded, fault),
+        }
+    }
+    match context.chain.publish(&encoded) {
+        Ok(Published::Linked) => landed(job, encoded),
+        Ok(Published::BelowWatermark) => taken(encoded, SaveTrouble::BelowWatermark(first)),
+        Ok(Published::NameTaken) => match look(&job, &encoded, context.chain) {
+            Ok(Look::Ours) => landed(job, encoded),
+            Ok(Look::Others | Look::Absent) => taken(encoded, SaveTrouble::Taken(first)),
+            Err(fault) => unknown_or_taken(job, encoded, fault),
+        },
+        Err(error) => failed(job, error.into()),
+    }
+}
+
+/// A step did not succeed: what became of the save is unknown.
+#[must_use]
+pub fn failed(job: SaveJob, trouble: SaveTrouble) -> SaveReport {
+    SaveReport {
+        encoded: job.encoded.clone(),
+        outcome: SaveOutcome::Unknown(Box::new(job)),
+        trouble: Some(trouble),
+    }
 }
 
 enum Look {
@@ -195,14 +221,6 @@ fn landed(job: SaveJob, encoded: Arc<Encoded>) -> SaveReport {
     }
 }
 
-fn unknown(job: SaveJob, trouble: SaveTrouble) -> SaveReport {
-    SaveReport {
-        encoded: job.encoded.clone(),
-        outcome: SaveOutcome::Unknown(Box::new(job)),
-        trouble: Some(trouble),
-    }
-}
-
 fn taken(encoded: Arc<Encoded>, trouble: SaveTrouble) -> SaveReport {
     SaveReport {
         outcome: SaveOutcome::Taken,
@@ -215,7 +233,7 @@ fn taken(encoded: Arc<Encoded>, trouble: SaveTrouble) -> SaveReport {
 /// load to judge, from its beginning.
 fn unknown_or_taken(job: SaveJob, encoded: Arc<Encoded>, fault: ChainFault) -> SaveReport {
     match fault {
-        ChainFault::Io(_) => unknown(job, SaveTrouble::Look(fault)),
+        ChainFault::Io(_) => failed(job, SaveTrouble::Look(fault)),
         ChainFault::Damaged { .. } | ChainFault::Missing { .. } => {
             taken(encoded, SaveTrouble::Look(fault))
         }
