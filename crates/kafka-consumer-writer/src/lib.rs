@@ -4,6 +4,13 @@
 //! [`partition`] (what to do next, pure), [`save`] (on a blocking thread: [`assemble`] decides
 //! with the [`window`], [`dead_letters`] keeps what cannot go on).
 
+pub mod service;
+
+pub mod member;
+pub mod session;
+pub mod shared;
+pub mod steps;
+
 pub mod batcher;
 pub mod books;
 pub mod budget;
@@ -17,3 +24,5 @@ pub mod takeover;
 pub mod window;
 
 mod sequences;
+
+pub mod verify;

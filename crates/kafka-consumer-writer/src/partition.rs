@@ -369,6 +369,11 @@ impl PartitionCore {
         }
     }
 
+    /// The group takes no commit any more; the chain says where to go on anyway.
+    pub fn forgo_commit(&mut self) {
+        self.commit.wanted = None;
+    }
+
     /// Read no more, save what is here, within the deadline.
     pub fn drain(&mut self, deadline: Instant) {
         let deadline = self

@@ -207,7 +207,9 @@ impl DeadLetters {
         Ok(Some(path))
     }
 
-    fn bytes(&self) -> u64 {
+    /// Bytes of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
         let state = self.lock();
         state.closed_bytes + state.file.as_ref().map_or(0, FrameWriter::len)
     }

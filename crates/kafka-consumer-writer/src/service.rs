@@ -1,0 +1,216 @@
+//! The writer as a whole: topic, members, and their end.
+
+use std::{sync::Arc, time::Duration};
+
+use kafka_link::{Cluster, ClusterConfig, ErrorKind, KafkaError, NewTopic, TopicSettings};
+use metrics::gauge;
+use pipeline_core::{
+    config::{CreateTopic, Kafka},
+    telemetry::catalog::{self, label},
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    member::{self, MemberEnd},
+    session::{count_error, kafka_up},
+    shared::Shared,
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// One fetch, with room for one batch that is larger than what was asked for.
+const RESPONSE_BYTES_MAX: usize = 128 << 20;
+/// Between looks for a topic or a Kafka that is not there.
+const WAIT: Duration = Duration::from_secs(1);
+/// Between words about it.
+const WORDS_EVERY: u32 = 30;
+
+/// Why the service ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    #[error("topic {topic} has cleanup.policy={policy}: compaction removes records, allowed is delete")]
+    Compacted { topic: String, policy: String },
+    #[error("another process has taken this group instance id: {0}")]
+    Fenced(KafkaError),
+    #[error("not all that was read could be saved before the shutdown's deadline; it stays in Kafka")]
+    NotFlushed,
+}
+
+/// Runs until `shutdown`, then saves, commits and leaves.
+///
+/// # Errors
+/// Where it may not go on, or could not save all in time (which loses nothing).
+pub async fn run(
+    shared: Arc<Shared>,
+    kafka: &Kafka,
+    shutdown: CancellationToken,
+) -> Result<(), ServiceError> {
+    let first = new_cluster(kafka);
+    tokio::select! {
+        ready = topic_ready(&first, kafka) => ready?,
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    let mut members = JoinSet::new();
+    let all = shutdown.child_token();
+    for index in 0..kafka.consumers {
+        // Each with connections of its own: their long polls do not wait for each other.
+        let cluster = if index == 0 {
+            first.clone()
+        } else {
+            new_cluster(kafka)
+        };
+        members.spawn(member::run(shared.clone(), cluster, index, all.clone()));
+    }
+    let mut result = Ok(());
+    while let Some(ended) = members.join_next().await {
+        match ended {
+            Ok(MemberEnd::Stopped { flushed: true }) => {}
+            Ok(MemberEnd::Stopped { flushed: false }) => result = Err(ServiceError::NotFlushed),
+            Ok(MemberEnd::Fenced(error)) => {
+                result = Err(ServiceError::Fenced(error));
+                all.cancel();
+            }
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    result
+}
+
+fn new_cluster(kafka: &Kafka) -> Cluster {
+    Cluster::new(ClusterConfig {
+        brokers: kafka.brokers.clone(),
+        client_id: "kafka-consumer-writer".to_owned(),
+        connect_timeout: CONNECT_TIMEOUT,
+        request_timeout: REQUEST_TIMEOUT,
+        response_bytes_max: RESPONSE_BYTES_MAX,
+    })
+}
+
+/// Waits until Kafka answers and the topic is there (or makes it), then judges its settings.
+async fn topic_ready(cluster: &Cluster, kafka: &Kafka) -> Result<(), ServiceError> {
+    let mut looks = 0;
+    loop {
+        match look(cluster, kafka).await {
+            Ok(settings) => {
+                kafka_up(true);
+                return judge(&kafka.topic, &settings);
+            }
+            Err(error) => {
+                count_error(&error);
+                // An answer that the topic is not there is an answer.
+                kafka_up(error.kind == ErrorKind::Fatal);
+                if looks % WORDS_EVERY == 0 {
+                    tracing::warn!(topic = kafka.topic, brokers = ?kafka.brokers, %error, "waiting for Kafka and the topic");
+                }
+                looks += 1;
+                tokio::time::sleep(WAIT).await;
+            }
+        }
+    }
+}
+
+async fn look(cluster: &Cluster, kafka: &Kafka) -> Result<TopicSettings, KafkaError> {
+    cluster.forget(&kafka.topic);
+    match (cluster.topic(&kafka.topic).await, &kafka.create_topic) {
+        (Ok(_), _) => {}
+        (Err(error), Some(create)) if error.kind == ErrorKind::Fatal => {
+            cluster
+                .create_topic(&new_topic(&kafka.topic, create))
+                .await?;
+            tracing::info!(topic = kafka.topic, ?create, "made the topic");
+        }
+        (Err(error), _) => return Err(error),
+    }
+    cluster.settings(&kafka.topic).await
+}
+
+fn new_topic(name: &str, create: &CreateTopic) -> NewTopic {
+    // Two where that leaves one broker to lose, all where there are fewer.
+    let in_sync = create.replication_factor.saturating_sub(1).clamp(1, 2);
+    NewTopic {
+        name: name.to_owned(),
+        partitions: create.partitions,
+        replication_factor: create.replication_factor,
+        settings: vec![("min.insync.replicas".to_owned(), in_sync.to_string())],
+    }
+}
+
+fn judge(topic: &str, settings: &TopicSettings) -> Result<(), ServiceError> {
+    let policy = &settings.cleanup_policy;
+    if policy.split(',').any(|part| part.trim() == "compact") {
+        return Err(ServiceError::Compacted {
+            topic: topic.to_owned(),
+            policy: policy.clone(),
+        });
+    }
+    let weak = [
+        (
+            "replication_factor",
+            settings.replication < 3,
+            settings.replication.to_string(),
+        ),
+        (
+            "min_insync_replicas",
+            settings.min_insync_replicas.is_some_and(|count| count < 2),
+            format!("{:?}", settings.min_insync_replicas),
+        ),
+        (
+            "unclean_leader_election",
+            settings.unclean_leader_election == Some(true),
+            "true".to_owned(),
+        ),
+    ];
+    for (setting, is_weak, found) in weak {
+        gauge!(catalog::KAFKA_TOPIC_WEAK, label::SETTING => setting)
+            .set(if is_weak { 1.0 } else { 0.0 });
+        if is_weak {
+            tracing::warn!(
+                topic,
+                setting,
+                found,
+                "this setting weakens the promise against the loss of a broker"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(policy: &str) -> TopicSettings {
+        TopicSettings {
+            cleanup_policy: policy.to_owned(),
+            min_insync_replicas: Some(1),
+            unclean_leader_election: Some(false),
+            retention_ms: None,
+            retention_bytes: None,
+            max_message_bytes: None,
+            replication: 1,
+        }
+    }
+
+    #[test]
+    fn a_compacted_topic_is_refused_and_a_weak_one_is_not() {
+        assert!(judge("logs", &settings("delete")).is_ok());
+        for policy in ["compact", "compact,delete", "delete, compact"] {
+            let refused = judge("logs", &settings(policy)).expect_err("compaction");
+            assert!(refused.to_string().contains(policy), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_new_topic_keeps_one_replica_to_lose() {
+        for (replication_factor, in_sync) in [(1, "1"), (2, "1"), (3, "2"), (5, "2")] {
+            let create = CreateTopic {
+                partitions: 4,
+                replication_factor,
+            };
+            let topic = new_topic("logs", &create);
+            let expected = [("min.insync.replicas".to_owned(), in_sync.to_owned())];
+            assert_eq!(topic.settings, expected);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What all members of the process share: the store, the bounds, the books.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use pipeline_core::{
+    PartitionId,
+    config::{Config, StartAt},
+    record::Rules,
+    store::{Chain, Store, StoreError},
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    batcher::FlushLimits,
+    books::Books,
+    budget::Budget,
+    dead_letters::{DeadLetters, Place},
+    partition::Settings,
+    save::SaveContext,
+};
+
+/// Bounds of one segment: large enough that fsync and zstd are cheap per record, small enough
+/// that a reader takes it whole.
+const BATCH_RECORDS_MAX: usize = 65_536;
+const BATCH_BYTES_MAX: u64 = 8 << 20;
+/// Saves and loads that may be on the disk at once; more partitions wait their turn.
+const DISK_MAX: usize = 64;
+/// Bounds of one fetch.
+const FETCH_BYTES_MAX: u64 = 8 << 20;
+const FETCH_BYTES_MIN: u64 = 64 << 10;
+
+#[derive(Debug)]
+pub struct Shared {
+    pub topic: String,
+    pub group_id: String,
+    pub group_instance_id: Option<String>,
+    pub session_timeout: Duration,
+    pub shutdown_timeout: Duration,
+    pub start_at: StartAt,
+    pub dedup_max_batches: usize,
+    pub settings: Settings,
+    pub rules: Rules,
+    pub consumers: usize,
+
+    pub store: Store,
+    pub dead_letters: DeadLetters,
+    pub budget: Budget,
+    pub books: Books,
+    /// Id of this process, in every segment it writes.
+    pub writer: [u8; 16],
+    /// Segments being made, one for each core: that is what takes processor and memory.
+    pub making: Arc<Semaphore>,
+    /// Segments being published and chains being read.
+    pub disk: Arc<Semaphore>,
+    running: AtomicUsize,
+    /// `--adopt`, and the partitions that have used it: each may be adopted once.
+    adopt: bool,
+    adopted: Mutex<BTreeSet<PartitionId>>,
+}
+
+/// Why the service cannot start here.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("failed to open consumer DLQ {dir}: {source}")]
+    DeadLetters {
+        dir: String,
+        source: std::io::Error,
+    },
+    #[error("failed to get random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// One partition as a blocking thread needs it.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub shared: Arc<Shared>,
+    pub chain: Chain,
+    pub place: Arc<Place>,
+}
+
+impl Shared {
+    /// Opens (or makes) the store and the consumer DLQ. Blocks.
+    ///
+    /// # Errors
+    /// Names what could not be opened.
+    pub fn open(config: &Config, adopt: bool) -> Result<Self, OpenError> {
+        let mut writer = [0; 16];
+        getrandom::fill(&mut writer).map_err(OpenError::Random)?;
+        let consumer = &config.consumer;
+        let dead_letters = DeadLetters::open(&consumer.dlq_dir, consumer.dlq_max_bytes, writer)
+            .map_err(|source| OpenError::DeadLetters {
+                dir: consumer.dlq_dir.display().to_string(),
+                source,
+            })?;
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Self {
+            topic: config.kafka.topic.clone(),
+            group_id: config.kafka.group_id.clone(),
+            group_instance_id: config.kafka.group_instance_id.clone(),
+            session_timeout: consumer.session_timeout,
+            shutdown_timeout: consumer.shutdown_timeout,
+            start_at: consumer.start_at,
+            dedup_max_batches: consumer.dedup_max_batches,
+            settings: Settings {
+                flush: FlushLimits {
+                    flush_size: consumer.flush_size,
+                    flush_interval: consumer.flush_interval,
+                    batch_records_max: BATCH_RECORDS_MAX.max(consumer.flush_size),
+                    batch_bytes_max: BATCH_BYTES_MAX.min(consumer.buffer_bytes / 2).max(1),
+                },
+                persist_timeout: consumer.persist_timeout,
+            },
+            rules: Rules {
+                record_bytes_max: config.ingestion.max_record_bytes,
+                default_site: None,
+            },
+            consumers: config.kafka.consumers,
+            store: Store::open(&config.storage.logs_dir)?,
+            dead_letters,
+            budget: Budget::new(consumer.buffer_bytes),
+            books: Books::default(),
+            writer,
+            making: Arc::new(Semaphore::new(cores)),
+            disk: Arc::new(Semaphore::new(DISK_MAX)),
+            running: AtomicUsize::new(0),
+            adopt,
+            adopted: Mutex::default(),
+        })
+    }
+
+    /// Puts the chains that are here into the books, so that they are complete before anything is
+    /// assigned. A chain that cannot be read is left to its take-over. Blocks.
+    ///
+    /// # Errors
+    /// Where the store cannot be listed.
+    pub fn find_chains(&self) -> Result<(), StoreError> {
+        for chain in self.store.chains()? {
+            if chain.topic() != self.topic {
+                continue;
+            }
+            if let Ok(Some(end)) = chain.walk(None, &mut |_| true) {
+                self.books.found(chain.partition(), end.totals);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the group waits for a member to save what it gives up.
+    #[must_use]
+    pub fn rebalance_timeout(&self) -> Duration {
+        self.settings.persist_timeout + self.session_timeout
+    }
+
+    /// Longest flush of what is revoked.
+    #[must_use]
+    pub fn revoke_timeout(&self) -> Duration {
+        self.settings.persist_timeout.min(self.rebalance_timeout())
+    }
+
+    /// Most bytes that one fetch brings.
+    #[must_use]
+    pub fn fetch_bytes(&self) -> u64 {
+        let each = self.budget.bytes_max() / (4 * self.consumers.max(1) as u64);
+        each.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX)
+    }
+
+    /// Bytes that one partition may hold, so that one whose disk hangs leaves room for the others.
+    #[must_use]
+    pub fn share(&self) -> u64 {
+        let running = self.running.load(Ordering::Relaxed).max(1) as u64;
+        self.budget.bytes_max() / running
+    }
+
+    pub fn add_running(&self, partitions: usize) {
+        self.running.fetch_add(partitions, Ordering::Relaxed);
+    }
+
+    pub fn remove_running(&self, partitions: usize) {
+        self.running.fetch_sub(partitions, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn may_adopt(&self, partition: PartitionId) -> bool {
+        self.adopt && !self.lock_adopted().contains(&partition)
+    }
+
+    /// From here on this partition's commits are ours.
+    pub fn adopted(&self, partition: PartitionId) {
+        self.lock_adopted().insert(partition);
+    }
+
+    fn lock_adopted(&self) -> std::sync::MutexGuard<'_, BTreeSet<PartitionId>> {
+        self.adopted.lock().expect("no panic under this lock")
+    }
+}
+
+impl Held {
+    #[must_use]
+    pub fn new(shared: &Arc<Shared>, topic_id: &str, partition: PartitionId) -> Self {
+        Self {
+            shared: shared.clone(),
+            chain: shared.store.chain(&shared.topic, partition),
+            place: Arc::new(Place {
+                topic: shared.topic.clone(),
+                topic_id: topic_id.to_owned(),
+                partition,
+            }),
+        }
+    }
+
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.place.partition
+    }
+
+    #[must_use]
+    pub fn save_context(&self) -> SaveContext<'_> {
+        SaveContext {
+            chain: &self.chain,
+            aside: &self.shared.dead_letters,
+            place: &self.place,
+            rules: &self.shared.rules,
+            writer: self.shared.writer,
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}
