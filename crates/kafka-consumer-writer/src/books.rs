@@ -59,9 +59,8 @@ impl Default for Books {
     fn default() -> Self {
         Self {
             state: Mutex::default(),
-            totals: FATES.map(
-                |fate| gauge!(catalog::STORE_CHAIN_RECORDS, label::FATE => fate_name(fate)),
-            ),
+            totals: FATES
+                .map(|fate| gauge!(catalog::STORE_CHAIN_RECORDS, label::FATE => fate_name(fate))),
             assigned: gauge!(catalog::CONSUMER_PARTITIONS_ASSIGNED),
             halted: gauge!(catalog::CONSUMER_PARTITIONS_HALTED),
             reach: gauge!(catalog::CONSUMER_DEDUP_REACH),

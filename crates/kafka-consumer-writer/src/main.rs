@@ -56,7 +56,10 @@ fn main() -> ExitCode {
     readiness.wait_for("directories");
     readiness.wait_for("admin listener");
     let shutdown = Shutdown::install(readiness.clone(), config.consumer.shutdown_timeout);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "failed to start the runtime");

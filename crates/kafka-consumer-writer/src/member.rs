@@ -26,7 +26,7 @@ pub enum MemberEnd {
     /// On request; `flushed` where all it had read is saved.
     Stopped { flushed: bool },
     /// Another process has taken its `groupInstanceID`: this one must not fight for it.
-    Fenced(KafkaError),
+    Fenced(String),
 }
 
 /// Runs member number `index` until `shutdown`.
@@ -66,7 +66,7 @@ pub async fn run(
             Err(error) => {
                 count_error(&error);
                 if is_static && error.kind == ErrorKind::Lost {
-                    return MemberEnd::Fenced(error);
+                    return MemberEnd::Fenced(error.to_string());
                 }
                 kafka_up(error.kind == ErrorKind::Fatal);
                 failures += 1;
@@ -109,6 +109,7 @@ pub async fn run(
         );
         match Box::pin(session.run(&shutdown)).await {
             End::Rejoin | End::Lost => {}
+            End::Fenced => return MemberEnd::Fenced(format!("member {index} is fenced")),
             End::Shutdown { flushed } => {
                 leave(&mut member).await;
                 return MemberEnd::Stopped { flushed };

@@ -56,7 +56,7 @@ pub struct Memory {
 pub struct SaveJob {
     pub serial: u64,
     pub batch: Arc<Batch>,
-    pub memory: Memory,
+    pub memory: Box<Memory>,
     /// Made by the first try; every further try publishes the same bytes.
     pub encoded: Option<Arc<Encoded>>,
     /// 0 is the first try.
@@ -67,7 +67,7 @@ pub struct SaveJob {
 #[derive(Debug)]
 pub enum SaveOutcome {
     /// Its segment is in the chain, durably; the memory is up to date with it.
-    Landed(Memory),
+    Landed(Box<Memory>),
     /// A step failed: it may be in the chain or not.
     Unknown(Box<SaveJob>),
     /// Another segment stands in its place, or the chain went past it.
@@ -77,7 +77,7 @@ pub enum SaveOutcome {
 /// What became of reading the chain and comparing it with the log.
 #[derive(Debug)]
 pub enum LoadOutcome {
-    Ready(Memory),
+    Ready(Box<Memory>),
     /// The disk or the broker did not answer.
     Retry,
     /// Chain and log differ, or the chain is damaged.
@@ -90,7 +90,7 @@ pub enum Action {
     /// Read the chain, compare it with the log, answer with [`PartitionCore::loaded`].
     Load,
     /// Run the save on a blocking thread, answer with [`PartitionCore::saved`].
-    Save(SaveJob),
+    Save(Box<SaveJob>),
     /// This save is later than the persist timeout: say so. It is not given up.
     Late(Arc<Batch>),
 }
@@ -110,9 +110,17 @@ pub struct PartitionCore {
 
 #[derive(Debug)]
 enum State {
-    Loading { asked: bool },
-    Resting { until: Instant, halted: bool },
-    Claiming { memory: Memory, ticket: Option<u64> },
+    Loading {
+        asked: bool,
+    },
+    Resting {
+        until: Instant,
+        halted: bool,
+    },
+    Claiming {
+        memory: Box<Memory>,
+        ticket: Option<u64>,
+    },
     Running(Running),
 }
 
@@ -124,7 +132,7 @@ struct Running {
 
 #[derive(Debug)]
 enum Saving {
-    Idle(Memory),
+    Idle(Box<Memory>),
     InFlight {
         serial: u64,
         batch: Arc<Batch>,
@@ -441,18 +449,18 @@ impl Running {
                     "a batch begins where the chain ends"
                 );
                 *serial += 1;
-                SaveJob {
+                Box::new(SaveJob {
                     serial: *serial,
                     batch: Arc::new(batch),
                     memory,
                     encoded: None,
                     attempt: 0,
-                }
+                })
             }
             Saving::Resting { mut job, until } if until <= now => {
                 *serial += 1;
                 job.serial = *serial;
-                *job
+                job
             }
             Saving::InFlight {
                 serial,

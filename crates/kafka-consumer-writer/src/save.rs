@@ -21,7 +21,7 @@ use pipeline_core::{
 use crate::{
     assemble::assemble,
     dead_letters::{Aside, Place},
-    partition::{Memory, SaveJob, SaveOutcome},
+    partition::{SaveJob, SaveOutcome},
 };
 
 /// The chain as a save sees it; [`Chain`] itself, and in tests a simulated one that fails at will.
@@ -103,7 +103,7 @@ pub struct SaveReport {
 
 /// Runs one save to its end: [`prepare`], then [`publish`].
 #[must_use]
-pub fn run(mut job: SaveJob, context: &SaveContext<'_>) -> SaveReport {
+pub fn run(mut job: Box<SaveJob>, context: &SaveContext<'_>) -> SaveReport {
     match prepare(&mut job, context) {
         Ok(()) => publish(job, context),
         Err(trouble) => failed(job, trouble),
@@ -141,22 +141,25 @@ pub fn prepare(job: &mut SaveJob, context: &SaveContext<'_>) -> Result<(), SaveT
 /// # Panics
 /// Where the job was not prepared.
 #[must_use]
-pub fn publish(job: SaveJob, context: &SaveContext<'_>) -> SaveReport {
-    let encoded = job.encoded.clone().expect("prepared before it is published");
+pub fn publish(job: Box<SaveJob>, context: &SaveContext<'_>) -> SaveReport {
+    let encoded = job
+        .encoded
+        .clone()
+        .expect("prepared before it is published");
     let first = encoded.trailer.first;
     if job.attempt > 0 {
         match look(&job, &encoded, context.chain) {
             Ok(Look::Absent) => {}
-            Ok(Look::Ours) => return landed(job, encoded),
+            Ok(Look::Ours) => return landed(*job, encoded),
             Ok(Look::Others) => return taken(encoded, SaveTrouble::Taken(first)),
             Err(fault) => return unknown_or_taken(job, encoded, fault),
         }
     }
     match context.chain.publish(&encoded) {
-        Ok(Published::Linked) => landed(job, encoded),
+        Ok(Published::Linked) => landed(*job, encoded),
         Ok(Published::BelowWatermark) => taken(encoded, SaveTrouble::BelowWatermark(first)),
         Ok(Published::NameTaken) => match look(&job, &encoded, context.chain) {
-            Ok(Look::Ours) => landed(job, encoded),
+            Ok(Look::Ours) => landed(*job, encoded),
             Ok(Look::Others | Look::Absent) => taken(encoded, SaveTrouble::Taken(first)),
             Err(fault) => unknown_or_taken(job, encoded, fault),
         },
@@ -166,10 +169,10 @@ pub fn publish(job: SaveJob, context: &SaveContext<'_>) -> SaveReport {
 
 /// A step did not succeed: what became of the save is unknown.
 #[must_use]
-pub fn failed(job: SaveJob, trouble: SaveTrouble) -> SaveReport {
+pub fn failed(job: Box<SaveJob>, trouble: SaveTrouble) -> SaveReport {
     SaveReport {
         encoded: job.encoded.clone(),
-        outcome: SaveOutcome::Unknown(Box::new(job)),
+        outcome: SaveOutcome::Unknown(job),
         trouble: Some(trouble),
     }
 }
@@ -205,17 +208,17 @@ fn look(job: &SaveJob, encoded: &Encoded, chain: &dyn ChainPort) -> Result<Look,
 }
 
 fn landed(job: SaveJob, encoded: Arc<Encoded>) -> SaveReport {
-    let Memory { mut window, .. } = job.memory;
+    let mut memory = job.memory;
     let trailer = &encoded.trailer;
-    window.apply(&trailer.stored);
-    let end = ChainEnd {
+    memory.window.apply(&trailer.stored);
+    memory.end = ChainEnd {
         next: trailer.next,
         last: Some(encoded.link()),
         totals: trailer.totals,
         last_message: trailer.last,
     };
     SaveReport {
-        outcome: SaveOutcome::Landed(Memory { window, end }),
+        outcome: SaveOutcome::Landed(memory),
         trouble: None,
         encoded: Some(encoded),
     }
@@ -231,7 +234,7 @@ fn taken(encoded: Arc<Encoded>, trouble: SaveTrouble) -> SaveReport {
 
 /// A disk that does not answer may answer later; a chain that does not hold together is for the
 /// load to judge, from its beginning.
-fn unknown_or_taken(job: SaveJob, encoded: Arc<Encoded>, fault: ChainFault) -> SaveReport {
+fn unknown_or_taken(job: Box<SaveJob>, encoded: Arc<Encoded>, fault: ChainFault) -> SaveReport {
     match fault {
         ChainFault::Io(_) => failed(job, SaveTrouble::Look(fault)),
         ChainFault::Damaged { .. } | ChainFault::Missing { .. } => {

@@ -29,11 +29,15 @@ const WORDS_EVERY: u32 = 30;
 /// Why the service ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    #[error("topic {topic} has cleanup.policy={policy}: compaction removes records, allowed is delete")]
+    #[error(
+        "topic {topic} has cleanup.policy={policy}: compaction removes records, allowed is delete"
+    )]
     Compacted { topic: String, policy: String },
     #[error("another process has taken this group instance id: {0}")]
-    Fenced(KafkaError),
-    #[error("not all that was read could be saved before the shutdown's deadline; it stays in Kafka")]
+    Fenced(String),
+    #[error(
+        "not all that was read could be saved before the shutdown's deadline; it stays in Kafka"
+    )]
     NotFlushed,
 }
 
@@ -162,8 +166,11 @@ fn judge(topic: &str, settings: &TopicSettings) -> Result<(), ServiceError> {
         ),
     ];
     for (setting, is_weak, found) in weak {
-        gauge!(catalog::KAFKA_TOPIC_WEAK, label::SETTING => setting)
-            .set(if is_weak { 1.0 } else { 0.0 });
+        gauge!(catalog::KAFKA_TOPIC_WEAK, label::SETTING => setting).set(if is_weak {
+            1.0
+        } else {
+            0.0
+        });
         if is_weak {
             tracing::warn!(
                 topic,

@@ -49,6 +49,9 @@ const PARTITION_FETCH_BYTES: u64 = 1 << 20;
 const TICK: Duration = Duration::from_secs(1);
 const LOG_ENDS_EVERY: u32 = 5;
 
+/// The protocol's code for a static member whose id another process has taken.
+const FENCED_INSTANCE_ID: i16 = 82;
+
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
@@ -56,6 +59,8 @@ pub enum End {
     Rejoin,
     /// The group has thrown this member out: what was in memory is gone, nothing was committed.
     Lost,
+    /// Another process has taken this member's instance id.
+    Fenced,
     /// All is saved and committed, or (`false`) time ran out.
     Shutdown { flushed: bool },
 }
@@ -288,7 +293,11 @@ impl Session {
         let patient = self.flowing || full;
         let options = FetchOptions {
             wait_max: if patient { FLOW_WAIT } else { IDLE_WAIT },
-            bytes_min: if self.flowing { FLOW_BYTES.min(bytes_max) } else { 1 },
+            bytes_min: if self.flowing {
+                FLOW_BYTES.min(bytes_max)
+            } else {
+                1
+            },
             bytes_max,
             partition_bytes_max: u32::try_from(share.min(PARTITION_FETCH_BYTES))
                 .unwrap_or(u32::MAX)
@@ -296,7 +305,14 @@ impl Session {
         };
         self.fetching = true;
         let (cluster, shared) = (self.cluster.clone(), self.shared.clone());
-        let fetch = steps::fetch(cluster, shared, asked, options, reserved, self.events.clone());
+        let fetch = steps::fetch(
+            cluster,
+            shared,
+            asked,
+            options,
+            reserved,
+            self.events.clone(),
+        );
         self.tasks.spawn(fetch);
     }
 
@@ -307,7 +323,9 @@ impl Session {
         #[allow(clippy::cast_precision_loss)]
         {
             let dead_letters = &self.shared.dead_letters;
-            self.gauges.buffer_bytes.set(self.shared.budget.used() as f64);
+            self.gauges
+                .buffer_bytes
+                .set(self.shared.budget.used() as f64);
             self.gauges.dlq_records.set(dead_letters.records() as f64);
             self.gauges.dlq_bytes.set(dead_letters.bytes() as f64);
         }
@@ -451,11 +469,15 @@ impl Session {
                 }
             }
             (SaveOutcome::Unknown(_), trouble) => {
-                let detail = trouble.as_ref().map_or_else(String::new, SaveTrouble::to_string);
+                let detail = trouble
+                    .as_ref()
+                    .map_or_else(String::new, SaveTrouble::to_string);
                 slot.not_saved(batch, detail, &mut self.tasks);
             }
             (SaveOutcome::Taken, trouble) => {
-                let trouble = trouble.as_ref().map_or_else(String::new, SaveTrouble::to_string);
+                let trouble = trouble
+                    .as_ref()
+                    .map_or_else(String::new, SaveTrouble::to_string);
                 tracing::warn!(topic, %partition, trouble, "another writer extends this chain; reading it anew");
             }
         }
@@ -505,8 +527,13 @@ impl Session {
                     slot.asking_bounds = true;
                     let topic = self.shared.topic.clone();
                     let (cluster, events) = (self.cluster.clone(), self.events.clone());
-                    self.tasks
-                        .spawn(steps::bounds(cluster, topic, partition, from.offset, events));
+                    self.tasks.spawn(steps::bounds(
+                        cluster,
+                        topic,
+                        partition,
+                        from.offset,
+                        events,
+                    ));
                 }
                 Err(error) => {
                     count_error(&error);
@@ -566,7 +593,11 @@ impl Session {
         match error.kind {
             ErrorKind::Lost => {
                 tracing::error!(%error, "this member is out of the group: dropping what is not committed");
-                self.ending = Some(End::Lost);
+                self.ending = Some(if error.code == Some(FENCED_INSTANCE_ID) {
+                    End::Fenced
+                } else {
+                    End::Lost
+                });
             }
             ErrorKind::Rejoin => {
                 self.commits_refused = true;
@@ -579,14 +610,18 @@ impl Session {
     /// The group rebalances: save what is here, within a bound.
     fn give_up(&mut self, now: Instant) {
         if self.ending.is_none() {
-            tracing::info!(topic = self.shared.topic, partitions = self.slots.len(), "rebalance");
+            tracing::info!(
+                topic = self.shared.topic,
+                partitions = self.slots.len(),
+                "rebalance"
+            );
             self.ending = Some(End::Rejoin);
             self.drain(now + self.shared.revoke_timeout());
         }
     }
 
     fn stop(&mut self, now: Instant) {
-        if self.ending != Some(End::Lost) {
+        if !matches!(self.ending, Some(End::Lost | End::Fenced)) {
             self.ending = Some(End::Shutdown { flushed: false });
             // The rest is for the last commit and for leaving the group.
             self.drain(now + self.shared.shutdown_timeout.mul_f64(0.8));
@@ -602,7 +637,7 @@ impl Session {
     /// Whether the session is over.
     fn ended(&mut self, now: Instant) -> Option<End> {
         let ending = self.ending?;
-        if ending == End::Lost {
+        if matches!(ending, End::Lost | End::Fenced) {
             return Some(ending);
         }
         let mut flushed = true;

@@ -71,10 +71,7 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("failed to open consumer DLQ {dir}: {source}")]
-    DeadLetters {
-        dir: String,
-        source: std::io::Error,
-    },
+    DeadLetters { dir: String, source: std::io::Error },
     #[error("failed to get random bytes: {0}")]
     Random(getrandom::Error),
 }

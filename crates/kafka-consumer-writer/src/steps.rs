@@ -146,7 +146,7 @@ pub async fn commit(
 }
 
 /// One save: the segment made on one of few threads, then published.
-pub async fn save(held: Held, mut job: SaveJob, events: Events) {
+pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let (serial, batch) = (job.serial, job.batch.clone());
     let started = Instant::now();
     let making = acquire(&held.shared.making).await;
@@ -188,9 +188,13 @@ pub async fn copy_unsaved(held: Held, batch: Arc<Batch>, detail: String) {
             .dead_letters
             .copy_unsaved(&held.place, &batch, &detail);
         match copied {
-            Ok(Some(path)) => tracing::warn!(path = %path.display(), "kept a copy of a failed save"),
+            Ok(Some(path)) => {
+                tracing::warn!(path = %path.display(), "kept a copy of a failed save");
+            }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "failed to keep a copy of a failed save"),
+            Err(error) => {
+                tracing::warn!(%error, "failed to keep a copy of a failed save");
+            }
         }
     })
     .await;
@@ -249,7 +253,7 @@ pub async fn load(cluster: Cluster, member: Arc<Member>, held: Vec<Held>, events
         loads.spawn(async move {
             let partition = held.partition();
             let (outcome, reason) = match load_one(&cluster, &topic, &held, commit).await {
-                Ok(memory) => (LoadOutcome::Ready(memory), None),
+                Ok(memory) => (LoadOutcome::Ready(Box::new(memory)), None),
                 Err(NotReady::Retry(reason)) => (LoadOutcome::Retry, Some(reason)),
                 Err(NotReady::Halt(reason)) => (LoadOutcome::Halt, Some(reason)),
             };
@@ -285,7 +289,9 @@ impl From<ChainFault> for NotReady {
     fn from(fault: ChainFault) -> Self {
         match fault {
             ChainFault::Io(_) => Self::Retry(fault.to_string()),
-            ChainFault::Damaged { .. } | ChainFault::Missing { .. } => Self::Halt(fault.to_string()),
+            ChainFault::Damaged { .. } | ChainFault::Missing { .. } => {
+                Self::Halt(fault.to_string())
+            }
         }
     }
 }

@@ -180,7 +180,14 @@ mod tests {
     }
 
     fn begun_at(commit: Option<&CommitFacts>, adopt: bool) -> Verdict {
-        judge(None, &log(5, 50), commit, &store(), StartAt::Earliest, adopt)
+        judge(
+            None,
+            &log(5, 50),
+            commit,
+            &store(),
+            StartAt::Earliest,
+            adopt,
+        )
     }
 
     #[test]
@@ -213,9 +220,19 @@ mod tests {
         let (start, end) = (start(0), end(20));
         let own = |adopt| {
             let chain = Some((&start, &end));
-            judge(chain, &log(5, 50), Some(&commit), &store(), StartAt::Earliest, adopt)
+            judge(
+                chain,
+                &log(5, 50),
+                Some(&commit),
+                &store(),
+                StartAt::Earliest,
+                adopt,
+            )
         };
-        assert!(matches!(own(false), Verdict::Halt(Difference::OtherStore { .. })));
+        assert!(matches!(
+            own(false),
+            Verdict::Halt(Difference::OtherStore { .. })
+        ));
         assert_eq!(own(true), Verdict::GoOn);
     }
 
@@ -250,7 +267,14 @@ mod tests {
     fn a_topic_made_anew_or_a_shorter_log_halts() {
         let (start, end) = (start(0), end(20));
         let judged = |log: &LogFacts| {
-            judge(Some((&start, &end)), log, None, &store(), StartAt::Earliest, false)
+            judge(
+                Some((&start, &end)),
+                log,
+                None,
+                &store(),
+                StartAt::Earliest,
+                false,
+            )
         };
         assert_eq!(
             judged(&log(0, 19)),
@@ -263,10 +287,16 @@ mod tests {
         assert_eq!(judged(&log(30, 30)), Verdict::GoOn);
         let mut other = log(0, 50);
         other.topic_id = "t2".to_owned();
-        assert!(matches!(judged(&other), Verdict::Halt(Difference::OtherTopic { .. })));
+        assert!(matches!(
+            judged(&other),
+            Verdict::Halt(Difference::OtherTopic { .. })
+        ));
         other.topic_id = String::new();
         assert_eq!(judged(&other), Verdict::GoOn);
         other.cluster_id = "c2".to_owned();
-        assert!(matches!(judged(&other), Verdict::Halt(Difference::OtherCluster { .. })));
+        assert!(matches!(
+            judged(&other),
+            Verdict::Halt(Difference::OtherCluster { .. })
+        ));
     }
 }

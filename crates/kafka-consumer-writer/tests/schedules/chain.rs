@@ -16,9 +16,7 @@ use kafka_consumer_writer::{
 };
 use pipeline_core::{
     Offset,
-    store::{
-        ChainEnd, ChainFault, Cursor, Encoded, Fate, Published, StoreError, Totals, Visited,
-    },
+    store::{ChainEnd, ChainFault, Cursor, Encoded, Fate, Published, StoreError, Totals, Visited},
 };
 
 #[derive(Clone)]

@@ -7,7 +7,11 @@ use pipeline_core::{BatchId, Offset, envelope::Envelope};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
     /// A good record with an envelope.
-    Record { batch: u8, sequence: u32, since: i64 },
+    Record {
+        batch: u8,
+        sequence: u32,
+        since: i64,
+    },
     /// A good record without one.
     Foreign,
     Poison,

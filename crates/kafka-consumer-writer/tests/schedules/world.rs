@@ -9,9 +9,7 @@ use kafka_consumer_writer::{
     batcher::{Chunk, Content, DrainState, FlushLimits},
     budget::Budget,
     dead_letters::Place,
-    partition::{
-        Action, CommitDue, LoadOutcome, PartitionCore, SaveJob, SaveOutcome, Settings,
-    },
+    partition::{Action, CommitDue, LoadOutcome, PartitionCore, SaveJob, SaveOutcome, Settings},
     save::{self, SaveContext},
 };
 use pipeline_core::{
@@ -201,7 +199,7 @@ impl World {
                     while let Some(action) = core.poll(self.now) {
                         match action {
                             Action::Load => writer.load = true,
-                            Action::Save(job) => writer.saves.push(job),
+                            Action::Save(job) => writer.saves.push(*job),
                             Action::Late(_) => {}
                         }
                     }
@@ -215,7 +213,7 @@ impl World {
                     writer.loaded = Some(if self.faults && self.random.u32(0..6) == 0 {
                         LoadOutcome::Retry
                     } else {
-                        LoadOutcome::Ready(self.disk.load(self.window))
+                        LoadOutcome::Ready(Box::new(self.disk.load(self.window)))
                     });
                 }
             }
@@ -226,10 +224,12 @@ impl World {
             }
             3 => {
                 if !writer.saves.is_empty() {
-                    let job = writer.saves.swap_remove(self.random.usize(0..writer.saves.len()));
+                    let job = writer
+                        .saves
+                        .swap_remove(self.random.usize(0..writer.saves.len()));
                     let serial = job.serial;
                     let report = save::run(
-                        job,
+                        Box::new(job),
                         &SaveContext {
                             chain: &self.disk,
                             aside: &self.disk,
@@ -359,7 +359,10 @@ impl World {
                 excused.insert(own);
             }
             Fate::Undecidable => {
-                assert!(self.window < 100, "seed {seed}: the window holds everything");
+                assert!(
+                    self.window < 100,
+                    "seed {seed}: the window holds everything"
+                );
                 assert!(matches!(what, What::Record { .. }), "seed {seed}");
                 excused.insert(own);
             }
