@@ -2,6 +2,8 @@
 //! Never looks at single records: a broker that did would be the bottleneck of every load test.
 //! Layout: <https://kafka.apache.org/documentation/#recordbatch>.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::error_code as code;
 
 /// Bytes before the first record.
@@ -14,7 +16,14 @@ const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const LAST_DELTA_AT: usize = 23;
 const MAX_TIMESTAMP_AT: usize = 35;
+const PRODUCER_AT: usize = 43;
 const COUNT_AT: usize = 57;
+/// Of a control batch's only record: length, attributes, two deltas, the key's length and its
+/// version come before the type, each of the first five in one byte.
+const MARKER_TYPE_AT: usize = HEADER_LEN + 7;
+
+pub(crate) const TRANSACTIONAL: i16 = 0x10;
+pub(crate) const CONTROL: i16 = 0x20;
 
 pub(crate) const CODEC_ZSTD: u8 = 4;
 
@@ -28,6 +37,7 @@ pub(crate) struct BatchHead {
     pub epoch: i32,
     pub last_offset_delta: i32,
     pub max_timestamp: i64,
+    pub producer_id: i64,
     pub count: i32,
     pub attributes: i16,
 }
@@ -50,6 +60,7 @@ impl BatchHead {
             epoch: i32_at(bytes, EPOCH_AT),
             last_offset_delta: i32_at(bytes, LAST_DELTA_AT),
             max_timestamp: i64_at(bytes, MAX_TIMESTAMP_AT),
+            producer_id: i64_at(bytes, PRODUCER_AT),
             count: i32_at(bytes, COUNT_AT),
             attributes: i16::from_be_bytes([bytes[ATTRIBUTES_AT], bytes[ATTRIBUTES_AT + 1]]),
         })
@@ -60,11 +71,11 @@ impl BatchHead {
     }
 
     pub(crate) fn is_transactional(&self) -> bool {
-        self.attributes & 0x10 != 0
+        self.attributes & TRANSACTIONAL != 0
     }
 
     pub(crate) fn is_control(&self) -> bool {
-        self.attributes & 0x20 != 0
+        self.attributes & CONTROL != 0
     }
 }
 
@@ -114,6 +125,25 @@ pub(crate) fn check_produced(bytes: &[u8]) -> Result<BatchHead, (i16, &'static s
 /// Whether the checksum of one whole batch is right.
 pub(crate) fn crc_ok(batch: &[u8]) -> bool {
     crc32c::crc32c(&batch[ATTRIBUTES_AT..]) == i32_at(batch, CRC_AT) as u32
+}
+
+/// What the marker in a control batch says; `None` for other batches.
+pub(crate) fn marker_commits(batch: &[u8], head: &BatchHead) -> Option<bool> {
+    let kind = batch.get(MARKER_TYPE_AT..MARKER_TYPE_AT + 2)?;
+    (head.is_control() && head.is_transactional()).then_some(kind == [0, 1])
+}
+
+/// Sets length and checksum of a batch that has everything else.
+pub(crate) fn seal(batch: &mut [u8]) {
+    let len = (batch.len() - PREFIX_LEN) as i32;
+    batch[8..PREFIX_LEN].copy_from_slice(&len.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
 }
 
 /// Base offset and leader epoch lie outside of the checksum, so that a broker can set them.

@@ -6,10 +6,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    Api, Broker, TopicSpec,
+    Api, Broker, RawBatch, TopicSpec,
     batch::BatchHead,
     cluster::{Refusal, Topic},
-    log::AbortedTxn,
     partition::Partition,
     settings::Settings,
 };
@@ -32,6 +31,8 @@ pub enum HookError {
     },
     #[error("not one whole record batch of magic 2")]
     NotABatch,
+    #[error("{0}")]
+    Command(String),
     #[error("failed to change the log: {0}")]
     Log(#[from] std::io::Error),
 }
@@ -180,23 +181,9 @@ impl Broker {
         Ok(base)
     }
 
-    /// Tells read-committed fetches that this producer's records from `first_offset` to the
-    /// marker at `last_offset` were aborted.
-    pub fn note_aborted(
-        &self,
-        topic: &str,
-        partition: i32,
-        producer_id: i64,
-        first_offset: i64,
-        last_offset: i64,
-    ) -> Result<(), HookError> {
-        let partition = self.partition(topic, partition)?;
-        partition.lock().log.note_aborted(AbortedTxn {
-            producer_id,
-            first_offset,
-            last_offset,
-        });
-        Ok(())
+    /// Appends a batch that no client could write, and returns its base offset.
+    pub fn append(&self, topic: &str, partition: i32, batch: &RawBatch) -> Result<i64, HookError> {
+        self.append_raw(topic, partition, &batch.encode())
     }
 
     /// The first offset that can be read.
@@ -218,11 +205,8 @@ impl Broker {
     pub fn stored(&self, topic: &str, partition: i32) -> Option<Bytes> {
         let partition = self.shared.cluster.partition(topic, partition)?;
         let inner = partition.lock();
-        inner
-            .log
-            .read(inner.log.start(), usize::MAX, true)
-            .ok()?
-            .ok()
+        let (start, end) = (inner.log.start(), inner.log.end());
+        inner.log.read(start, end, usize::MAX, true).ok()?.ok()
     }
 
     /// What the group has committed for the partition: the next offset to read, and its metadata.

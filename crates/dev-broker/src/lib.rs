@@ -22,6 +22,7 @@ mod api;
 mod batch;
 mod cluster;
 mod connection;
+pub mod control;
 mod coordinator;
 pub mod error_code;
 mod faults;
@@ -30,9 +31,11 @@ mod hooks;
 mod log;
 mod options;
 mod partition;
+mod raw;
 mod settings;
 mod shared;
 mod store;
+mod txn;
 
 use std::{
     net::SocketAddr,
@@ -49,6 +52,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use faults::{Api, Fault, Faults, RuleBuilder, RuleHandle};
 pub use hooks::HookError;
 pub use options::{Options, StartError, TopicSpec};
+pub use raw::RawBatch;
 
 use cluster::Cluster;
 use coordinator::Coordinator;
@@ -139,7 +143,7 @@ impl Broker {
     }
 
     /// Closes listeners and connections and waits until every task is gone.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.all.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -12,7 +12,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::batch::{self, BatchHead};
+use crate::{
+    batch::{self, BatchHead},
+    txn::{AbortedTxn, Txns},
+};
 
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -23,16 +26,7 @@ pub(crate) struct Log {
     /// Where the next batch goes: position in the file, or bytes ever appended.
     tail: u64,
     file: Option<File>,
-    /// Transactions that were aborted: what a read-committed fetch is told of.
-    aborted: Vec<AbortedTxn>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct AbortedTxn {
-    pub producer_id: i64,
-    pub first_offset: i64,
-    /// Offset of the abort marker.
-    pub last_offset: i64,
+    txns: Txns,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +53,7 @@ impl Log {
             end: 0,
             tail: 0,
             file: None,
-            aborted: Vec::new(),
+            txns: Txns::default(),
         }
     }
 
@@ -84,6 +78,13 @@ impl Log {
             if log.tail + head.len as u64 > file_len {
                 break;
             }
+            let mut commits = None;
+            if head.is_control() {
+                let mut whole = vec![0; head.len];
+                file.read_exact_at(&mut whole, log.tail)?;
+                commits = batch::marker_commits(&whole, &head);
+            }
+            log.txns.note(&head, head.base_offset, commits);
             log.index(&head, head.base_offset, head.epoch, None);
         }
         file.set_len(log.tail)?;
@@ -98,6 +99,11 @@ impl Log {
 
     pub(crate) fn end(&self) -> i64 {
         self.end
+    }
+
+    /// Up to where a read-committed reader may go.
+    pub(crate) fn stable_end(&self) -> i64 {
+        self.txns.stable_end(self.end)
     }
 
     /// Bytes that a reader at `from` has before it.
@@ -118,15 +124,19 @@ impl Log {
                 None
             }
         };
+        let commits = batch::marker_commits(batch, head);
+        self.txns.note(head, base, commits);
         self.index(head, base, epoch, kept);
         Ok(base)
     }
 
-    /// Batches from the one that holds `from`, at most `max` bytes: like a real broker, the last
-    /// one may be cut short. With `whole_first` the first is given whole, however large it is.
+    /// Batches from the one that holds `from`, those before `until`, at most `max` bytes: like a
+    /// real broker, the last one may be cut short. With `whole_first` the first is given whole,
+    /// however large it is.
     pub(crate) fn read(
         &self,
         from: i64,
+        until: i64,
         max: usize,
         whole_first: bool,
     ) -> Result<io::Result<Bytes>, OutOfRange> {
@@ -134,9 +144,14 @@ impl Log {
             return Err(OutOfRange);
         }
         let first = self.first_reaching(from);
-        let Some(entry) = self.entries.get(first) else {
+        let entry = self.entries.get(first).filter(|entry| entry.base < until);
+        let Some(entry) = entry else {
             return Ok(Ok(Bytes::new()));
         };
+        // transactions are decided batch by batch, so `until` never lies inside of one
+        let beyond = self.entries.get(self.first_reaching(until));
+        let decided = beyond.map_or(self.tail, |e| e.at) - entry.at;
+        let max = max.min(usize::try_from(decided).unwrap_or(max));
         let limit = if entry.len > max {
             if !whole_first {
                 return Ok(Ok(Bytes::new()));
@@ -187,8 +202,7 @@ impl Log {
             self.entries.pop_back();
         }
         self.start = self.start.min(self.end);
-        let end = self.end;
-        self.aborted.retain(|txn| txn.last_offset < end);
+        self.txns.truncate(self.end);
         Ok(())
     }
 
@@ -218,13 +232,8 @@ impl Log {
         }
     }
 
-    pub(crate) fn note_aborted(&mut self, txn: AbortedTxn) {
-        self.aborted.push(txn);
-    }
-
     pub(crate) fn aborted_from(&self, from: i64) -> Vec<AbortedTxn> {
-        let reaching = self.aborted.iter().filter(|txn| txn.last_offset >= from);
-        reaching.copied().collect()
+        self.txns.aborted_from(from)
     }
 
     fn index(&mut self, head: &BatchHead, base: i64, epoch: i32, bytes: Option<Bytes>) {

@@ -1,7 +1,7 @@
 //! `dev-broker`: the embedded broker as a process of its own, for the demo and for tests that
 //! kill it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use clap::Parser;
@@ -33,6 +33,10 @@ struct Args {
     /// Nodes of the cluster, each a listener on the next port.
     #[arg(long, value_name = "N", default_value_t = 1)]
     nodes: usize,
+    /// Serve the control port here, for faults and for looking:
+    /// curl http://HOST:PORT/ and curl -d '{"do":"pause"}' http://HOST:PORT/
+    #[arg(long, value_name = "HOST:PORT")]
+    control: Option<SocketAddr>,
 }
 
 #[tokio::main]
@@ -40,6 +44,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
@@ -53,6 +58,13 @@ async fn main() -> anyhow::Result<()> {
         ..Options::default()
     })
     .await?;
+    let broker = Arc::new(broker);
+    if let Some(addr) = args.control {
+        let addr = dev_broker::control::serve(Arc::clone(&broker), addr)
+            .await
+            .with_context(|| format!("failed to serve the control port on {addr}"))?;
+        println!("control on http://{addr}/");
+    }
     println!("listening on {}", broker.bootstrap());
     tokio::select! {
         _ = terminate.recv() => {}

@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 use crate::{
     batch::BatchHead,
     error_code as code,
-    log::{AbortedTxn, Log},
+    log::Log,
     settings::Settings,
+    txn::AbortedTxn,
 };
 
 #[derive(Debug)]
@@ -34,12 +35,23 @@ pub(crate) struct Inner {
     waiters: Vec<Arc<Notify>>,
 }
 
+/// What a fetch wants of one partition.
+pub(crate) struct Want {
+    pub offset: i64,
+    pub bytes_max: usize,
+    /// The first batch whole, even above `bytes_max`.
+    pub whole_first: bool,
+    /// Nothing of transactions that are still open.
+    pub committed_only: bool,
+}
+
 /// What a fetch of one partition found.
 pub(crate) struct Found {
     pub error: i16,
     /// For [`Partition::wait`].
     pub changes: u64,
     pub high_watermark: i64,
+    pub stable_end: i64,
     pub log_start: i64,
     pub bytes: Bytes,
     /// From the fetched offset to the end, also beyond what was taken.
@@ -92,15 +104,14 @@ impl Partition {
         &self,
         node: i32,
         leader_epoch: i32,
-        from: i64,
-        bytes_max: usize,
-        whole_first: bool,
+        want: &Want,
     ) -> Found {
         let inner = self.lock();
         let mut found = Found {
             error: code::NONE,
             changes: inner.changes,
             high_watermark: -1,
+            stable_end: -1,
             log_start: -1,
             bytes: Bytes::new(),
             available: 0,
@@ -111,8 +122,14 @@ impl Partition {
             return found;
         }
         found.high_watermark = inner.log.end();
+        found.stable_end = inner.log.stable_end();
         found.log_start = inner.log.start();
-        match inner.log.read(from, bytes_max, whole_first) {
+        let until = match want.committed_only {
+            true => found.stable_end,
+            false => found.high_watermark,
+        };
+        let from = want.offset;
+        match inner.log.read(from, until, want.bytes_max, want.whole_first) {
             Err(_) => found.error = code::OFFSET_OUT_OF_RANGE,
             Ok(Err(error)) => {
                 storage_error("read", &error);
@@ -120,8 +137,11 @@ impl Partition {
             }
             Ok(Ok(bytes)) => {
                 found.bytes = bytes;
-                found.available = inner.log.bytes_from(from);
-                found.aborted = inner.log.aborted_from(from);
+                let beyond = inner.log.bytes_from(until);
+                found.available = inner.log.bytes_from(from).saturating_sub(beyond);
+                if want.committed_only {
+                    found.aborted = inner.log.aborted_from(from);
+                }
             }
         }
         found

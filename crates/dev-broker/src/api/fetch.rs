@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
 use tokio::time::Instant;
 
 use super::Context;
-use crate::{error_code as code, partition::Partition};
+use crate::{error_code as code, partition::{Partition, Want}};
 
 const READ_COMMITTED: i8 = 1;
 /// The first version whose answer has an error for the whole of it.
@@ -117,17 +117,18 @@ impl Pass {
                 .with_aborted_transactions(None)
                 .with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION);
         };
-        let found = partition.fetch(
-            context.node,
-            wanted.leader_epoch,
-            wanted.offset,
-            wanted.bytes_max.min(room),
+        let committed_only = request.isolation_level == READ_COMMITTED;
+        let want = Want {
+            offset: wanted.offset,
+            bytes_max: wanted.bytes_max.min(room),
             whole_first,
-        );
+            committed_only,
+        };
+        let found = partition.fetch(context.node, wanted.leader_epoch, &want);
         self.seen.push(found.changes);
         self.failed |= found.error != code::NONE;
         self.available += found.available;
-        let aborted = (request.isolation_level == READ_COMMITTED).then(|| {
+        let aborted = committed_only.then(|| {
             let each = found.aborted.iter().map(|txn| {
                 AbortedTransaction::default()
                     .with_producer_id(txn.producer_id.into())
@@ -138,7 +139,7 @@ impl Pass {
         answer
             .with_error_code(found.error)
             .with_high_watermark(found.high_watermark)
-            .with_last_stable_offset(found.high_watermark)
+            .with_last_stable_offset(found.stable_end)
             .with_log_start_offset(found.log_start)
             .with_aborted_transactions(aborted)
             .with_records(Some(found.bytes))

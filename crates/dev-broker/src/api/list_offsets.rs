@@ -15,6 +15,7 @@ use kafka_protocol::{
 use super::Context;
 use crate::{error_code as code, partition::Partition};
 
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 /// The record with the greatest timestamp.
@@ -26,13 +27,14 @@ const LATEST_TIERED: i64 = -5;
 type Found = (i64, i64);
 
 pub(crate) fn handle(context: &Context<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let committed_only = request.isolation_level == READ_COMMITTED;
     let topics = request.topics.into_iter().map(|topic| {
         let found = context.shared.cluster.topic(&topic.name);
         let partitions = topic.partitions.iter().map(|wanted| {
             let partition = found
                 .as_ref()
                 .and_then(|t| t.partition(wanted.partition_index));
-            one(context, partition.as_deref(), wanted)
+            one(context, partition.as_deref(), wanted, committed_only)
         });
         ListOffsetsTopicResponse::default()
             .with_partitions(partitions.collect())
@@ -63,6 +65,7 @@ fn one(
     context: &Context<'_>,
     partition: Option<&Partition>,
     wanted: &ListOffsetsPartition,
+    committed_only: bool,
 ) -> ListOffsetsPartitionResponse {
     let answer = ListOffsetsPartitionResponse::default()
         .with_partition_index(wanted.partition_index)
@@ -77,6 +80,7 @@ fn one(
     }
     let log = &inner.log;
     let found = match wanted.timestamp {
+        LATEST if committed_only => Ok((log.stable_end(), -1)),
         LATEST => Ok((log.end(), -1)),
         EARLIEST | EARLIEST_LOCAL => Ok((log.start(), -1)),
         NEWEST => log

@@ -1,7 +1,5 @@
 //! Produce: one checked batch for each partition into its log.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use kafka_protocol::{
     messages::{
         ProduceRequest, ProduceResponse, ResponseKind,
@@ -127,8 +125,7 @@ fn check_time(newest: i64, settings: &Settings) -> Result<(), (i16, &'static str
     if newest == NO_TIMESTAMP {
         return Ok(());
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |since| since.as_millis() as i64);
+    let now = batch::now_ms();
     if newest.saturating_sub(now) > settings.timestamp_after_max_ms
         || now.saturating_sub(newest) > settings.timestamp_before_max_ms
     {
