@@ -138,7 +138,9 @@ async fn answer(broker: &Broker, mut stream: TcpStream) -> io::Result<()> {
         Ok(state(broker))
     } else if head.starts_with("POST ") {
         match serde_json::from_slice::<Command>(&body) {
-            Ok(command) => run(broker, command).await.map_err(|error| error.to_string()),
+            Ok(command) => run(broker, command)
+                .await
+                .map_err(|error| error.to_string()),
             Err(error) => Err(format!("no command: {error}")),
         }
     } else {

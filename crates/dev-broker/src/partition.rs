@@ -9,13 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::{
-    batch::BatchHead,
-    error_code as code,
-    log::Log,
-    settings::Settings,
-    txn::AbortedTxn,
-};
+use crate::{batch::BatchHead, error_code as code, log::Log, settings::Settings, txn::AbortedTxn};
 
 #[derive(Debug)]
 pub(crate) struct Partition {
@@ -100,12 +94,7 @@ impl Partition {
         Ok((base, inner.log.start()))
     }
 
-    pub(crate) fn fetch(
-        &self,
-        node: i32,
-        leader_epoch: i32,
-        want: &Want,
-    ) -> Found {
+    pub(crate) fn fetch(&self, node: i32, leader_epoch: i32, want: &Want) -> Found {
         let inner = self.lock();
         let mut found = Found {
             error: code::NONE,
@@ -129,7 +118,10 @@ impl Partition {
             false => found.high_watermark,
         };
         let from = want.offset;
-        match inner.log.read(from, until, want.bytes_max, want.whole_first) {
+        match inner
+            .log
+            .read(from, until, want.bytes_max, want.whole_first)
+        {
             Err(_) => found.error = code::OFFSET_OUT_OF_RANGE,
             Ok(Err(error)) => {
                 storage_error("read", &error);

@@ -91,10 +91,7 @@ impl RawBatch {
     }
 }
 
-fn numbered<'a>(
-    values: &'a [String],
-    headers: &'a [(String, Option<String>)],
-) -> Vec<Record<'a>> {
+fn numbered<'a>(values: &'a [String], headers: &'a [(String, Option<String>)]) -> Vec<Record<'a>> {
     let each = (0..).zip(values).map(|(delta, value)| Record {
         delta,
         value: Some(value.as_bytes()),

@@ -10,7 +10,10 @@ use kafka_protocol::messages::{
 use tokio::time::Instant;
 
 use super::Context;
-use crate::{error_code as code, partition::{Partition, Want}};
+use crate::{
+    error_code as code,
+    partition::{Partition, Want},
+};
 
 const READ_COMMITTED: i8 = 1;
 /// The first version whose answer has an error for the whole of it.
