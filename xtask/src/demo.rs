@@ -247,7 +247,7 @@ fn wait_stored(stand: &Stand, accepted: u64) -> Result<u64> {
     let mut counter = Counter::new(&stand.logs_dir(), &stand.plan.topic);
     let rest = || {
         Stand::metric(&stand.gateways, "producer_dlq_records") == Some(0.0)
-            && Stand::metric(&stand.writers, "consumer_lag_records") == Some(0.0)
+            && stand.lag() == Some(0.0)
     };
     wait(
         "stored",

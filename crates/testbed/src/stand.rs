@@ -213,6 +213,18 @@ impl Stand {
         Some(sum)
     }
 
+    /// Messages not yet stored, over the writers that run. One without a partition says nothing;
+    /// when all say nothing, nothing is known.
+    pub fn lag(&self) -> Option<f64> {
+        let mut sum = None;
+        for writer in self.writers.iter().filter(|writer| writer.is_running()) {
+            if let Some(lag) = writer.metrics().ok()?.sum("consumer_lag_records") {
+                *sum.get_or_insert(0.0) += lag;
+            }
+        }
+        sum
+    }
+
     /// Waits until the pipeline has nothing left to do, ends every service properly, counts what
     /// is there with `aggregator --once`, proves the chains with `verify`, and judges.
     ///
@@ -285,7 +297,7 @@ impl Stand {
             if waiting != Some(0.0) {
                 return Ok(None);
             }
-            lag = Self::metric(&self.writers, "consumer_lag_records");
+            lag = self.lag();
             store.refresh()?;
             // Which ones is only worth asking once there are enough.
             found = store.lines().min(accepted);
