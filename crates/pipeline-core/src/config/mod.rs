@@ -2,12 +2,35 @@
 //!
 //! The field names are the contract's, in snake case. A `Config` that exists is valid: nothing
 //! behind it checks a knob again.
+//!
+//! [`keys`] lists every key; [`yaml`] reads the file as a tree, [`walk`] turns it into values by
+//! path ([`value`], [`expand`]) and [`build`] into a [`Config`], with the rules between keys.
+
+mod keys;
+
+mod build;
+mod expand;
+mod nearest;
+mod value;
+mod walk;
+mod yaml;
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
 
 use std::{
+    fmt,
+    fs::File,
+    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+/// Longest configuration file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The whole file. Paths are absolute (joined to `dataDir`).
 #[derive(Clone, Debug)]
@@ -163,6 +186,17 @@ pub struct Fault {
     pub allowed: String,
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            path,
+            found,
+            allowed,
+        } = self;
+        write!(f, "{path}: found {found}, allowed: {allowed}")
+    }
+}
+
 /// Why there is no configuration; displayed one fault a line, each with the file's name.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -178,11 +212,10 @@ impl Config {
     /// # Errors
     /// Where the file cannot be read, is not YAML, or has faults.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        let unreadable = |message: String| LoadError::File {
+        let yaml = read(file).map_err(|message| LoadError::File {
             file: file.to_owned(),
             message,
-        };
-        let yaml = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
+        })?;
         let env = |name: &str| std::env::var(name).ok();
         Self::parse(&yaml, &env).map_err(|faults| LoadError::Faults {
             file: file.to_owned(),
@@ -190,30 +223,39 @@ impl Config {
         })
     }
 
-    /// Reads, expands `${NAME:-default}` and validates; all faults at once.
+    /// Expands `${NAME:-default}` and validates; all faults at once.
     ///
     /// # Errors
-    /// Every fault of the file, in the order of the file.
+    /// Every fault: in the order of the file, then missing keys, then keys that contradict
+    /// each other.
     pub fn parse(yaml: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Fault>> {
-        let _ = (yaml, env);
-        todo!()
+        let root = yaml::parse(yaml).map_err(|fault| vec![fault])?;
+        build::build(walk::walk(&root, env))
     }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("is longer than the {FILE_BYTES_MAX} bytes allowed"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        format!(
+            "is not UTF-8: found byte 0x{:02x} at {at}",
+            error.as_bytes()[at]
+        )
+    })
 }
 
 fn listed(file: &Path, faults: &[Fault]) -> String {
     let lines: Vec<String> = faults
         .iter()
-        .map(|fault| {
-            let Fault {
-                path,
-                found,
-                allowed,
-            } = fault;
-            format!(
-                "{}: {path}: found {found}, allowed: {allowed}",
-                file.display()
-            )
-        })
+        .map(|fault| format!("{}: {fault}", file.display()))
         .collect();
     lines.join("\n")
 }

@@ -1,0 +1,289 @@
+//! From the tree to values by path, with every fault on the way: unknown, duplicate and missing
+//! keys, wrong kinds, values out of range, knobs whose work comes later.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    Fault,
+    expand::expand,
+    keys::{self, KEYS, Key, NOT_YET, OFF, REQUIRED},
+    nearest::nearest,
+    value::{Kind, Value, is_broker, is_off},
+    yaml::{Node, quoted},
+};
+
+/// What the file says, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    values: HashMap<&'static str, Value>,
+    given: HashSet<&'static str>,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Walked {
+    /// The value at `path`, from the file or by default; `None` where the file has a fault there.
+    pub(super) fn get(&self, path: &str) -> Option<&Value> {
+        self.values.get(path)
+    }
+
+    /// Whether the file has a good value at `path`.
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        self.given.contains(path)
+    }
+
+    pub(super) fn fault(
+        &mut self,
+        path: &str,
+        found: impl Into<String>,
+        allowed: impl Into<String>,
+    ) {
+        self.faults.push(Fault {
+            path: path.to_owned(),
+            found: found.into(),
+            allowed: allowed.into(),
+        });
+    }
+}
+
+/// Walks the file; faults come in its order, then missing keys.
+pub(super) fn walk(root: &Node, env: &dyn Fn(&str) -> Option<String>) -> Walked {
+    let mut walker = Walker {
+        env,
+        out: Walked::default(),
+        touched: HashSet::new(),
+    };
+    match root {
+        Node::Null => {}
+        Node::Map(entries) => walker.section("", entries),
+        other => {
+            let allowed = format!("the keys {}", keys::children("").join(", "));
+            walker.out.fault("(top)", kind_of(other), allowed);
+            return walker.out;
+        }
+    }
+    walker.fill_in();
+    walker.out
+}
+
+struct Walker<'a> {
+    env: &'a dyn Fn(&str) -> Option<String>,
+    out: Walked,
+    /// Keys that stand in the file, good or bad.
+    touched: HashSet<&'static str>,
+}
+
+impl Walker<'_> {
+    fn section(&mut self, path: &str, entries: &[(Node, Node)]) {
+        let allowed = keys::children(path);
+        let mut seen = HashSet::new();
+        for (key, node) in entries {
+            let name = match key {
+                Node::Text(name) => name.clone(),
+                other => other.found(),
+            };
+            let path = match path {
+                "" => name.clone(),
+                _ => format!("{path}.{name}"),
+            };
+            if !allowed.contains(&name.as_str()) {
+                let place = path_on_one_line(&path);
+                let allowed = allowed.join(", ");
+                let hint = nearest(&path, &name)
+                    .map(|near| format!(" (did you mean {near}?)"))
+                    .unwrap_or_default();
+                self.out
+                    .fault(&place, "an unknown key", format!("{allowed}{hint}"));
+            } else if !seen.insert(name) {
+                self.out
+                    .fault(&path, "the key a second time", "each key once");
+            } else {
+                self.entry(&path, node);
+            }
+        }
+    }
+
+    fn entry(&mut self, path: &str, node: &Node) {
+        match (keys::find(path), node) {
+            (Some(key), _) => {
+                self.touched.insert(key.path);
+                if let Some(value) = self.leaf(key, node) {
+                    self.out.given.insert(key.path);
+                    self.out.values.insert(key.path, value);
+                }
+            }
+            (None, Node::Map(entries)) => self.section(path, entries),
+            // All of its keys stand commented out.
+            (None, Node::Null) => {}
+            (None, other) => {
+                let allowed = format!("a section with {}", keys::children(path).join(", "));
+                self.out.fault(path, kind_of(other), allowed);
+            }
+        }
+    }
+
+    fn leaf(&mut self, key: &'static Key, node: &Node) -> Option<Value> {
+        let later = NOT_YET.contains(&key.path);
+        if later && matches!(key.kind, Kind::Section | Kind::Sections) {
+            return self.later_section(key, node);
+        }
+        let node = self.expanded(key.path, node)?;
+        if key.default == OFF && is_off(&node) {
+            return Some(Value::Off);
+        }
+        let value = match (key.kind, &node) {
+            (Kind::Brokers, node) => return self.brokers(key, node),
+            (Kind::Section, Node::Map(entries)) => {
+                self.section(key.path, entries);
+                Some(Value::Section)
+            }
+            (kind, node) => kind.read(node),
+        };
+        match value {
+            None => {
+                let allowed = match key.kind {
+                    Kind::Section => {
+                        format!(
+                            "off, or a section with {}",
+                            keys::children(key.path).join(", ")
+                        )
+                    }
+                    kind if key.default == OFF => format!("off, or {}", kind.allowed()),
+                    kind => kind.allowed(),
+                };
+                self.wrong(key.path, &node, allowed);
+                None
+            }
+            Some(value) if later && value != default(key) => {
+                self.wrong(key.path, &node, not_yet(key.default));
+                None
+            }
+            good => good,
+        }
+    }
+
+    /// Nothing in it is looked at, and nothing of it is shown where it may hold secrets.
+    fn later_section(&mut self, key: &'static Key, node: &Node) -> Option<Value> {
+        let empty = matches!(node, Node::List(items) if items.is_empty());
+        if is_off(node) || (empty && matches!(key.kind, Kind::Sections)) {
+            return Some(default(key));
+        }
+        self.wrong(key.path, node, not_yet(key.default));
+        None
+    }
+
+    fn brokers(&mut self, key: &'static Key, node: &Node) -> Option<Value> {
+        // One variable may hold them all.
+        let split;
+        let items = match node {
+            Node::List(items) if !items.is_empty() => items,
+            Node::Expanded(text) => {
+                split = text
+                    .split(',')
+                    .map(|item| Node::Expanded(item.trim().to_owned()))
+                    .collect();
+                &split
+            }
+            other => {
+                let found = match other {
+                    Node::List(_) => "an empty list".to_owned(),
+                    other => other.found(),
+                };
+                self.out.fault(key.path, found, key.kind.allowed());
+                return None;
+            }
+        };
+        let mut brokers = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{}[{index}]", key.path);
+            match self.expanded(&path, item) {
+                Some(Node::Text(text) | Node::Expanded(text)) if is_broker(&text) => {
+                    brokers.push(text);
+                }
+                Some(other) => self.wrong(&path, &other, "host:port"),
+                None => {}
+            }
+        }
+        (brokers.len() == items.len()).then_some(Value::List(brokers))
+    }
+
+    fn expanded(&mut self, path: &str, node: &Node) -> Option<Node> {
+        let Node::Text(text) = node else {
+            return Some(node.clone());
+        };
+        match expand(text, self.env) {
+            Ok(Some(text)) => Some(Node::Expanded(text)),
+            Ok(None) => Some(node.clone()),
+            Err(error) => {
+                self.out.fault(path, error.found, error.allowed);
+                None
+            }
+        }
+    }
+
+    fn wrong(&mut self, path: &str, node: &Node, allowed: impl Into<String>) {
+        let found = if keys::is_secret(path) {
+            "***".to_owned()
+        } else {
+            without_password(&node.found())
+        };
+        self.out.fault(path, found, allowed);
+    }
+
+    /// Absent keys get their defaults; those that have none are faults.
+    fn fill_in(&mut self) {
+        for key in KEYS {
+            // What stands in the sections of a list is checked where the list is.
+            if self.touched.contains(key.path) || key.path.contains("[]") {
+                continue;
+            }
+            let section = key.path.rsplit_once('.').map_or("", |(section, _)| section);
+            let section_is_optional = keys::find(section).is_some();
+            if section_is_optional && self.out.get(section) != Some(&Value::Section) {
+                continue;
+            }
+            if key.default == REQUIRED {
+                self.out.fault(key.path, "nothing", key.kind.allowed());
+            } else {
+                self.out.values.insert(key.path, default(key));
+            }
+        }
+    }
+}
+
+fn default(key: &Key) -> Value {
+    if key.default == OFF || key.default == "[]" {
+        return Value::Off;
+    }
+    // Defaults are written as in the file, so they are read as a variable's text would be.
+    key.kind
+        .read(&Node::Expanded(key.default.to_owned()))
+        .expect("each default is allowed: a test reads them all")
+}
+
+fn not_yet(default: &str) -> String {
+    format!("{default} (anything else is not available yet)")
+}
+
+/// What stands where a section belongs; its text may be anything, so it is not shown.
+fn kind_of(node: &Node) -> String {
+    match node {
+        Node::Text(_) | Node::Expanded(_) => "text".to_owned(),
+        other => other.found(),
+    }
+}
+
+fn path_on_one_line(path: &str) -> String {
+    if path.chars().any(char::is_control) || path.len() > 100 {
+        quoted(path)
+    } else {
+        path.to_owned()
+    }
+}
+
+/// `"user:secret@host"` may stand by mistake in any value.
+fn without_password(found: &str) -> String {
+    match found.rsplit_once('@') {
+        Some((_, host)) if found.contains(':') => format!("\"***@{host}"),
+        _ => found.to_owned(),
+    }
+}
