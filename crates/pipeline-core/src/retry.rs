@@ -1,4 +1,5 @@
-//! Retry policy: exponential, full jitter, bounded by count and by a deadline on the wall clock.
+//! Pauses between attempts: exponential, full jitter, bounded. Pure: randomness is passed in, and
+//! how often and until when to try is the caller's to bound.
 
 use std::time::Duration;
 

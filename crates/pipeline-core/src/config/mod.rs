@@ -4,13 +4,14 @@
 //! behind it checks a knob again.
 //!
 //! [`keys`] lists every key; [`yaml`] reads the file as a tree, [`walk`] turns it into values by
-//! path ([`value`], [`expand`]) and [`build`] into a [`Config`], with the rules between keys.
+//! path ([`value`], [`units`], [`expand`], [`nearest`]) and [`build`] into a [`Config`], with the rules between keys.
 
 mod keys;
 
 mod build;
 mod expand;
 mod nearest;
+mod units;
 mod value;
 mod walk;
 mod yaml;

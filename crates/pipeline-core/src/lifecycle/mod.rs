@@ -169,4 +169,69 @@ mod tests {
             (given, false, true)
         );
     }
+
+    const CHILD: &str = "SLUICE_TEST_LOAD";
+
+    /// Not a claim: the process that the test below starts.
+    #[test]
+    fn child() {
+        let Ok(args) = std::env::var(CHILD) else {
+            return;
+        };
+        let (config, check) = args.split_once(' ').unwrap();
+        let common = CommonArgs {
+            config: config.into(),
+            check: check == "check",
+        };
+        // To stderr, where the test harness around it says nothing.
+        eprintln!("runs with group {}", common.load_or_exit().kafka.group_id);
+        std::process::exit(7);
+    }
+
+    fn loaded(config: &str, check: &str) -> (Option<i32>, String, String) {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "lifecycle::tests::child", "--nocapture"])
+            .env(CHILD, format!("{config} {check}"))
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
+    #[test]
+    fn a_bad_configuration_ends_with_78_and_a_checked_one_with_0() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.yaml");
+        let name = file.to_str().unwrap();
+        for check in ["check", "run"] {
+            let (code, _, err) = loaded(name, check);
+            assert_eq!(code, Some(78));
+            assert!(
+                err.starts_with(&format!("{name}: cannot be read: ")),
+                "{err}"
+            );
+        }
+        std::fs::write(&file, "kafka: {brokers: x, colour: y}").unwrap();
+        for check in ["check", "run"] {
+            let (code, _, err) = loaded(name, check);
+            assert_eq!(code, Some(78));
+            let lines: Vec<&str> = err.lines().collect();
+            assert_eq!(lines.len(), 3, "{err}");
+            for (line, path) in lines.iter().zip(["brokers", "colour", "groupID"]) {
+                let start = format!("{name}: kafka.{path}: found ");
+                assert!(line.starts_with(&start), "{line}");
+            }
+        }
+        std::fs::write(&file, "kafka: {brokers: ['a:1'], groupID: g}").unwrap();
+        let (code, out, err) = loaded(name, "check");
+        assert_eq!((code, err.as_str()), (Some(0), ""));
+        assert!(out.contains(&format!("{name} is good\n")), "{out}");
+        let (code, out, err) = loaded(name, "run");
+        assert_eq!((code, err.as_str()), (Some(7), "runs with group g\n"));
+        assert!(!out.contains("is good"), "{out}");
+    }
 }

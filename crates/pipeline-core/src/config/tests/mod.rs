@@ -1,19 +1,15 @@
-use std::{collections::BTreeSet, fs};
+mod examples;
+mod refused;
+
+use std::fs;
 
 use serde_json::{Value as Json, json};
 
 use super::{
     keys::{KEYS, Key, NOT_YET, OFF},
-    reference::file,
     value::Kind,
-    yaml::{self, Node},
     *,
 };
-
-const EXAMPLES: [&str; 2] = [
-    "config/examples/config.v2.local.yaml",
-    "config/examples/config.v2.production.yaml",
-];
 
 fn no_env(_: &str) -> Option<String> {
     None
@@ -165,140 +161,6 @@ fn each_key_given_at_its_documented_default_changes_nothing() {
         let given = Config::parse(&with(key.path, &value), &no_env);
         assert_eq!(format!("{given:?}"), plain, "{}", key.path);
     }
-}
-
-#[test]
-fn a_misspelt_key_is_refused_with_its_path_and_the_one_that_was_meant() {
-    for key in usable() {
-        let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
-        let wrong = format!("{}x", key.path);
-        let faults = faults(&with(&wrong, &json!(1)));
-        let start = format!("{wrong}: found an unknown key, allowed: ");
-        let hint = format!("(did you mean {name}?)");
-        let found = faults
-            .iter()
-            .any(|fault| fault.starts_with(&start) && fault.ends_with(&hint));
-        assert!(found, "{section} {name}: {faults:?}");
-    }
-}
-
-#[test]
-fn a_value_of_the_wrong_type_is_refused_with_its_path() {
-    for key in usable() {
-        let mut wrong = vec![json!([[1]]), json!([{"a": 1}])];
-        match key.kind {
-            Kind::Section => wrong.push(json!("words")),
-            Kind::Sections => wrong.push(json!({"a": 1})),
-            _ => wrong.push(json!({"a": 1})),
-        }
-        if matches!(
-            key.kind,
-            Kind::Name | Kind::Path | Kind::Topic | Kind::Brokers | Kind::Choice(_)
-        ) {
-            wrong.push(json!(17));
-        }
-        if matches!(key.kind, Kind::Count { .. } | Kind::Bool) {
-            // In quotes it is text, and nobody meant text.
-            wrong.push(json!("1"));
-            wrong.push(json!("true"));
-            wrong.push(json!(1.5));
-        }
-        if key.default != OFF && key.default != "[]" {
-            wrong.push(json!(null));
-        }
-        for value in wrong {
-            let fault = only_fault(&with(key.path, &value));
-            let at = fault.path.strip_suffix("[0]").unwrap_or(&fault.path);
-            assert_eq!(at, key.path, "{value}: {fault}");
-            assert!(!fault.allowed.is_empty() && !fault.found.is_empty());
-        }
-    }
-}
-
-#[test]
-fn a_value_out_of_range_is_refused_with_its_path_and_the_range() {
-    for key in usable() {
-        let wrong = match key.kind {
-            Kind::Count { min, max } | Kind::Size { min, max } => {
-                vec![json!(i128::from(min) - 1), json!(u128::from(max) + 1)]
-            }
-            Kind::Duration { min, max } => match min {
-                0 => vec![json!("-1ms"), json!(format!("{}ms", max + 1))],
-                _ => vec![
-                    json!(format!("{}ms", min - 1)),
-                    json!(format!("{}ms", max + 1)),
-                ],
-            },
-            Kind::Share => vec![json!(0), json!(-0.5), json!(100.5)],
-            Kind::Addr => vec![
-                json!("127.0.0.1"),
-                json!("127.0.0.1:65536"),
-                json!("host:1"),
-            ],
-            Kind::Choice(_) => vec![json!("other"), json!("")],
-            Kind::Brokers => vec![json!([]), json!(["kafka"]), json!([""])],
-            Kind::Topic => vec![json!("a/b"), json!(""), json!("x".repeat(250))],
-            Kind::Name => vec![json!(" "), json!("x".repeat(250)), json!("a\nb")],
-            Kind::HeaderName => vec![json!("a b"), json!("")],
-            Kind::LogFilter => vec![json!("loud"), json!("")],
-            Kind::Path => vec![json!(""), json!("~/sluice")],
-            Kind::Bool => vec![json!("yes"), json!(1)],
-            Kind::Section => vec![json!("on"), json!(true)],
-            Kind::Secret | Kind::Sections => vec![json!(["x"])],
-        };
-        for value in wrong {
-            let fault = only_fault(&with(key.path, &value));
-            let at = fault.path.strip_suffix("[0]").unwrap_or(&fault.path);
-            assert_eq!(at, key.path, "{value}: {fault}");
-        }
-    }
-    let fault = only_fault(&with("server.maxConnections", &json!(0)));
-    assert_eq!(
-        fault.to_string(),
-        "server.maxConnections: found 0, allowed: a whole number from 1 to 1000000"
-    );
-}
-
-#[test]
-fn what_is_not_available_yet_is_refused_at_any_value_but_its_default() {
-    for path in NOT_YET {
-        let key = KEYS.iter().find(|key| key.path == *path).unwrap();
-        let other = match key.kind {
-            Kind::Bool => json!(true),
-            Kind::Count { .. } => json!(7),
-            Kind::Size { .. } => json!("32MiB"),
-            Kind::Duration { .. } => json!("2h"),
-            Kind::Path | Kind::Name => json!("x"),
-            Kind::Section => json!({"mechanism": "PLAIN", "password": "hunter2"}),
-            Kind::Sections => json!([{"id": "a", "sha256": "hunter2"}]),
-            kind => panic!("{path}: {kind:?}"),
-        };
-        let fault = only_fault(&with(path, &other));
-        assert_eq!(fault.path, *path);
-        let allowed = format!("{} (anything else is not available yet)", key.default);
-        assert_eq!(fault.allowed, allowed);
-    }
-}
-
-#[test]
-fn secrets_are_never_shown() {
-    for (path, value) in [
-        ("auth.keys", json!([{"id": "a", "sha256": "hunter2"}])),
-        ("auth.keys", json!("hunter2")),
-        ("auth.kezs", json!("hunter2")),
-        ("auth", json!("hunter2")),
-        ("kafka.sasl", json!({"password": "hunter2"})),
-        ("kafka.sasl", json!("hunter2")),
-        ("kafka.sazl", json!({"password": "hunter2"})),
-        ("kafka.brokers", json!(["user:hunter2@kafka:9092"])),
-    ] {
-        let faults = faults(&with(path, &value));
-        assert!(!faults.is_empty());
-        let hidden = !faults.iter().any(|fault| fault.contains("hunter2"));
-        assert!(hidden, "{faults:?}");
-    }
-    let fault = only_fault(&with("auth.keys", &json!("hunter2")));
-    assert_eq!(fault.found, "***");
 }
 
 #[test]
@@ -498,79 +360,6 @@ fn a_topic_to_make_needs_both_its_numbers() {
     let made = Config::parse(&yaml, &no_env).unwrap().kafka.create_topic;
     let made = made.unwrap();
     assert_eq!((made.partitions, made.replication_factor), (6, 1));
-}
-
-#[test]
-fn both_examples_are_good_as_they_are() {
-    for path in EXAMPLES {
-        let yaml = fs::read_to_string(file(path)).unwrap();
-        assert_eq!(faults(&yaml), [""; 0], "{path}");
-    }
-    let yaml = fs::read_to_string(file(EXAMPLES[1])).unwrap();
-    let config = Config::parse(&yaml, &no_env).unwrap();
-    assert!(config.auth.allow_anonymous);
-    assert_eq!(config.server.addr, "0.0.0.0:8080".parse().unwrap());
-}
-
-/// A key behind `#` without a blank is commented out, words stand behind `# `.
-fn with_comments_taken_away(yaml: &str) -> String {
-    let lines: Vec<String> = yaml
-        .lines()
-        .map(|line| {
-            let bare = line.trim_start();
-            let indent = &line[..line.len() - bare.len()];
-            match bare.strip_prefix('#') {
-                Some(rest) if !rest.starts_with(' ') => format!("{indent}{rest}"),
-                _ => line.to_owned(),
-            }
-        })
-        .collect();
-    lines.join("\n")
-}
-
-#[test]
-fn every_key_stands_in_both_examples() {
-    let known: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
-    for path in EXAMPLES {
-        let yaml = fs::read_to_string(file(path)).unwrap();
-        let yaml = with_comments_taken_away(&yaml);
-        let mut found = BTreeSet::new();
-        paths(&yaml::parse(&yaml).unwrap(), "", &mut found);
-        assert_eq!(found, known, "{path}");
-        // What was commented out is there because it is not available yet, and for nothing else.
-        for fault in faults(&yaml) {
-            assert!(
-                fault.ends_with("not available yet)") || fault.contains("${HOSTNAME"),
-                "{path}: {fault}"
-            );
-        }
-    }
-}
-
-/// Paths of all keys that are no plain sections.
-fn paths(node: &Node, at: &str, found: &mut BTreeSet<String>) {
-    let is_key = KEYS.iter().any(|key| key.path == at);
-    if is_key {
-        found.insert(at.to_owned());
-    }
-    match node {
-        Node::Map(entries) => {
-            for (key, node) in entries {
-                let Node::Text(key) = key else {
-                    panic!("{key:?} at {at}");
-                };
-                let path = match at {
-                    "" => key.clone(),
-                    _ => format!("{at}.{key}"),
-                };
-                paths(node, &path, found);
-            }
-        }
-        Node::List(items) if matches!(items[..], [Node::Map(_)]) => {
-            paths(&items[0], &format!("{at}[]"), found);
-        }
-        _ => assert!(is_key, "{at} is no key"),
-    }
 }
 
 #[test]
