@@ -68,6 +68,11 @@ fn main() -> anyhow::Result<()> {
             black_box(batch).records.len()
         });
     }
+    let broken = b"1\n".repeat(RECORDS);
+    measure("broken lines", broken.len(), || {
+        let batch = decode(Media::Ndjson, &broken, &rules, Limits::default()).expect("readable");
+        usize::try_from(black_box(batch).rejected).expect("few")
+    });
     let mut out = Vec::new();
     measure("append_json", ndjson.len(), || {
         out.clear();

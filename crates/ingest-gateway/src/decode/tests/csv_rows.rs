@@ -26,7 +26,7 @@ fn without_a_header_there_are_three_columns() {
 fn a_header_names_columns_in_any_order_and_more_of_them() {
     let batch = decoded(
         Media::Csv,
-        "\u{feff}shop, userAgent ,status,path,bytes,timestamp,durationMs,site,\"the \"\"id\"\"\"\r\n\
+        "\u{feff}shop, userAgent ,status,path,bytes, timestamp ,durationMs,site,\"the \"\"id\"\"\"\r\n\
          7,x,200,/a, 12 , 2015-05-17T10:05:03.5Z ,1.5,a.example,00\r\n\
          ,,,/b,,2015-05-17T10:05:03Z,,,\n",
     );

@@ -56,6 +56,11 @@ fn every_form_of_line_is_understood() {
             format!(r#"a.example:80 1.2.3.4 - a b {time} "GET / HTTP/1.1" 200 5"#),
             r#""path":"/","userAgent":"-","site":"a.example","method":"GET","status":200,"bytes":5,"remoteAddr":"1.2.3.4","protocol":"HTTP/1.1","remoteUser":"a b"}"#,
         ),
+        // no host in front, but an address with a port
+        (
+            format!(r#"1.2.3.4:5678 - - {time} "GET / HTTP/1.1" 200 5"#),
+            r#""path":"/","userAgent":"-","method":"GET","status":200,"bytes":5,"remoteAddr":"1.2.3.4:5678","protocol":"HTTP/1.1"}"#,
+        ),
         // nginx main, and more
         (
             format!(
