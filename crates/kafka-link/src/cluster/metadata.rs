@@ -105,10 +105,9 @@ struct State {
 
 struct Entry {
     view: Arc<TopicView>,
-    asked: Instant,
     renew_at: Instant,
-    /// Something said that it is not true any more.
-    stale: bool,
+    /// When something said that it is not true any more.
+    stale_at: Option<Instant>,
     missing_since: Option<Instant>,
 }
 
@@ -132,13 +131,13 @@ impl Metadata {
 
     pub(crate) fn forget(&self, topic: &str) {
         if let Some(entry) = self.lock().topics.get_mut(topic) {
-            entry.stale = true;
+            entry.stale_at = Some(Instant::now());
         }
     }
 
     pub(crate) fn forget_all(&self) {
         for entry in self.lock().topics.values_mut() {
-            entry.stale = true;
+            entry.stale_at = Some(Instant::now());
         }
     }
 
@@ -176,19 +175,17 @@ impl Metadata {
     fn usable(&self, topic: &str) -> Option<Arc<TopicView>> {
         let state = self.lock();
         let entry = state.topics.get(topic)?;
-        (!entry.stale && entry.renew_at > Instant::now()).then(|| Arc::clone(&entry.view))
-    }
-
-    fn asked_since(&self, topic: &str, since: Instant) -> Option<Arc<TopicView>> {
-        let state = self.lock();
-        let entry = state.topics.get(topic)?;
-        (!entry.stale && entry.asked >= since).then(|| Arc::clone(&entry.view))
+        (entry.stale_at.is_none() && entry.renew_at > Instant::now())
+            .then(|| Arc::clone(&entry.view))
     }
 
     /// What there is, where it is only old and could not be renewed.
     fn usable_though_old(&self, topic: &str) -> Option<Arc<TopicView>> {
         let mut state = self.lock();
-        let entry = state.topics.get_mut(topic).filter(|entry| !entry.stale)?;
+        let entry = state.topics.get_mut(topic)?;
+        if entry.stale_at.is_some() {
+            return None;
+        }
         entry.renew_at = Instant::now() + RENEW_PAUSE;
         Some(Arc::clone(&entry.view))
     }
@@ -233,6 +230,8 @@ impl Metadata {
         if described.error_code != 0 {
             return Err(topic_error(topic, described.error_code, known));
         }
+        // Called stale while the brokers were asked: their answer may be older than that.
+        let stale_at = known.as_ref().and_then(|entry| entry.stale_at);
         let known = known.map(|entry| &*entry.view);
         let view = Arc::new(view_of(
             cluster_id,
@@ -243,9 +242,8 @@ impl Metadata {
         )?);
         let entry = Entry {
             view: Arc::clone(&view),
-            asked,
             renew_at: Instant::now() + AGE_MAX,
-            stale: false,
+            stale_at: stale_at.filter(|at| *at > asked),
             missing_since: None,
         };
         state.topics.insert(topic.to_owned(), entry);
@@ -312,7 +310,7 @@ impl Inner {
             .await
             .map_err(|_| no_time())?;
         // Someone may have asked meanwhile, in vain or not.
-        if let Some(view) = self.metadata.asked_since(topic, started) {
+        if let Some(view) = self.metadata.usable(topic) {
             return Ok(view);
         }
         if let Some(at) = asking.at {
@@ -359,7 +357,7 @@ fn topic_error(topic: &str, code: i16, known: Option<&mut Entry>) -> KafkaError 
         return error;
     }
     let believed = known.is_none_or(|entry| {
-        entry.stale = true;
+        entry.stale_at = Some(Instant::now());
         entry
             .missing_since
             .get_or_insert_with(Instant::now)

@@ -47,9 +47,11 @@ impl Lane {
     }
 }
 
+type Lanes = HashMap<(Arc<str>, Lane), Arc<LaneConnections>>;
+
 pub(crate) struct Pool {
     limits: Limits,
-    lanes: Mutex<HashMap<(Arc<str>, Lane), Arc<LaneConnections>>>,
+    lanes: Mutex<Lanes>,
     exclusive: Arc<Semaphore>,
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use dev_broker::{Broker, Options};
 use kafka_link::{
-    BatchEncoder, Cluster, ClusterConfig, Codec, EncodedBatch, FetchFrom, FetchOptions, Fetched,
-    KafkaError, NewTopic,
+    Acks, BatchEncoder, Cluster, ClusterConfig, Codec, EncodedBatch, FetchFrom, FetchOptions,
+    Fetched, KafkaError, NewTopic,
 };
 use pipeline_core::{Offset, PartitionId};
 
@@ -141,4 +141,15 @@ pub fn values(fetched: &Fetched) -> Vec<Vec<u8>> {
 pub fn only<T>(mut results: Vec<(PartitionId, Result<T, KafkaError>)>) -> Result<T, KafkaError> {
     assert_eq!(results.len(), 1);
     results.remove(0).1
+}
+
+/// Produces one message to one partition.
+pub async fn produce_one(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+    timeout: Duration,
+) -> Result<Offset, KafkaError> {
+    let batches = vec![(PartitionId(partition), batch(&["message"], Codec::None))];
+    only(cluster.produce(topic, Acks::All, timeout, batches).await)
 }

@@ -111,3 +111,15 @@ fn an_answer_with_a_gap_is_not_believed() {
     gap.topics[0].partitions.remove(1);
     assert_eq!(learn(&metadata, gap).unwrap_err().kind, ErrorKind::Retry);
 }
+
+#[test]
+fn an_answer_to_an_older_question_does_not_hide_that_it_is_stale() {
+    let metadata = Metadata::new(&[]);
+    learn(&metadata, answer(7, &[(1, 0)])).unwrap();
+    let asked = Instant::now();
+    metadata.forget("logs");
+    metadata.learn("logs", answer(7, &[(1, 0)]), asked).unwrap();
+    assert!(metadata.usable("logs").is_none());
+    learn(&metadata, answer(7, &[(1, 0)])).unwrap();
+    assert!(metadata.usable("logs").is_some());
+}
