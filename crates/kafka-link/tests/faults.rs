@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::{LONG, Stage, batch, from, new_topic, only, options, produce_one, values};
-use dev_broker::{Api, Fault, Options};
-use kafka_link::{Acks, Cluster, Codec, ErrorKind, FetchOptions};
+use dev_broker::{Api, Fault, Options, RawBatch};
+use kafka_link::{Acks, Cluster, Codec, ErrorKind, FetchOptions, HeaderSlot};
 use pipeline_core::{Offset, PartitionId};
 
 const BRIEF: Duration = Duration::from_millis(300);
@@ -224,37 +224,85 @@ async fn a_batch_that_is_damaged_in_the_log_names_its_partition_and_offset() {
 }
 
 #[tokio::test]
-async fn aborted_records_and_markers_are_stepped_over() {
-    const PRODUCER: i64 = 77;
+async fn aborted_records_markers_and_gaps_are_stepped_over() {
     let (stage, cluster, topic) = stage().await;
-    let in_transaction = |value: &str, control: bool| {
-        let mut bytes = batch(&[value], Codec::None).bytes.to_vec();
-        bytes[22] |= 0x10 | if control { 0x20 } else { 0 };
-        bytes[43..51].copy_from_slice(&PRODUCER.to_be_bytes());
-        let crc = crc32c::crc32c(&bytes[21..]);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        bytes
+    let transactional = |value: &str| RawBatch::Transactional {
+        producer_id: 77,
+        values: vec![value.to_owned()],
     };
-    let broker = stage.broker();
-    produce_one(&cluster, &topic, 0, LONG).await.unwrap();
-    broker
-        .append_raw(&topic, 0, &in_transaction("aborted", false))
-        .unwrap();
-    broker
-        .append_raw(&topic, 0, &in_transaction("marker", true))
-        .unwrap();
-    broker.note_aborted(&topic, 0, PRODUCER, 1, 2).unwrap();
-    broker
-        .append_raw(&topic, 0, &in_transaction("committed", false))
-        .unwrap();
-    let mut next = 0;
-    let mut got = Vec::new();
-    while next < 4 {
+    let marker = |commit| RawBatch::Marker {
+        producer_id: 77,
+        commit,
+    };
+    let gaps = RawBatch::Gaps {
+        values: vec![(2, "kept".to_owned()), (5, "kept too".to_owned())],
+        last_delta: 9,
+    };
+    let batches = [
+        transactional("aborted"),
+        marker(false),
+        transactional("committed"),
+        marker(true),
+        gaps,
+    ];
+    for batch in &batches {
+        stage.broker().append(&topic, 0, batch).unwrap();
+    }
+    let (mut next, mut got) = (0, Vec::new());
+    while next < 14 {
         let at = [from(0, next)];
         let fetched = only(cluster.fetch(&topic, &at, options()).await).unwrap();
         assert!(fetched.next.0 > next, "stuck at {next}");
         next = fetched.next.0;
-        got.extend(values(&fetched));
+        for block in &fetched.blocks {
+            for message in &block.messages {
+                got.push((message.offset.0, block.value(message).unwrap().to_vec()));
+            }
+        }
     }
-    assert_eq!(got, [&b"message"[..], b"committed"]);
+    assert_eq!(next, 14);
+    let want = [(2, "committed"), (6, "kept"), (9, "kept too")];
+    assert_eq!(got, want.map(|(at, value)| (at, value.as_bytes().to_vec())));
+}
+
+#[tokio::test]
+async fn odd_headers_and_nulls_are_told_apart() {
+    let (stage, cluster, topic) = stage().await;
+    let headers = |headers: &[(&str, Option<&str>)]| RawBatch::Headers {
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned)))
+            .collect(),
+        values: vec!["v".to_owned()],
+    };
+    let batches = [
+        headers(&[("other", None)]),
+        headers(&[("sluice", None)]),
+        headers(&[("sluice", Some("a")), ("sluice", Some("b"))]),
+        headers(&[("other", None), ("sluice", Some("a"))]),
+        RawBatch::NullValues { count: 1 },
+    ];
+    for batch in &batches {
+        stage.broker().append(&topic, 0, batch).unwrap();
+    }
+    let fetched = only(cluster.fetch(&topic, &[from(0, 0)], options()).await).unwrap();
+    let slots: Vec<HeaderSlot> = fetched
+        .blocks
+        .iter()
+        .flat_map(|block| &block.messages)
+        .map(|message| message.header)
+        .collect();
+    assert!(matches!(
+        slots[..],
+        [
+            HeaderSlot::Absent,
+            HeaderSlot::Null,
+            HeaderSlot::Repeated,
+            HeaderSlot::At { .. },
+            HeaderSlot::Absent,
+        ]
+    ));
+    let (block, last) = (&fetched.blocks[3], fetched.blocks.last().unwrap());
+    assert_eq!(block.header(&block.messages[0]), Some(&b"a"[..]));
+    assert_eq!(last.messages[0].value, None);
 }
