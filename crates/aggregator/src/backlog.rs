@@ -1,0 +1,402 @@
+//! What a run has to read: each chain from its cursor to what was stored when the run began, in
+//! portions of bounded memory. Reads the store, writes nothing; one chain's damage stops that
+//! chain alone.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use pipeline_core::{
+    Offset, PartitionId,
+    store::{
+        Chain, ChainFault, Cursor, SegmentError, Start, Store, StoreError, Visited, read_segment,
+    },
+};
+
+use crate::{
+    fold::Delta,
+    manifest::{ChainState, LastSegment, Manifest, hex},
+};
+
+/// When a portion is large enough. Bounds memory, and what a crash makes be done again.
+#[derive(Clone, Copy, Debug)]
+pub struct Portion {
+    /// NDJSON read.
+    pub plain_bytes_max: u64,
+    /// Memory of its counts, about; the last segment may go over it.
+    pub counts_bytes_max: usize,
+}
+
+impl Default for Portion {
+    fn default() -> Self {
+        Self {
+            plain_bytes_max: 256 << 20,
+            counts_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// A chain that is not counted on until someone looks at it.
+#[derive(Clone, Debug)]
+pub struct Halted {
+    pub topic: String,
+    pub partition: PartitionId,
+    pub fault: String,
+}
+
+/// What one portion came to.
+pub enum Folded {
+    /// Counts, and at least one cursor that has moved.
+    Some(Delta),
+    /// All that was stored at the beginning is read, where it could be.
+    End,
+    /// The caller's word.
+    Stopped,
+}
+
+/// Why a chain's totals cannot be counted on.
+#[derive(Debug, thiserror::Error)]
+#[error("{read} records read from topic {topic} partition {partition}, its trailers say {stored}")]
+pub struct ReadMismatch {
+    topic: String,
+    partition: PartitionId,
+    read: u64,
+    stored: u64,
+}
+
+pub struct Backlog {
+    sources: Vec<Source>,
+}
+
+struct Source {
+    chain: Chain,
+    /// `None` before START is there.
+    at: Option<Position>,
+    /// Where the last portion that was committed ended.
+    committed: Option<Position>,
+    /// The greatest name when the run began: nothing behind it is this run's business.
+    bound: Option<Offset>,
+    /// A segment that cannot be folded, and why.
+    bad: Option<(Offset, String)>,
+    state: Reading,
+    /// When the oldest segment that is not counted was stored.
+    waiting_since: Option<SystemTime>,
+}
+
+#[derive(Clone, PartialEq)]
+struct Position {
+    start: Start,
+    cursor: Cursor,
+    read: u64,
+}
+
+#[derive(PartialEq)]
+enum Reading {
+    /// Not looked at in this run.
+    New,
+    More,
+    Done,
+    Halted(String),
+}
+
+/// Why the reading of a chain paused.
+enum Pause {
+    Full,
+    Bound,
+    Fault(ChainFault),
+    /// The delta holds a part of this segment.
+    Spoiled(Offset, String),
+    Stopped,
+    Mismatch(ReadMismatch),
+}
+
+impl Backlog {
+    /// What there is to read now.
+    ///
+    /// # Errors
+    /// Where the store cannot be listed, or a cursor is not one.
+    pub fn look(store: &Store, manifest: &Manifest) -> Result<Self, BacklogError> {
+        let mut chains = BTreeMap::new();
+        for state in &manifest.chains {
+            let partition = PartitionId(state.partition);
+            let position = Position {
+                start: state.start.clone(),
+                cursor: state.cursor().map_err(BacklogError::Cursor)?,
+                read: state.read,
+            };
+            let chain = store.chain(&state.topic, partition);
+            chains.insert((state.topic.clone(), partition), (chain, Some(position)));
+        }
+        for chain in store.chains()? {
+            chains
+                .entry((chain.topic().to_owned(), chain.partition()))
+                .or_insert((chain, None));
+        }
+        let mut sources = Vec::new();
+        for (chain, at) in chains.into_values() {
+            sources.push(Source {
+                bound: chain.greatest_name()?,
+                chain,
+                committed: at.clone(),
+                at,
+                bad: None,
+                state: Reading::New,
+                waiting_since: None,
+            });
+        }
+        Ok(Self { sources })
+    }
+
+    /// Reads the next portion. `go_on` is asked before each segment.
+    ///
+    /// # Errors
+    /// Where a chain's trailers contradict what was read of it.
+    pub fn fold(
+        &mut self,
+        portion: Portion,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Folded, ReadMismatch> {
+        'anew: loop {
+            let mut delta = Delta::default();
+            let mut plain_bytes = 0;
+            for number in 0..self.sources.len() {
+                let source = &mut self.sources[number];
+                if !matches!(source.state, Reading::New | Reading::More) {
+                    continue;
+                }
+                let mut full = |delta: &Delta, plain: u64| {
+                    plain_bytes += plain;
+                    plain_bytes >= portion.plain_bytes_max
+                        || delta.memory() >= portion.counts_bytes_max
+                };
+                match source.read(&mut delta, &mut full, go_on) {
+                    Ok(()) | Err(Pause::Bound) => source.state = Reading::Done,
+                    Err(Pause::Full) => {
+                        source.state = Reading::More;
+                        return Ok(Folded::Some(delta));
+                    }
+                    Err(Pause::Fault(fault)) => source.state = Reading::Halted(fault.to_string()),
+                    Err(Pause::Stopped) => return Ok(Folded::Stopped),
+                    Err(Pause::Mismatch(mismatch)) => return Err(mismatch),
+                    Err(Pause::Spoiled(first, detail)) => {
+                        // Read the portion again, up to that segment. Seldom enough.
+                        source.bad = Some((first, detail));
+                        for source in &mut self.sources {
+                            source.rewind();
+                        }
+                        continue 'anew;
+                    }
+                }
+            }
+            let moved = self.sources.iter().any(Source::has_moved);
+            return Ok(if moved {
+                Folded::Some(delta)
+            } else {
+                Folded::End
+            });
+        }
+    }
+
+    /// Where each chain has been read to, for a manifest.
+    #[must_use]
+    pub fn states(&self) -> Vec<ChainState> {
+        self.sources.iter().filter_map(Source::to_state).collect()
+    }
+
+    /// The chains that the last portion has read from.
+    pub fn moved(&self) -> impl Iterator<Item = &Chain> {
+        let moved = self.sources.iter().filter(|source| source.has_moved());
+        moved.map(|source| &source.chain)
+    }
+
+    /// The last portion is counted.
+    pub fn committed(&mut self) {
+        for source in &mut self.sources {
+            source.committed = source.at.clone();
+            if source.state == Reading::Done {
+                source.waiting_since = None;
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn halted(&self) -> Vec<Halted> {
+        let halted = self.sources.iter().filter_map(|source| match &source.state {
+            Reading::Halted(fault) => Some(Halted {
+                topic: source.chain.topic().to_owned(),
+                partition: source.chain.partition(),
+                fault: fault.clone(),
+            }),
+            _ => None,
+        });
+        halted.collect()
+    }
+
+    /// When the oldest segment was stored that has been met and is not counted.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<SystemTime> {
+        let waiting = self.sources.iter().filter_map(|source| source.waiting_since);
+        waiting.min()
+    }
+}
+
+/// Why a backlog cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum BacklogError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a manifest's cursor is none: {0}")]
+    Cursor(String),
+}
+
+impl Source {
+    fn read(
+        &mut self,
+        delta: &mut Delta,
+        full: &mut dyn FnMut(&Delta, u64) -> bool,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), Pause> {
+        if self.state == Reading::New && !self.begin().map_err(Pause::Fault)? {
+            return Ok(());
+        }
+        let Some(at) = &mut self.at else {
+            return Ok(());
+        };
+        let mut pause = None;
+        let mut first_seen = true;
+        let walked = self.chain.walk(Some(at.cursor), &mut |visited| {
+            let first = visited.trailer.first;
+            if self.bound.is_none_or(|bound| bound < first) {
+                pause = Some(Pause::Bound);
+                return false;
+            }
+            if first_seen {
+                self.waiting_since = Some(visited.modified);
+                first_seen = false;
+            }
+            if let Some((bad, detail)) = &self.bad
+                && *bad == first
+            {
+                pause = Some(Pause::Fault(ChainFault::Damaged {
+                    path: visited.path,
+                    detail: detail.clone(),
+                }));
+                return false;
+            }
+            if !go_on() {
+                pause = Some(Pause::Stopped);
+                return false;
+            }
+            match fold_segment(&visited, delta, at, &self.chain) {
+                Ok(()) if full(delta, visited.trailer.plain_len) => pause = Some(Pause::Full),
+                Ok(()) => return true,
+                Err(why) => pause = Some(why),
+            }
+            false
+        });
+        match pause {
+            Some(pause) => Err(pause),
+            None => walked.map(|_| ()).map_err(Pause::Fault),
+        }
+    }
+
+    /// Whether there is a chain to walk, and the one that the cursor means.
+    fn begin(&mut self) -> Result<bool, ChainFault> {
+        let found = self.chain.start()?;
+        match (&self.at, found) {
+            // Not begun yet, or damaged: the walk knows.
+            (None, None) => {
+                self.chain.walk(None, &mut |_| false)?;
+                return Ok(false);
+            }
+            // From START, never from a watermark: what is below it was never counted.
+            (None, Some(start)) => {
+                let cursor = Cursor {
+                    next: start.first_offset,
+                    last: None,
+                };
+                let read = 0;
+                self.at = Some(Position {
+                    start,
+                    cursor,
+                    read,
+                });
+            }
+            (Some(at), Some(start)) if at.start != start => {
+                return Err(ChainFault::Damaged {
+                    path: self.chain.start_path(),
+                    detail: format!("is {start:?}, the chain that was counted had {:?}", at.start),
+                });
+            }
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    fn rewind(&mut self) {
+        self.at = self.committed.clone();
+        if self.state == Reading::Done || self.state == Reading::More {
+            self.state = Reading::New;
+        }
+    }
+
+    fn has_moved(&self) -> bool {
+        self.at != self.committed
+    }
+
+    fn to_state(&self) -> Option<ChainState> {
+        let at = self.at.as_ref()?;
+        Some(ChainState {
+            topic: self.chain.topic().to_owned(),
+            partition: self.chain.partition().0,
+            start: at.start.clone(),
+            next: at.cursor.next,
+            last: at.cursor.last.map(|last| LastSegment {
+                first: last.first,
+                hash: hex(&last.hash.0),
+            }),
+            read: at.read,
+        })
+    }
+}
+
+fn fold_segment(
+    visited: &Visited,
+    delta: &mut Delta,
+    at: &mut Position,
+    chain: &Chain,
+) -> Result<(), Pause> {
+    let path = &visited.path;
+    let damaged = |detail: String| {
+        Pause::Fault(ChainFault::Damaged {
+            path: path.clone(),
+            detail,
+        })
+    };
+    let (trailer, hash, ndjson) = read_segment(path).map_err(|error| match error {
+        SegmentError::Damaged(detail) => damaged(detail),
+        SegmentError::Io(source) => Pause::Fault(ChainFault::Io(StoreError {
+            step: "read",
+            path: path.clone(),
+            source,
+        })),
+    })?;
+    if hash != visited.hash {
+        return Err(damaged("changed while it was read".to_owned()));
+    }
+    delta
+        .fold(&trailer, &ndjson)
+        .map_err(|error| Pause::Spoiled(trailer.first, error.to_string()))?;
+    at.read += trailer.own_totals().stored;
+    if at.read != trailer.totals.stored {
+        return Err(Pause::Mismatch(ReadMismatch {
+            topic: chain.topic().to_owned(),
+            partition: chain.partition(),
+            read: at.read,
+            stored: trailer.totals.stored,
+        }));
+    }
+    at.cursor = Cursor {
+        next: trailer.next,
+        last: Some(visited.link()),
+    };
+    Ok(())
+}

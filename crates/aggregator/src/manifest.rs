@@ -1,0 +1,325 @@
+//! Numbered manifests: the one truth of what has been counted. The greatest number counts.
+//!
+//! ```text
+//! <analyticsDir>/_state/m<number, 20 digits>.json
+//! <analyticsDir>/_state/hours/…                      see `state`
+//! ```
+//! A manifest is JSON on one line, with the SHA-256 of the rest as its last field. It is put if
+//! absent and never changed. Where there is none, nothing else may be there either: then the
+//! first one, which counts nothing, is put before anything else is written, so that states or
+//! summaries without a manifest are damage and never a first start.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use pipeline_core::{
+    Offset,
+    fsx,
+    store::{Cursor, Link, SegmentHash, Start},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    hour::Hour,
+    state::{StateError, StateHash, StateName},
+};
+
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    pub number: u64,
+    /// The id of the store that is counted; `None` until there is one.
+    pub store: Option<String>,
+    /// Records in hours.
+    pub counted: u64,
+    /// Records more than 24 h ahead of their receipt.
+    pub aside: u64,
+    /// In order of topic and partition.
+    pub chains: Vec<ChainState>,
+    pub hours: BTreeMap<Hour, HourEntry>,
+}
+
+/// How far one chain has been read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChainState {
+    pub topic: String,
+    pub partition: i32,
+    pub start: Start,
+    pub next: Offset,
+    pub last: Option<LastSegment>,
+    /// Records read from it, from its START on.
+    pub read: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LastSegment {
+    pub first: Offset,
+    /// 64 hex digits.
+    pub hash: String,
+}
+
+/// One hour's counts, by the name of their file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HourEntry {
+    /// The manifest that last changed this hour.
+    pub changed: u64,
+    pub state: StateHash,
+    pub requests: u64,
+}
+
+impl Manifest {
+    #[must_use]
+    pub fn first() -> Self {
+        Self {
+            format: FORMAT,
+            number: 1,
+            store: None,
+            counted: 0,
+            aside: 0,
+            chains: Vec::new(),
+            hours: BTreeMap::new(),
+        }
+    }
+
+    /// The file of an hour's state.
+    #[must_use]
+    pub fn state_name(&self, hour: Hour) -> Option<StateName> {
+        self.hours.get(&hour).map(|entry| StateName {
+            hour,
+            number: entry.changed,
+            hash: entry.state.clone(),
+        })
+    }
+
+    /// That each record read is counted once: in its hour, or aside.
+    ///
+    /// # Errors
+    /// The sums that differ.
+    pub fn check_books(&self) -> Result<(), String> {
+        let read: u64 = self.chains.iter().map(|chain| chain.read).sum();
+        let in_hours: u64 = self.hours.values().map(|hour| hour.requests).sum();
+        if self.counted == in_hours && in_hours + self.aside == read {
+            return Ok(());
+        }
+        Err(format!(
+            "{read} records read from the chains, {in_hours} in hours, {} counted, {} aside",
+            self.counted, self.aside
+        ))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut json = serde_json::to_string(self).expect("plain data");
+        let seal = seal(&json);
+        json.pop();
+        json.push_str(&seal);
+        json.into_bytes()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let (body, found) = text
+            .len()
+            .checked_sub(SEAL_LEN)
+            .and_then(|at| text.split_at_checked(at))
+            .ok_or("is too short")?;
+        let body = format!("{body}}}");
+        if seal(&body) != found {
+            return Err("does not have the hash that it holds".to_owned());
+        }
+        // The format first: another one may have other fields.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let known: Format = serde_json::from_str(&body).map_err(|error| error.to_string())?;
+        if known.format != FORMAT {
+            return Err(format!("has format {}, known is {FORMAT}", known.format));
+        }
+        serde_json::from_str(&body).map_err(|error| error.to_string())
+    }
+}
+
+impl ChainState {
+    /// # Errors
+    /// Where the hash is none.
+    pub fn cursor(&self) -> Result<Cursor, String> {
+        let last = match &self.last {
+            None => None,
+            Some(last) => Some(Link {
+                first: last.first,
+                hash: SegmentHash(unhex(&last.hash).ok_or_else(|| {
+                    format!("{:?} is not the hash of a segment", last.hash)
+                })?),
+            }),
+        };
+        Ok(Cursor {
+            next: self.next,
+            last,
+        })
+    }
+}
+
+/// The directory that holds manifests and states.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    analytics: PathBuf,
+    dir: PathBuf,
+    hours: PathBuf,
+}
+
+impl StateDir {
+    /// Makes the directories where they are not.
+    ///
+    /// # Errors
+    /// Names the step that failed.
+    pub fn open(analytics: &Path) -> Result<Self, StateError> {
+        let dir = analytics.join("_state");
+        let hours = dir.join("hours");
+        fsx::create_dirs(&hours).map_err(StateError::io("make directory", &hours))?;
+        Ok(Self {
+            analytics: analytics.to_owned(),
+            dir,
+            hours,
+        })
+    }
+
+    #[must_use]
+    pub fn analytics(&self) -> &Path {
+        &self.analytics
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the hour states are.
+    #[must_use]
+    pub fn hours(&self) -> &Path {
+        &self.hours
+    }
+
+    #[must_use]
+    pub fn manifest_path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("m{number:020}.json"))
+    }
+
+    /// The numbers of all manifests, in order.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn numbers(&self) -> Result<Vec<u64>, StateError> {
+        let mut numbers: Vec<u64> = list(&self.dir)?
+            .iter()
+            .filter_map(|name| {
+                let number = name.strip_prefix('m')?.strip_suffix(".json")?;
+                let parsed = number.parse().ok()?;
+                (format!("{parsed:020}") == number).then_some(parsed)
+            })
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The names of all hour states.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn states(&self) -> Result<Vec<StateName>, StateError> {
+        let names = list(&self.hours)?;
+        Ok(names.iter().filter_map(|name| StateName::parse(name)).collect())
+    }
+
+    /// # Errors
+    /// Where the file cannot be read or understood; `Ok(None)`: there is none of that number.
+    pub fn read(&self, number: u64) -> Result<Option<Manifest>, StateError> {
+        let path = self.manifest_path(number);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StateError::io("read", &path)(error)),
+        };
+        let manifest = Manifest::decode(&bytes).and_then(|manifest| {
+            if manifest.number == number {
+                Ok(manifest)
+            } else {
+                Err(format!("holds the manifest {}", manifest.number))
+            }
+        });
+        match manifest {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(detail) => Err(StateError::Damaged { path, detail }),
+        }
+    }
+
+    /// Puts `manifest` if absent, durably; `Ok(false)`: its number is taken.
+    ///
+    /// # Errors
+    /// Where a step failed; whether it is there is then unknown.
+    pub fn put(&self, manifest: &Manifest) -> Result<bool, StateError> {
+        let path = self.manifest_path(manifest.number);
+        fsx::put_if_absent(&path, &manifest.encode()).map_err(StateError::io("put", &path))
+    }
+
+    /// Whether anything is there that only a manifest could have led to.
+    ///
+    /// # Errors
+    /// Where a directory cannot be listed.
+    pub fn trace_of_counts(&self) -> Result<Option<PathBuf>, StateError> {
+        if let Some(state) = self.states()?.first() {
+            return Ok(Some(self.hours.join(state.file_name())));
+        }
+        let days = list(&self.analytics)?;
+        let day = days
+            .iter()
+            .find(|name| Hour::parse(&format!("{name}T00")).is_some());
+        Ok(day.map(|day| self.analytics.join(day)))
+    }
+}
+
+/// Length of what [`seal`] gives.
+const SEAL_LEN: usize = 11 + 64 + 3;
+
+/// The end of a manifest's file: the last field, with the hash of the JSON without it.
+fn seal(json: &str) -> String {
+    format!(",\"sha256\":\"{}\"}}\n", hex(&Sha256::digest(json)))
+}
+
+/// Lower-case.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+fn list(dir: &Path) -> Result<Vec<String>, StateError> {
+    let failed = |error| StateError::io("list", dir)(error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        // A name that is not text is none of ours.
+        if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
