@@ -219,21 +219,27 @@ impl Backlog {
 
     #[must_use]
     pub fn halted(&self) -> Vec<Halted> {
-        let halted = self.sources.iter().filter_map(|source| match &source.state {
-            Reading::Halted(fault) => Some(Halted {
-                topic: source.chain.topic().to_owned(),
-                partition: source.chain.partition(),
-                fault: fault.clone(),
-            }),
-            _ => None,
-        });
+        let halted = self
+            .sources
+            .iter()
+            .filter_map(|source| match &source.state {
+                Reading::Halted(fault) => Some(Halted {
+                    topic: source.chain.topic().to_owned(),
+                    partition: source.chain.partition(),
+                    fault: fault.clone(),
+                }),
+                _ => None,
+            });
         halted.collect()
     }
 
     /// When the oldest segment was stored that has been met and is not counted.
     #[must_use]
     pub fn waiting_since(&self) -> Option<SystemTime> {
-        let waiting = self.sources.iter().filter_map(|source| source.waiting_since);
+        let waiting = self
+            .sources
+            .iter()
+            .filter_map(|source| source.waiting_since);
         waiting.min()
     }
 }
@@ -323,7 +329,10 @@ impl Source {
             (Some(at), Some(start)) if at.start != start => {
                 return Err(ChainFault::Damaged {
                     path: self.chain.start_path(),
-                    detail: format!("is {start:?}, the chain that was counted had {:?}", at.start),
+                    detail: format!(
+                        "is {start:?}, the chain that was counted had {:?}",
+                        at.start
+                    ),
                 });
             }
             _ => {}

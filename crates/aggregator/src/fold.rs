@@ -54,7 +54,7 @@ impl Delta {
     /// The first line that is no record.
     pub fn fold(&mut self, trailer: &Trailer, ndjson: &[u8]) -> Result<(), FoldError> {
         // Neighbours are mostly of the same hour and site.
-        let mut at = None;
+        let mut at: Option<usize> = None;
         for stored in trailer.records(ndjson) {
             let fields = record::read(stored.line).map_err(|error| FoldError {
                 offset: stored.offset,
@@ -91,7 +91,9 @@ impl Delta {
         tallies
             .chunk_by(|one, other| one.hour == other.hour)
             .map(|same| {
-                let sites = same.iter().map(|tally| (tally.site.as_deref(), tally.counts()));
+                let sites = same
+                    .iter()
+                    .map(|tally| (tally.site.as_deref(), tally.counts()));
                 (same[0].hour, sites.collect())
             })
             .collect()

@@ -31,8 +31,8 @@ impl Hour {
     /// What [`fmt::Display`] gives, back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let time = timestamp::parse(format!("{text}:00:00Z").as_bytes()).ok()?;
-        let hour = Self::of_ms(time.to_ms());
+        let whole = format!("{text}:00:00Z");
+        let hour = Self::of_ms(timestamp::parse(whole.as_bytes()).ok()?.to_ms());
         (hour.to_string() == text).then_some(hour)
     }
 }
@@ -96,7 +96,13 @@ mod tests {
             assert_eq!(Hour::parse(hour), Some(found));
             assert!(found.day().hours().contains(&found));
         }
-        for wrong in ["", "2015-05-17", "2015-05-17T24", "2015-05-17T1", "2015-02-30T00"] {
+        for wrong in [
+            "",
+            "2015-05-17",
+            "2015-05-17T24",
+            "2015-05-17T1",
+            "2015-02-30T00",
+        ] {
             assert_eq!(Hour::parse(wrong), None, "{wrong}");
         }
     }

@@ -19,3 +19,6 @@ pub mod service;
 
 pub use backlog::Portion;
 pub use run::Aggregator;
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,50 @@
-fn main() {}
+//! The aggregator's life: arguments, configuration, telemetry, runs, exit code.
+
+use std::process::ExitCode;
+
+use aggregator::service;
+use clap::Parser;
+use pipeline_core::{
+    lifecycle::{CommonArgs, Readiness, Shutdown, exit},
+    telemetry::{self, catalog::Service},
+};
+
+/// Counts what is new in the store and brings the hourly summaries up to date
+#[derive(Parser)]
+#[command(name = "aggregator", version)]
+struct Cli {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// One run, for cron: exit 0 when all that was stored at its start is counted, else 1
+    #[arg(long)]
+    once: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let config = cli.common.load_or_exit();
+    telemetry::start_logging(&config.telemetry);
+    let metrics = telemetry::start_metrics(Service::Aggregator);
+    let readiness = Readiness::default();
+    let shutdown = Shutdown::install(readiness.clone(), config.aggregation.shutdown_timeout);
+
+    // Runs block a thread of their own; this one answers operators.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a process that cannot start a runtime cannot start");
+    let outcome = runtime.block_on(async {
+        if cli.once {
+            service::once(&config, shutdown).await
+        } else {
+            service::serve(&config, readiness, shutdown, metrics).await
+        }
+    });
+    match outcome {
+        Ok(code) => code.into(),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            exit::FAILED.into()
+        }
+    }
+}

@@ -16,8 +16,7 @@ use std::{
 };
 
 use pipeline_core::{
-    Offset,
-    fsx,
+    Offset, fsx,
     store::{Cursor, Link, SegmentHash, Start},
 };
 use serde::{Deserialize, Serialize};
@@ -157,9 +156,10 @@ impl ChainState {
             None => None,
             Some(last) => Some(Link {
                 first: last.first,
-                hash: SegmentHash(unhex(&last.hash).ok_or_else(|| {
-                    format!("{:?} is not the hash of a segment", last.hash)
-                })?),
+                hash: SegmentHash(
+                    unhex(&last.hash)
+                        .ok_or_else(|| format!("{:?} is not the hash of a segment", last.hash))?,
+                ),
             }),
         };
         Ok(Cursor {
@@ -237,7 +237,10 @@ impl StateDir {
     /// Where the directory cannot be listed.
     pub fn states(&self) -> Result<Vec<StateName>, StateError> {
         let names = list(&self.hours)?;
-        Ok(names.iter().filter_map(|name| StateName::parse(name)).collect())
+        Ok(names
+            .iter()
+            .filter_map(|name| StateName::parse(name))
+            .collect())
     }
 
     /// # Errors

@@ -192,7 +192,11 @@ mod tests {
             user_agents: vec![("Gr\u{fc}n/1.0", 1)],
             ..Counts::default()
         };
-        vec![(None, bare.clone()), (Some("a.example"), one), (Some("b.example"), bare)]
+        vec![
+            (None, bare.clone()),
+            (Some("a.example"), one),
+            (Some("b.example"), bare),
+        ]
     }
 
     #[test]

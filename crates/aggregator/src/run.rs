@@ -215,8 +215,7 @@ impl Aggregator {
         if let Some(store) = self.store()? {
             let mut backlog = Backlog::look(&store, &self.known().manifest)?;
             loop {
-                let folded =
-                    backlog.fold(self.portion, &mut || go_on(Step::FoldSegment))?;
+                let folded = backlog.fold(self.portion, &mut || go_on(Step::FoldSegment))?;
                 show_lag(backlog.waiting_since());
                 let delta = match folded {
                     Folded::Some(delta) => delta,
@@ -231,7 +230,7 @@ impl Aggregator {
                 report.records += delta.records;
                 report.aside += delta.aside;
                 report.commits += 1;
-                if report.commits % RENDER_EVERY == 0 {
+                if report.commits.is_multiple_of(RENDER_EVERY) {
                     report.summaries += self.render(go_on)?;
                 }
             }

@@ -101,7 +101,8 @@ pub fn write(
     sites: &Sites<'_>,
 ) -> Result<StateName, StateError> {
     let plain = encode(hour, sites);
-    let bytes = zstd::bulk::compress(&plain, ZSTD_LEVEL).map_err(StateError::io("compress", dir))?;
+    let bytes =
+        zstd::bulk::compress(&plain, ZSTD_LEVEL).map_err(StateError::io("compress", dir))?;
     let name = StateName {
         hour,
         number,
@@ -145,7 +146,8 @@ impl State {
             return Err(damaged(format!("has hash {found}")));
         }
         // Its hash holds, so what it asks of memory is what this program wrote.
-        let plain = zstd::decode_all(bytes.as_slice()).map_err(|error| damaged(error.to_string()))?;
+        let plain =
+            zstd::decode_all(bytes.as_slice()).map_err(|error| damaged(error.to_string()))?;
         Ok(Self {
             path,
             hour: name.hour,
@@ -170,7 +172,10 @@ impl State {
 
 fn hash(bytes: &[u8]) -> StateHash {
     let hash = Sha256::digest(bytes);
-    hash[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn encode(hour: Hour, sites: &Sites<'_>) -> Vec<u8> {

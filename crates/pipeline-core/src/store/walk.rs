@@ -1,7 +1,7 @@
 //! The way along one chain, from its beginning or from a cursor to its end. Reads trailers only,
 //! changes nothing, and never takes the greatest name for the end.
 
-use std::{fs::File, io, path::PathBuf};
+use std::{fs::File, io, path::PathBuf, time::SystemTime};
 
 use super::{
     chain::{Chain, Listing, Start},
@@ -46,6 +46,8 @@ pub struct Visited {
     pub path: PathBuf,
     pub hash: SegmentHash,
     pub file_len: u64,
+    /// When the file was written.
+    pub modified: SystemTime,
     pub trailer: Trailer,
 }
 
@@ -108,7 +110,8 @@ impl Chain {
         };
         let read = read_trailer(&file).and_then(|(trailer, hash)| {
             if trailer.first == first {
-                Ok((trailer, hash, file.metadata()?.len()))
+                let metadata = file.metadata()?;
+                Ok((trailer, hash, metadata.len(), metadata.modified()?))
             } else {
                 Err(SegmentError::Damaged(format!(
                     "holds the segment that begins at {}",
@@ -117,10 +120,11 @@ impl Chain {
             }
         });
         match read {
-            Ok((trailer, hash, file_len)) => Ok(Some(Visited {
+            Ok((trailer, hash, file_len, modified)) => Ok(Some(Visited {
                 path,
                 hash,
                 file_len,
+                modified,
                 trailer,
             })),
             Err(SegmentError::Io(error)) => Err(StoreError::at("read", &path)(error).into()),

@@ -108,8 +108,15 @@ pub const FATES: [&str; 6] = [
 /// Why a batch was flushed.
 pub const FLUSH_REASONS: [&str; 4] = ["size", "bytes", "interval", "forced"];
 
-/// How a run of the aggregator ended.
-pub const RUN_OUTCOMES: [&str; 4] = ["counted", "nothing_new", "superseded", "failed"];
+/// How a run of the aggregator ended; `halted`: some chain is damaged, the others were counted.
+pub const RUN_OUTCOMES: [&str; 6] = [
+    "counted",
+    "nothing_new",
+    "halted",
+    "stopped",
+    "superseded",
+    "failed",
+];
 
 /// Settings of a topic that weaken the promise where they are not as it needs them.
 pub const WEAK_SETTINGS: [&str; 4] = [

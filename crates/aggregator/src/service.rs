@@ -1,0 +1,140 @@
+//! The process around the runs: on an interval with an admin listener, or once.
+
+use std::time::{Duration, Instant};
+
+use pipeline_core::{
+    config::Config,
+    lifecycle::{Readiness, Shutdown, admin, exit},
+    telemetry::{
+        MetricsHandle,
+        catalog::{self, label},
+    },
+};
+use tokio::{task, time};
+
+use crate::{
+    Aggregator, Portion,
+    run::{Report, RunError},
+    state::StateError,
+};
+
+/// How often each summary is compared with the manifest.
+const RECHECK_EVERY: Duration = Duration::from_secs(3600);
+
+/// Runs on every `aggregation.interval` until a shutdown is asked for. Gives the exit code.
+///
+/// # Errors
+/// Where it cannot start, or cannot go on: see [`RunError::is_final`].
+pub async fn serve(
+    config: &Config,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    metrics: MetricsHandle,
+) -> anyhow::Result<u8> {
+    readiness.wait_for("listener");
+    readiness.wait_for("directories");
+    let addr = config.aggregation.admin_addr;
+    let _admin = admin::serve(addr, "aggregator", readiness.clone(), metrics).await?;
+    readiness.met("listener");
+    let mut aggregator = open(config)?;
+    readiness.met("directories");
+    tracing::info!(
+        logs = %config.storage.logs_dir.display(),
+        analytics = %config.storage.analytics_dir.display(),
+        interval = ?config.aggregation.interval,
+        "counting"
+    );
+    let mut ticks = time::interval(config.aggregation.interval);
+    // A run that takes long is followed by a pause, not by all that it has missed.
+    ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut rechecked = Instant::now();
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return Ok(exit::OK),
+            _ = ticks.tick() => {}
+        }
+        if rechecked.elapsed() >= RECHECK_EVERY {
+            aggregator.recheck();
+            rechecked = Instant::now();
+        }
+        let stop = shutdown.clone();
+        let outcome;
+        (aggregator, outcome) = task::spawn_blocking(move || {
+            let outcome = run(&mut aggregator, &stop);
+            (aggregator, outcome)
+        })
+        .await?;
+        match outcome {
+            Ok(_) => {}
+            // At the next turn of the loop it ends.
+            Err(RunError::Stopped) => {}
+            Err(error) if error.is_final() => return Err(error.into()),
+            Err(error) => tracing::error!("run failed, trying again: {error}"),
+        }
+    }
+}
+
+/// One run. Gives the exit code: 0 when all that was stored at its start is counted.
+///
+/// # Errors
+/// Where it could not be done.
+pub async fn once(config: &Config, shutdown: Shutdown) -> anyhow::Result<u8> {
+    let mut aggregator = open(config)?;
+    let report = task::spawn_blocking(move || run(&mut aggregator, &shutdown)).await??;
+    tracing::info!(
+        records = report.records,
+        aside = report.aside,
+        summaries = report.summaries,
+        "counted"
+    );
+    Ok(if report.halted.is_empty() {
+        exit::OK
+    } else {
+        exit::FAILED
+    })
+}
+
+fn open(config: &Config) -> Result<Aggregator, StateError> {
+    let storage = &config.storage;
+    Aggregator::open(
+        &storage.logs_dir,
+        &storage.analytics_dir,
+        Portion::default(),
+    )
+}
+
+/// One run with its metrics and its words.
+fn run(aggregator: &mut Aggregator, shutdown: &Shutdown) -> Result<Report, RunError> {
+    let begun = Instant::now();
+    let outcome = aggregator.run(&mut |_| !shutdown.is_requested());
+    let label = match &outcome {
+        Ok(report) if !report.halted.is_empty() => "halted",
+        Ok(report) if report.commits > 0 => "counted",
+        Ok(_) => "nothing_new",
+        Err(RunError::Stopped) => "stopped",
+        Err(RunError::Superseded { .. }) => "superseded",
+        Err(_) => "failed",
+    };
+    metrics::counter!(catalog::AGGREGATION_RUNS, label::OUTCOME => label).increment(1);
+    metrics::histogram!(catalog::AGGREGATION_RUN_DURATION).record(begun.elapsed().as_secs_f64());
+    let report = outcome?;
+    metrics::gauge!(catalog::AGGREGATION_CHAINS_HALTED).set(report.halted.len() as f64);
+    for halted in &report.halted {
+        tracing::error!(
+            topic = halted.topic,
+            partition = halted.partition.0,
+            "partition is not counted on: {}",
+            halted.fault
+        );
+    }
+    if report.commits > 0 {
+        tracing::debug!(
+            records = report.records,
+            aside = report.aside,
+            summaries = report.summaries,
+            "counted in {:?}",
+            begun.elapsed()
+        );
+    }
+    Ok(report)
+}

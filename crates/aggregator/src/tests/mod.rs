@@ -1,0 +1,368 @@
+//! Whole runs over real stores; here what they share: a store that remembers what was put into
+//! it, and a count of that which knows nothing of the aggregator's ways.
+
+mod damage;
+mod killed;
+mod runs;
+mod two;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use pipeline_core::{
+    BatchId, Offset, PartitionId,
+    store::{Chain, Draft, Fate, FateRun, Published, SegmentHash, Start, Store, StoredRun},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Aggregator, Portion,
+    run::{Report, RunError, Step},
+};
+
+/// 2015-05-17T10:00:00Z
+const BASE_MS: i64 = 1_431_856_800_000;
+const HOUR_MS: i64 = 3_600_000;
+
+/// One record as it was put into the store.
+#[derive(Clone)]
+struct Put {
+    hour_ms: i64,
+    site: Option<String>,
+    path: String,
+    agent: String,
+    rest: Option<(String, u16, u64)>,
+}
+
+/// A store in a directory of its own, and all that was put into it.
+struct World {
+    dir: tempfile::TempDir,
+    rng: fastrand::Rng,
+    put: Vec<Put>,
+    aside: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Store::open(&dir.path().join("logs")).unwrap();
+        Self {
+            dir,
+            rng: fastrand::Rng::with_seed(seed),
+            put: Vec::new(),
+            aside: 0,
+        }
+    }
+
+    /// With some segments in three partitions.
+    fn with_records(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        for partition in 0..3 {
+            for _ in 0..3 {
+                world.publish_random(partition, 12);
+            }
+        }
+        world
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.dir.path().join("logs")
+    }
+
+    fn analytics(&self) -> PathBuf {
+        self.dir.path().join("analytics")
+    }
+
+    fn chain(&self, partition: i32) -> Chain {
+        let store = Store::open(&self.logs()).unwrap();
+        store.chain("logs", PartitionId(partition))
+    }
+
+    fn aggregator(&self) -> Aggregator {
+        self.aggregator_with(Portion::default())
+    }
+
+    fn aggregator_with(&self, portion: Portion) -> Aggregator {
+        Aggregator::open(&self.logs(), &self.analytics(), portion).unwrap()
+    }
+
+    /// A new process that runs to its end.
+    fn run(&self) -> Result<Report, RunError> {
+        self.aggregator().run(&mut |_| true)
+    }
+
+    fn random_record(&mut self) -> Put {
+        let rng = &mut self.rng;
+        Put {
+            hour_ms: BASE_MS + [-34, -1, 0, 2][rng.usize(..4)] * HOUR_MS,
+            site: [None, Some("a.example"), Some("b.example")][rng.usize(..3)].map(str::to_owned),
+            path: format!("/p{}?q={}", rng.u8(..8), rng.u8(..3)),
+            agent: ["-", "Mozilla/5.0 (X11)", "bot \"quoted\" \u{e9}"][rng.usize(..3)].to_owned(),
+            rest: rng.bool().then(|| {
+                let method = ["GET", "POST"][rng.usize(..2)].to_owned();
+                (
+                    method,
+                    [200, 204, 301, 404, 500][rng.usize(..5)],
+                    rng.u64(..10_000),
+                )
+            }),
+        }
+    }
+
+    fn publish_random(&mut self, partition: i32, records: usize) {
+        let records = (0..records).map(|_| self.random_record()).collect();
+        self.publish(partition, records);
+    }
+
+    /// Appends a segment with these records, and something that is not stored behind them.
+    fn publish(&mut self, partition: i32, records: Vec<Put>) {
+        let lines: Vec<String> = records.iter().map(|record| self.line(record)).collect();
+        self.publish_lines(partition, &lines);
+        self.put.extend(records);
+    }
+
+    fn line(&mut self, record: &Put) -> String {
+        let ms = self.rng.i64(0..HOUR_MS);
+        Self::line_at(record, record.hour_ms + ms)
+    }
+
+    fn line_at(record: &Put, ms: i64) -> String {
+        let mut line = json!({
+            "timestamp": pipeline_core::record::timestamp::format_utc(ms),
+            "path": record.path,
+            "userAgent": record.agent,
+            "extra": {"n": [1, 2]},
+        });
+        if let Some(site) = &record.site {
+            line["site"] = json!(site);
+        }
+        if let Some((method, status, bytes)) = &record.rest {
+            line["method"] = json!(method);
+            line["status"] = json!(status);
+            line["bytes"] = json!(bytes);
+        }
+        line.to_string()
+    }
+
+    fn publish_lines(&mut self, partition: i32, lines: &[String]) {
+        let chain = self.chain(partition);
+        let start = Start {
+            format: 1,
+            cluster_id: "cluster".to_owned(),
+            topic_id: "0123456789abcdef0123456789abcdef".to_owned(),
+            first_offset: Offset(5),
+        };
+        chain.put_start(&start).unwrap();
+        let end = chain.walk(None, &mut |_| true).unwrap().unwrap();
+        let count = lines.len() as u32;
+        let skipped = self.rng.u64(1..4);
+        let draft = Draft {
+            first: end.next,
+            next: Offset(end.next.0 + i64::from(count) + skipped as i64),
+            previous: end.last,
+            writer: [1; 16],
+            fates: [(Fate::Stored, u64::from(count)), (Fate::Skipped, skipped)]
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(fate, count)| FateRun { fate, count })
+                .collect(),
+            stored: (count > 0)
+                .then_some(StoredRun {
+                    first: end.next,
+                    count,
+                    received_ms: BASE_MS,
+                    batch: Some(BatchId([self.rng.u8(..); 16])),
+                    first_sequence: 0,
+                })
+                .into_iter()
+                .collect(),
+            totals_before: end.totals,
+            last: end.last_message,
+        };
+        let ndjson: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let segment = draft.encode(ndjson.as_bytes(), 1);
+        assert_eq!(chain.publish(&segment).unwrap(), Published::Linked);
+    }
+
+    /// The paths of a partition's segments, in order.
+    fn segments(&self, partition: i32) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        let mut last = SegmentHash([0; 32]);
+        self.chain(partition)
+            .walk(None, &mut |visited| {
+                assert_ne!(visited.hash, last);
+                last = visited.hash;
+                paths.push(visited.path);
+                true
+            })
+            .unwrap();
+        paths
+    }
+
+    /// What the summaries must hold, by their path below `analytics`, without `manifest`.
+    fn expected(&self) -> BTreeMap<String, Value> {
+        let mut files: BTreeMap<String, Vec<&Put>> = BTreeMap::new();
+        for record in &self.put {
+            let time = pipeline_core::record::timestamp::format_utc(record.hour_ms);
+            let (day, hour) = (&time[..10], &time[11..13]);
+            for file in [
+                format!("{day}/summary_{hour}.json"),
+                format!("{day}/summary.json"),
+            ] {
+                files.entry(file).or_default().push(record);
+            }
+        }
+        files
+            .into_iter()
+            .map(|(file, records)| {
+                let mut summary = count(&records);
+                let time = pipeline_core::record::timestamp::format_utc(records[0].hour_ms);
+                if file.ends_with("/summary.json") {
+                    summary.insert("day".to_owned(), json!(&time[..10]));
+                } else {
+                    summary.insert("hour".to_owned(), json!(format!("{}:00:00Z", &time[..13])));
+                }
+                let mut sites = Map::new();
+                for site in ["a.example", "b.example"] {
+                    let of_site: Vec<&Put> = records
+                        .iter()
+                        .copied()
+                        .filter(|record| record.site.as_deref() == Some(site))
+                        .collect();
+                    if !of_site.is_empty() {
+                        sites.insert(site.to_owned(), Value::Object(count(&of_site)));
+                    }
+                }
+                summary.insert("sites".to_owned(), Value::Object(sites));
+                (file, Value::Object(summary))
+            })
+            .collect()
+    }
+
+    /// All summaries that stand there, as [`World::expected`] has them.
+    fn found(&self) -> BTreeMap<String, Value> {
+        self.summaries()
+            .into_iter()
+            .map(|(file, bytes)| {
+                let mut summary: Value = serde_json::from_slice(&bytes).unwrap();
+                let fields = summary.as_object_mut().unwrap();
+                assert!(fields.remove("manifest").unwrap().as_u64().unwrap() > 1);
+                (file, summary)
+            })
+            .collect()
+    }
+
+    /// Every file of the analytics that is not state, by its path.
+    fn summaries(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = files_below(&self.analytics());
+        files.retain(|file, _| !file.starts_with("_state/"));
+        files
+    }
+
+    /// That each record put is counted once, and that nothing else is left.
+    fn assert_counted(&self) {
+        let (found, expected) = (self.found(), self.expected());
+        let files = found.keys().chain(expected.keys());
+        for file in files.collect::<std::collections::BTreeSet<_>>() {
+            assert_eq!(found.get(file), expected.get(file), "{file}");
+        }
+        let manifest = self.manifest();
+        assert_eq!(manifest["counted"], json!(self.put.len()));
+        assert_eq!(manifest["aside"], json!(self.aside));
+    }
+
+    /// The greatest manifest.
+    fn manifest(&self) -> Value {
+        let bytes = fs::read(self.manifests().pop().unwrap()).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    fn manifests(&self) -> Vec<PathBuf> {
+        let state = files_below(&self.analytics().join("_state"));
+        let manifests = state.into_keys().filter(|file| file.starts_with('m'));
+        manifests
+            .map(|file| self.analytics().join("_state").join(file))
+            .collect()
+    }
+}
+
+fn count(records: &[&Put]) -> Map<String, Value> {
+    let tally = |of: &dyn Fn(&Put) -> Option<String>| {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for key in records.iter().filter_map(|record| of(record)) {
+            *counts.entry(key).or_default() += 1;
+        }
+        counts
+    };
+    let rest = |of: fn(&(String, u16, u64)) -> String| {
+        tally(&move |record: &Put| record.rest.as_ref().map(of))
+    };
+    let mut summary = Map::new();
+    summary.insert("requests".to_owned(), json!(records.len()));
+    for (name, counts) in [
+        (
+            "requestsPerPath",
+            tally(&|record| Some(record.path.clone())),
+        ),
+        (
+            "requestsPerUserAgent",
+            tally(&|record| Some(record.agent.clone())),
+        ),
+        ("requestsPerMethod", rest(|rest| rest.0.clone())),
+        (
+            "requestsPerStatusClass",
+            rest(|rest| format!("{}xx", rest.1 / 100)),
+        ),
+        ("requestsPerStatus", rest(|rest| rest.1.to_string())),
+    ] {
+        if !counts.is_empty() {
+            summary.insert(name.to_owned(), json!(counts));
+        }
+    }
+    let bytes: Vec<u64> = records
+        .iter()
+        .filter_map(|r| Some(r.rest.as_ref()?.2))
+        .collect();
+    if !bytes.is_empty() {
+        summary.insert("bytes".to_owned(), json!(bytes.iter().sum::<u64>()));
+    }
+    summary
+}
+
+/// Every file below `dir`, by its path there.
+fn files_below(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in fs::read_dir(&at).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                let name = path.strip_prefix(dir).unwrap().to_str().unwrap();
+                files.insert(name.to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// Ends a run before its step number `at`, as a kill would.
+fn kill_at(at: usize) -> impl FnMut(Step) -> bool {
+    let mut step = 0;
+    move |_| {
+        step += 1;
+        step <= at
+    }
+}
+
+/// Small enough that a run commits several times.
+fn small() -> Portion {
+    Portion {
+        plain_bytes_max: 3_000,
+        counts_bytes_max: 1 << 20,
+    }
+}
