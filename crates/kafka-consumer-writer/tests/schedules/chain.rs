@@ -183,6 +183,7 @@ impl ChainPort for Disk {
                 path: PathBuf::new(),
                 hash: segment.hash,
                 file_len: 0,
+                modified: std::time::SystemTime::UNIX_EPOCH,
                 trailer: segment.trailer.clone(),
             };
             if !visit(visited) {
