@@ -1,0 +1,10 @@
+//! The writer on the embedded broker and a real directory: what is produced is in the chains,
+//! exactly once, whatever happens in between.
+
+mod raw;
+mod rig;
+
+mod halts;
+mod strangers;
+mod takeovers;
+mod troubles;

@@ -1,0 +1,336 @@
+//! A broker, a store directory, writers that are started, stopped and killed, and a reader of
+//! chains.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dev_broker::{Broker, Options};
+use kafka_consumer_writer::{
+    dead_letters::{EntryKind, FILE_KIND, read_payload},
+    service::{self, ServiceError},
+    shared::Shared,
+};
+use kafka_link::{Acks, BatchEncoder, Cluster, ClusterConfig, Codec};
+use pipeline_core::{
+    BatchId, Offset, PartitionId,
+    config::Config,
+    dlq::read_frames,
+    envelope::{Envelope, HEADER_NAME},
+    store::{Chain, Fate, Store, Totals, read_segment, verify::verify},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const TOPIC: &str = "logs";
+pub const GROUP: &str = "writers";
+/// Longest wait for anything that has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Rig {
+    pub broker: Broker,
+    pub dir: tempfile::TempDir,
+    pub producer: Cluster,
+    partitions: i32,
+}
+
+/// A writer process's worth of members, as a task.
+pub struct Writer {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), ServiceError>>,
+}
+
+/// One stored record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    pub partition: i32,
+    pub offset: i64,
+    pub identity: Option<(BatchId, u32)>,
+    pub line: String,
+}
+
+impl Rig {
+    pub async fn new(partitions: i32) -> Self {
+        Self::with(Options::default().topic(TOPIC, partitions), partitions).await
+    }
+
+    pub async fn with(options: Options, partitions: i32) -> Self {
+        let broker = Broker::start(options).await.expect("the broker starts");
+        let producer = Cluster::new(ClusterConfig {
+            brokers: broker.bootstrap_servers(),
+            client_id: "test".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            response_bytes_max: 64 << 20,
+        });
+        Self {
+            broker,
+            dir: tempfile::tempdir().expect("a directory"),
+            producer,
+            partitions,
+        }
+    }
+
+    /// The configuration, with further lines for sections `kafka` and `consumer`.
+    pub fn config(&self, dir: &Path, kafka: &str, consumer: &str) -> Config {
+        let indent = |lines: &str| {
+            let lines = lines
+                .split(';')
+                .map(str::trim)
+                .filter(|line| !line.is_empty());
+            lines.map(|line| format!("  {line}\n")).collect::<String>()
+        };
+        let yaml = format!(
+            "dataDir: {}\nkafka:\n  brokers: [{}]\n  groupID: {GROUP}\n{}consumer:\n  \
+             sessionTimeout: 6s\n  flushInterval: 50ms\n{}",
+            dir.display(),
+            self.broker.bootstrap(),
+            indent(kafka),
+            indent(consumer)
+        );
+        Config::parse(&yaml, &|_| None).unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"))
+    }
+
+    /// A writer on this rig's own directory.
+    pub fn writer(&self, kafka: &str, consumer: &str) -> Writer {
+        self.writer_in(self.dir.path(), kafka, consumer, false)
+    }
+
+    pub fn writer_in(&self, dir: &Path, kafka: &str, consumer: &str, adopt: bool) -> Writer {
+        let config = self.config(dir, kafka, consumer);
+        let shared = Arc::new(Shared::open(&config, adopt).expect("the store opens"));
+        let shutdown = CancellationToken::new();
+        let token = shutdown.clone();
+        let task = tokio::spawn(async move { service::run(shared, &config.kafka, token).await });
+        Writer { shutdown, task }
+    }
+
+    /// Produces records of one batch, with these sequences; gives the first offset.
+    pub async fn send(&self, partition: i32, batch: u64, sequences: &[u32], since: i64) -> i64 {
+        let mut encoder = BatchEncoder::new(1_700_000_000_000);
+        for sequence in sequences {
+            let envelope = Envelope {
+                batch: batch_id(batch),
+                sequence: *sequence,
+                received_ms: 1_600_000_000_000,
+                since: Offset(since),
+            };
+            let value = line(batch, *sequence);
+            encoder.push(value.as_bytes(), Some((HEADER_NAME, &envelope.encode())));
+        }
+        let encoded = encoder.finish(Codec::None);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let sent = self
+                .producer
+                .produce(
+                    TOPIC,
+                    Acks::All,
+                    Duration::from_secs(10),
+                    vec![(PartitionId(partition), encoded.clone())],
+                )
+                .await;
+            match &sent[0].1 {
+                Ok(offset) => return offset.0,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        }
+    }
+
+    pub fn store(&self, dir: &Path) -> Store {
+        Store::open(&dir.join("logs")).expect("the store opens")
+    }
+
+    pub fn chain(&self, partition: i32) -> Chain {
+        self.store(self.dir.path())
+            .chain(TOPIC, PartitionId(partition))
+    }
+
+    pub fn log_end(&self, partition: i32) -> i64 {
+        self.broker.log_end(TOPIC, partition).expect("it exists")
+    }
+
+    /// Where the chain ends; `None` before it is begun.
+    pub fn next(&self, partition: i32) -> Option<i64> {
+        let end = self.chain(partition).walk(None, &mut |_| true);
+        end.expect("the chain holds together").map(|end| end.next.0)
+    }
+
+    /// Waits until every chain has come to its log's end, and is committed there.
+    pub async fn caught_up(&self) {
+        for partition in 0..self.partitions {
+            let end = self.log_end(partition);
+            wait_for(&format!("partition {partition} to reach {end}"), || {
+                self.next(partition) == Some(end)
+                    && self.committed(partition).is_some_and(|(at, _)| at == end)
+            })
+            .await;
+        }
+    }
+
+    pub fn committed(&self, partition: i32) -> Option<(i64, String)> {
+        self.broker.committed(GROUP, TOPIC, partition)
+    }
+
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for partition in 0..self.partitions {
+            if let Ok(Some(end)) = self.chain(partition).walk(None, &mut |_| true) {
+                for (fate, count) in fates(&end.totals) {
+                    totals.add(fate, count);
+                }
+            }
+        }
+        totals
+    }
+
+    /// Every stored record, and the proof that the store is whole.
+    pub fn stored(&self) -> Vec<Stored> {
+        self.stored_in(self.dir.path())
+    }
+
+    pub fn stored_in(&self, dir: &Path) -> Vec<Stored> {
+        let reports = verify(&dir.join("logs"), &mut |_, _| {}).expect("the store is listed");
+        for report in &reports {
+            assert!(report.damage.is_empty(), "{:?}", report.damage);
+        }
+        let store = self.store(dir);
+        let mut all = Vec::new();
+        for partition in 0..self.partitions {
+            let chain = store.chain(TOPIC, PartitionId(partition));
+            let mut paths = Vec::new();
+            chain
+                .walk(None, &mut |visited| {
+                    paths.push(visited.path);
+                    true
+                })
+                .expect("the chain holds together");
+            for path in paths {
+                let (trailer, _, plain) = read_segment(&path).expect("whole");
+                for record in trailer.records(&plain) {
+                    all.push(Stored {
+                        partition,
+                        offset: record.offset.0,
+                        identity: record.batch.map(|batch| (batch, record.sequence)),
+                        line: String::from_utf8(record.line.to_vec()).expect("UTF-8"),
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// Each produced identity (batch, sequence) must be stored once, as it was sent.
+    pub fn check_exact(&self, expected: impl IntoIterator<Item = (u64, u32)>) {
+        let mut stored: BTreeMap<(BatchId, u32), String> = BTreeMap::new();
+        for record in self.stored() {
+            let identity = record.identity.expect("all have an envelope");
+            let twice = stored.insert(identity, record.line);
+            assert!(twice.is_none(), "{identity:?} is stored twice");
+        }
+        for (batch, sequence) in expected {
+            let found = stored.remove(&(batch_id(batch), sequence));
+            assert_eq!(
+                found.as_deref(),
+                Some(line(batch, sequence).as_str()),
+                "batch {batch} sequence {sequence}"
+            );
+        }
+        assert!(stored.is_empty(), "nobody sent {stored:?}");
+    }
+
+    /// What the consumer DLQ holds of poison and undecidable, by partition and offset.
+    pub fn dead_letters(&self) -> BTreeMap<(i32, i64), (EntryKind, String)> {
+        let mut found = BTreeMap::new();
+        for path in self.dead_letter_files("records-") {
+            let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
+                read_payload(payload, &mut |place, entry| {
+                    let key = (place.partition.0, entry.offset.0);
+                    found.insert(key, (entry.kind, entry.detail.to_string()));
+                })
+                .expect("whole");
+            });
+            assert!(report.expect("readable").damaged.is_empty());
+        }
+        found
+    }
+
+    pub fn dead_letter_files(&self, prefix: &str) -> Vec<PathBuf> {
+        let dir = self.dir.path().join("dlq/consumer");
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(dir)
+            .expect("the directory is there")
+            .map(|entry| entry.expect("listed").path())
+            .filter(|path| {
+                let name = path
+                    .file_name()
+                    .expect("a file")
+                    .to_string_lossy()
+                    .into_owned();
+                name.starts_with(prefix)
+            })
+            .collect();
+        paths.sort();
+        paths
+    }
+}
+
+impl Writer {
+    /// As SIGTERM: saves, commits, leaves.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.task
+            .await
+            .expect("no panic")
+            .expect("all is flushed in time");
+    }
+
+    /// As kill -9, except that what a thread has begun on the disk goes on.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(self) -> Result<(), ServiceError> {
+        tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it ends")
+            .expect("no panic")
+    }
+}
+
+/// Looks until it is so.
+pub async fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub fn batch_id(batch: u64) -> BatchId {
+    let mut id = [0x5a; 16];
+    id[..8].copy_from_slice(&batch.to_be_bytes());
+    BatchId(id)
+}
+
+/// In canonical form, so that it is stored as it stands.
+pub fn line(batch: u64, sequence: u32) -> String {
+    format!(
+        r#"{{"timestamp":"2026-01-02T03:04:05Z","path":"/{batch}/{sequence}","userAgent":"test"}}"#
+    )
+}
+
+fn fates(totals: &Totals) -> [(Fate, u64); 6] {
+    [
+        (Fate::Stored, totals.stored),
+        (Fate::Duplicate, totals.duplicate),
+        (Fate::Poison, totals.poison),
+        (Fate::Undecidable, totals.undecidable),
+        (Fate::Skipped, totals.skipped),
+        (Fate::Lost, totals.lost),
+    ]
+}
