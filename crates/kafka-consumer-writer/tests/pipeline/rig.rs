@@ -76,20 +76,23 @@ impl Rig {
 
     /// The configuration, with further lines for sections `kafka` and `consumer`.
     pub fn config(&self, dir: &Path, kafka: &str, consumer: &str) -> Config {
-        let indent = |lines: &str| {
-            let lines = lines
-                .split(';')
-                .map(str::trim)
-                .filter(|line| !line.is_empty());
-            lines.map(|line| format!("  {line}\n")).collect::<String>()
+        let lines = |given: &str, defaults: &[&str]| {
+            let given: Vec<&str> = given.split(';').map(str::trim).collect();
+            let key = |line: &str| line.split(':').next().map(str::to_owned);
+            defaults
+                .iter()
+                .filter(|default| !given.iter().any(|line| key(line) == key(default)))
+                .chain(given.iter().filter(|line| !line.is_empty()))
+                .map(|line| format!("  {line}\n"))
+                .collect::<String>()
         };
+        let brokers = format!("brokers: [{}]", self.broker.bootstrap());
+        let group = format!("groupID: {GROUP}");
         let yaml = format!(
-            "dataDir: {}\nkafka:\n  brokers: [{}]\n  groupID: {GROUP}\n{}consumer:\n  \
-             sessionTimeout: 6s\n  flushInterval: 50ms\n{}",
+            "dataDir: {}\nkafka:\n{}consumer:\n{}",
             dir.display(),
-            self.broker.bootstrap(),
-            indent(kafka),
-            indent(consumer)
+            lines(kafka, &[&brokers, &group]),
+            lines(consumer, &["sessionTimeout: 6s", "flushInterval: 50ms"]),
         );
         Config::parse(&yaml, &|_| None).unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"))
     }

@@ -31,7 +31,7 @@ async fn killed_at_any_moment_and_started_again_each_record_is_stored_once() {
     let mut sent = Vec::new();
     let mut batch = 0;
     for round in 0..12 {
-        let writer = rig.writer("", "flushSize: 64");
+        let writer = rig.writer("", "flushSize: 64; sessionTimeout: 1s");
         for _ in 0..random.u64(1..20) {
             let sequences: Vec<u32> = (0..random.u32(1..100)).collect();
             rig.send(random.i32(0..2), batch, &sequences, 0).await;
