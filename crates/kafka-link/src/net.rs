@@ -4,10 +4,14 @@
 
 mod calls;
 mod connection;
+mod frame;
 mod pool;
 mod race;
+mod socket;
+mod trouble;
 
 pub(crate) use calls::Call;
-pub(crate) use connection::{CallError, Limits, Pending};
+pub(crate) use connection::{Limits, Pending};
 pub(crate) use pool::{Lane, Lease, Pool};
 pub(crate) use race::{first_answer, join_all};
+pub(crate) use trouble::CallError;

@@ -4,20 +4,17 @@
 //! the same leader for the same offsets takes it over. So one leader's data need not wait for
 //! another's silence, and a caller may drop a fetch at any moment.
 
+mod answer;
+mod parked;
+
 use std::{
-    collections::{HashMap, HashSet},
     future::{Future, poll_fn},
-    mem,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use kafka_protocol::{
     messages::{
         BrokerId, FetchRequest, FetchResponse, TopicName,
@@ -31,91 +28,19 @@ use pipeline_core::{Offset, PartitionId};
 use super::{FetchFrom, FetchOptions, Fetched, Inner, LeaderShare, by_leader};
 use crate::{
     KafkaError,
-    batch::{Aborted, decode_records},
     error::{Context, ErrorKind},
-    net::{Call, CallError, Lane, Lease, Pending},
+    net::{Call, CallError, Lane},
 };
+use answer::read_answer;
+use parked::{Flight, Question, Watched};
 
-/// Most fetches parked at a time.
-const PARKED_MAX: usize = 64;
+pub(super) use parked::Parked;
+
 /// How much longer than its long poll a parked fetch is kept.
 const PARKED_GRACE: Duration = Duration::from_secs(5);
 const READ_COMMITTED: i8 = 1;
 
 type Outcome = (PartitionId, Result<Fetched, KafkaError>);
-
-/// Who is asked for what.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Question {
-    topic: Arc<str>,
-    leader: Arc<str>,
-    /// By partition.
-    from: Vec<(PartitionId, Offset)>,
-}
-
-/// A request on the way.
-struct Flight {
-    pending: Pending<FetchRequest>,
-    lease: Lease,
-    /// The first partition of the request: the only one a broker promises a whole batch of.
-    first: Option<PartitionId>,
-    deadline: Instant,
-    expires: Instant,
-}
-
-#[derive(Default)]
-pub(super) struct Parked {
-    flights: Mutex<HashMap<Question, Flight>>,
-    /// Moves the order of partitions on with each request.
-    turns: AtomicUsize,
-}
-
-impl Parked {
-    pub(super) fn clear(&self) {
-        let flights = mem::take(&mut *self.lock());
-        drop(flights);
-    }
-
-    fn take(&self, question: &Question) -> Option<Flight> {
-        let flight = self.lock().remove(question)?;
-        let usable = flight.expires > Instant::now() && !flight.lease.connection().is_closed();
-        usable.then_some(flight)
-    }
-
-    fn put(&self, question: Question, flight: Flight) {
-        let now = Instant::now();
-        let mut flights = self.lock();
-        flights.retain(|_, flight| flight.expires > now);
-        if flights.len() >= PARKED_MAX {
-            let oldest = flights.iter().min_by_key(|(_, flight)| flight.expires);
-            if let Some(oldest) = oldest.map(|(question, _)| question.clone()) {
-                flights.remove(&oldest);
-            }
-        }
-        flights.insert(question, flight);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Flight>> {
-        self.flights
-            .lock()
-            .expect("nothing panics while it holds this lock")
-    }
-}
-
-/// Parks the flight when its waiter goes away.
-struct Watched<'a> {
-    parked: &'a Parked,
-    question: Question,
-    flight: Option<Flight>,
-}
-
-impl Drop for Watched<'_> {
-    fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
-            self.parked.put(self.question.clone(), flight);
-        }
-    }
-}
 
 /// What one leader answered.
 struct Landed {
@@ -239,9 +164,8 @@ impl Inner {
         lane.wait_turn(deadline).await?;
         let lease = lane.exclusive(deadline).await?;
         let version = lease.connection().version::<FetchRequest>()?;
-        // The room in an answer goes to partitions in their order: each has its turn to be first.
         let mut from = question.from.clone();
-        let turn = self.parked.turns.fetch_add(1, Ordering::Relaxed) % from.len().max(1);
+        let turn = self.parked.turn(from.len());
         from.rotate_left(turn);
         let first = from.first().map(|from| from.0);
         let pending = lease
@@ -292,98 +216,6 @@ async fn first_news<F: Future<Output = Landed>>(
 
 fn partitions_of(answer: &FetchResponse) -> impl Iterator<Item = &PartitionData> {
     answer.responses.iter().flat_map(|topic| &topic.partitions)
-}
-
-fn read_answer(landed: Landed, outcomes: &mut Vec<Outcome>) {
-    let Landed {
-        question,
-        first,
-        answer,
-    } = landed;
-    let Question {
-        topic,
-        leader,
-        from,
-    } = question;
-    let answer = match answer {
-        Ok(answer) if answer.error_code == 0 => answer,
-        refused => {
-            let error = refused.map_or_else(
-                |error| error,
-                |answer| {
-                    let call = format!("fetch from topic {topic} at {leader}");
-                    KafkaError::answered(Context::Fetch, answer.error_code, &call, None)
-                },
-            );
-            let all = from.into_iter();
-            outcomes.extend(all.map(|(partition, _)| (partition, Err(error.clone()))));
-            return;
-        }
-    };
-    let offsets: HashMap<PartitionId, Offset> = from.into_iter().collect();
-    let mut seen = HashSet::new();
-    for data in partitions_of(&answer) {
-        let partition = PartitionId(data.partition_index);
-        let Some(&from) = offsets.get(&partition) else {
-            continue;
-        };
-        if !seen.insert(partition) {
-            continue;
-        }
-        let at = || format!("fetch from topic {topic} partition {partition} at {leader}");
-        match read_partition(data, from, first == Some(partition)) {
-            Ok(Some(fetched)) => outcomes.push((partition, Ok(fetched))),
-            Ok(None) => {}
-            Err(error) => outcomes.push((partition, Err(error.within(&at())))),
-        }
-    }
-}
-
-/// What one partition gave; `None` where it had nothing new.
-fn read_partition(
-    data: &PartitionData,
-    from: Offset,
-    was_first: bool,
-) -> Result<Option<Fetched>, KafkaError> {
-    if data.error_code != 0 {
-        let call = format!(
-            "offset {from} (the log begins at {}, ends at {})",
-            data.log_start_offset, data.high_watermark
-        );
-        return Err(KafkaError::answered(
-            Context::Fetch,
-            data.error_code,
-            &call,
-            None,
-        ));
-    }
-    let nothing = Bytes::new();
-    let records = data.records.as_ref().unwrap_or(&nothing);
-    let aborted = data.aborted_transactions.iter().flatten();
-    let aborted: Vec<Aborted> = aborted
-        .map(|aborted| Aborted {
-            producer_id: aborted.producer_id.0,
-            first_offset: aborted.first_offset,
-        })
-        .collect();
-    let decoded = decode_records(records, from, &aborted)?;
-    if decoded.blocks.is_empty() {
-        return match decoded.cut_first {
-            // No later fetch would get more of it.
-            Some(len) if was_first => Err(KafkaError::new(
-                ErrorKind::TooLarge,
-                format!("offset {from}: a batch of {len} bytes does not come whole"),
-            )),
-            _ => Ok(None),
-        };
-    }
-    Ok(Some(Fetched {
-        partition: PartitionId(data.partition_index),
-        blocks: decoded.blocks,
-        log_start: Offset(data.log_start_offset),
-        high_watermark: Offset(data.high_watermark),
-        next: decoded.next,
-    }))
 }
 
 fn request(topic: &str, from: &[(PartitionId, Offset)], options: FetchOptions) -> FetchRequest {

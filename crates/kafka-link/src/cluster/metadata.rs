@@ -4,6 +4,8 @@
 //! find the same thing stale at once share an answer. Brokers are asked in random order, one
 //! after the other but not waiting for a silent one; bootstrap addresses come last.
 
+mod view;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
@@ -12,21 +14,20 @@ use std::{
 
 use kafka_protocol::{
     messages::{
-        MetadataRequest, MetadataResponse, TopicName,
-        metadata_request::MetadataRequestTopic,
-        metadata_response::{MetadataResponsePartition, MetadataResponseTopic},
+        MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic,
     },
     protocol::StrBytes,
 };
-use pipeline_core::PartitionId;
 use tokio::time::timeout_at;
 
-use super::{Inner, PartitionInfo, TopicInfo};
+use super::Inner;
 use crate::{
     KafkaError,
     error::{Context, ErrorKind},
     net::{Call, Lane, first_answer},
 };
+
+pub(crate) use view::{TopicView, address_of};
 
 /// Between two questions.
 const REFRESH_PAUSE: Duration = Duration::from_millis(100);
@@ -41,53 +42,6 @@ const STAGGER: Duration = Duration::from_millis(500);
 const MISSING_MIN: Duration = Duration::from_secs(30);
 
 const UNKNOWN_TOPIC: i16 = 3;
-
-/// A topic, and where its leaders are, at one moment.
-#[derive(Debug)]
-pub(crate) struct TopicView {
-    pub info: Arc<TopicInfo>,
-    partitions: Vec<PartitionView>,
-}
-
-#[derive(Clone, Debug)]
-struct PartitionView {
-    leader: Option<Arc<str>>,
-    leader_id: i32,
-    /// -1 where the broker does not say.
-    leader_epoch: i32,
-    replicas: u32,
-}
-
-impl TopicView {
-    /// The leader's address.
-    pub(crate) fn leader_of(&self, partition: PartitionId) -> Result<&Arc<str>, String> {
-        let found = usize::try_from(partition.0)
-            .ok()
-            .and_then(|index| self.partitions.get(index))
-            .ok_or_else(|| {
-                format!(
-                    "partition {partition} is not known, the topic has {}",
-                    self.partitions.len()
-                )
-            })?;
-        found
-            .leader
-            .as_ref()
-            .ok_or_else(|| format!("partition {partition} has no leader at the moment"))
-    }
-
-    pub(crate) fn all_have_leaders(&self) -> bool {
-        self.partitions
-            .iter()
-            .all(|partition| partition.leader.is_some())
-    }
-
-    /// The least number of replicas of a partition.
-    pub(crate) fn replication(&self) -> u32 {
-        let replicas = self.partitions.iter().map(|partition| partition.replicas);
-        replicas.min().unwrap_or(0)
-    }
-}
 
 pub(crate) struct Metadata {
     bootstrap: Vec<Arc<str>>,
@@ -233,7 +187,7 @@ impl Metadata {
         // Called stale while the brokers were asked: their answer may be older than that.
         let stale_at = known.as_ref().and_then(|entry| entry.stale_at);
         let known = known.map(|entry| &*entry.view);
-        let view = Arc::new(view_of(
+        let view = Arc::new(TopicView::read(
             cluster_id,
             topic,
             described,
@@ -369,78 +323,6 @@ fn topic_error(topic: &str, code: i16, known: Option<&mut Entry>) -> KafkaError 
         error.message = format!("topic {topic} does not exist");
     }
     error
-}
-
-fn view_of(
-    cluster_id: String,
-    topic: &str,
-    described: MetadataResponseTopic,
-    brokers: &HashMap<i32, Arc<str>>,
-    known: Option<&TopicView>,
-) -> Result<TopicView, KafkaError> {
-    let topic_id = if described.topic_id.is_nil() {
-        String::new()
-    } else {
-        described.topic_id.simple().to_string()
-    };
-    // Brokers do not all learn of a new leader at once: what one says may be older than what
-    // another has said. Only the same topic's epochs can be compared.
-    let known = known.filter(|known| !topic_id.is_empty() && known.info.topic_id == topic_id);
-    let mut described = described.partitions;
-    described.sort_unstable_by_key(|partition| partition.partition_index);
-    let mut partitions = Vec::with_capacity(described.len());
-    for (index, partition) in described.iter().enumerate() {
-        if usize::try_from(partition.partition_index) != Ok(index) {
-            let what = format!("metadata of topic {topic}: partition {index} is left out");
-            return Err(KafkaError::new(ErrorKind::Retry, what));
-        }
-        let said = partition_view(partition, brokers);
-        let newer = known
-            .and_then(|known| known.partitions.get(index))
-            .filter(|known| said.leader_epoch >= 0 && known.leader_epoch > said.leader_epoch);
-        partitions.push(newer.cloned().unwrap_or(said));
-    }
-    if partitions.is_empty() {
-        let what = format!("metadata of topic {topic}: it has no partitions yet");
-        return Err(KafkaError::new(ErrorKind::Retry, what));
-    }
-    let info = TopicInfo {
-        cluster_id,
-        topic_id,
-        partitions: partitions
-            .iter()
-            .zip(0..)
-            .map(|(partition, id)| PartitionInfo {
-                id: PartitionId(id),
-                leader: partition.leader.is_some().then_some(partition.leader_id),
-            })
-            .collect(),
-    };
-    Ok(TopicView {
-        info: Arc::new(info),
-        partitions,
-    })
-}
-
-fn partition_view(
-    partition: &MetadataResponsePartition,
-    brokers: &HashMap<i32, Arc<str>>,
-) -> PartitionView {
-    PartitionView {
-        leader: brokers.get(&partition.leader_id.0).cloned(),
-        leader_id: partition.leader_id.0,
-        leader_epoch: partition.leader_epoch,
-        replicas: u32::try_from(partition.replica_nodes.len()).unwrap_or(u32::MAX),
-    }
-}
-
-/// As [`Connection::open`](crate::net::Connection::open) takes it.
-pub(crate) fn address_of(host: &str, port: i32) -> Arc<str> {
-    if host.contains(':') {
-        format!("[{host}]:{port}").into()
-    } else {
-        format!("{host}:{port}").into()
-    }
 }
 
 #[cfg(test)]

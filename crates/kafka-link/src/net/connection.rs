@@ -8,31 +8,28 @@
 use std::{
     collections::HashMap,
     marker::PhantomData,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::{
-    messages::{ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader},
-    protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange},
+    messages::{ApiVersionsRequest, ApiVersionsResponse},
+    protocol::{Request, StrBytes, VersionRange},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::TcpStream,
     sync::{mpsc, oneshot},
     task::AbortHandle,
     time::timeout_at,
 };
 
-use super::Call;
-use crate::error::{Context, ErrorKind, KafkaError};
+use super::{
+    Call, CallError,
+    frame::{decode_answer, encode_frame},
+    socket::{Frame, Shared, Ticket, own_socket},
+    trouble::Trouble,
+};
 
 /// Most requests that wait to be written on one connection.
 const QUEUE_LEN_MAX: usize = 256;
@@ -45,50 +42,6 @@ pub(crate) struct Limits {
     pub client_id: String,
     pub connect_timeout: Duration,
     pub response_bytes_max: usize,
-}
-
-/// Why a call has no answer.
-#[derive(Clone, Debug)]
-pub(crate) struct CallError {
-    /// Whether (part of) the request was written.
-    pub sent: bool,
-    pub trouble: Trouble,
-    pub message: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Trouble {
-    /// Connecting, writing, reading, time.
-    Network,
-    /// The broker does not speak the call as we need it.
-    Unsupported,
-}
-
-impl CallError {
-    pub(crate) fn unsent(message: impl Into<String>) -> Self {
-        Self {
-            sent: false,
-            trouble: Trouble::Network,
-            message: message.into(),
-        }
-    }
-
-    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
-        Self {
-            sent: false,
-            trouble: Trouble::Unsupported,
-            message: message.into(),
-        }
-    }
-
-    pub(crate) fn in_context(self, context: Context) -> KafkaError {
-        let kind = match self.trouble {
-            Trouble::Unsupported => ErrorKind::Fatal,
-            Trouble::Network if self.sent => context.unanswered(),
-            Trouble::Network => ErrorKind::Retry,
-        };
-        KafkaError::new(kind, self.message)
-    }
 }
 
 pub(crate) struct Connection {
@@ -220,7 +173,7 @@ impl Connection {
         };
         let pending = RawPending {
             id,
-            ticket: Arc::new(Ticket(AtomicU8::new(Ticket::QUEUED))),
+            ticket: Ticket::new(),
             receiver,
             shared: Arc::clone(&self.shared),
         };
@@ -368,170 +321,6 @@ impl Drop for RawPending {
     }
 }
 
-struct Frame {
-    bytes: BytesMut,
-    ticket: Arc<Ticket>,
-}
-
-/// Who has a frame: its caller may take it back until the writer has it.
-struct Ticket(AtomicU8);
-
-impl Ticket {
-    const QUEUED: u8 = 0;
-    const TAKEN: u8 = 1;
-    const WITHDRAWN: u8 = 2;
-
-    /// The writer's side; `false`: the caller has gone.
-    fn take(&self) -> bool {
-        self.change(Self::TAKEN)
-    }
-
-    /// The caller's side; `false`: it is (being) written.
-    fn withdraw(&self) -> bool {
-        self.change(Self::WITHDRAWN)
-    }
-
-    fn change(&self, to: u8) -> bool {
-        let swapped =
-            self.0
-                .compare_exchange(Self::QUEUED, to, Ordering::AcqRel, Ordering::Acquire);
-        swapped.is_ok() || swapped == Err(to)
-    }
-}
-
-struct Shared(Mutex<State>);
-
-struct State {
-    waiting: HashMap<i32, oneshot::Sender<Bytes>>,
-    next_id: i32,
-    /// Why, once it is.
-    closed: Option<String>,
-    last_used: Instant,
-}
-
-impl Shared {
-    fn new() -> Self {
-        Self(Mutex::new(State {
-            waiting: HashMap::new(),
-            next_id: 0,
-            closed: None,
-            last_used: Instant::now(),
-        }))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0
-            .lock()
-            .expect("nothing panics while it holds this lock")
-    }
-
-    fn close(&self, reason: &str) {
-        let mut state = self.lock();
-        // The first reason is the cause; what follows from it says less.
-        state.closed.get_or_insert_with(|| reason.to_owned());
-        // Dropping their senders tells those who wait.
-        state.waiting.clear();
-    }
-}
-
-/// The task of a connection.
-async fn own_socket(
-    stream: TcpStream,
-    frames: mpsc::Receiver<Frame>,
-    shared: Arc<Shared>,
-    response_bytes_max: usize,
-) {
-    let (reader, writer) = stream.into_split();
-    let reason = tokio::select! {
-        reason = write_frames(writer, frames) => reason,
-        reason = read_frames(reader, &shared, response_bytes_max) => reason,
-    };
-    shared.close(&reason);
-}
-
-async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Frame>) -> String {
-    while let Some(frame) = frames.recv().await {
-        if frame.ticket.take()
-            && let Err(error) = writer.write_all(&frame.bytes).await
-        {
-            return format!("failed to write: {error}");
-        }
-    }
-    "the connection was dropped".to_owned()
-}
-
-async fn read_frames(mut reader: OwnedReadHalf, shared: &Shared, bytes_max: usize) -> String {
-    loop {
-        let body = match read_frame(&mut reader, bytes_max).await {
-            Ok(body) => body,
-            Err(reason) => return reason,
-        };
-        let id = i32::from_be_bytes([body[0], body[1], body[2], body[3]]);
-        let waiting = {
-            let mut state = shared.lock();
-            state.last_used = Instant::now();
-            state.waiting.remove(&id)
-        };
-        let Some(answer) = waiting else {
-            return format!("an answer came to no request of ours (correlation id {id})");
-        };
-        // Nobody may want it any more.
-        let _ = answer.send(body);
-    }
-}
-
-async fn read_frame(reader: &mut OwnedReadHalf, bytes_max: usize) -> Result<Bytes, String> {
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
-        _ => format!("failed to read: {error}"),
-    };
-    let len = reader.read_i32().await.map_err(failed)?;
-    let len = usize::try_from(len)
-        .ok()
-        .filter(|len| (4..=bytes_max).contains(len))
-        .ok_or_else(|| format!("an answer of {len} bytes came, allowed are 4 to {bytes_max}"))?;
-    let mut body = BytesMut::with_capacity(len);
-    let mut bounded = reader.take(len as u64);
-    while body.len() < len {
-        if bounded.read_buf(&mut body).await.map_err(failed)? == 0 {
-            return Err("the broker closed the connection inside an answer".to_owned());
-        }
-    }
-    Ok(body.freeze())
-}
-
-fn encode_frame<R: Request>(
-    request: &R,
-    version: i16,
-    id: i32,
-    client_id: &StrBytes,
-) -> Result<BytesMut, String> {
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(id)
-        .with_client_id(Some(client_id.clone()));
-    let header_version = R::header_version(version);
-    let text = |error| format!("{error:#}");
-    let len = header.compute_size(header_version).map_err(text)?
-        + request.compute_size(version).map_err(text)?;
-    let mut frame = BytesMut::with_capacity(4 + len);
-    frame.put_i32(i32::try_from(len).map_err(|_| format!("request of {len} bytes"))?);
-    header.encode(&mut frame, header_version).map_err(text)?;
-    request.encode(&mut frame, version).map_err(text)?;
-    Ok(frame)
-}
-
-fn decode_answer<A: Decodable + HeaderVersion>(
-    body: &mut Bytes,
-    version: i16,
-) -> Result<A, String> {
-    let header_version = A::header_version(version);
-    ResponseHeader::decode(body, header_version)
-        .and_then(|_| A::decode(body, version))
-        .map_err(|error| format!("{error:#}, {} bytes left", body.remaining()))
-}
-
 /// Before version 3 the request has no fields.
 fn request_in(request: &ApiVersionsRequest, version: i16) -> ApiVersionsRequest {
     if version < 3 {
@@ -557,28 +346,4 @@ fn split_address(address: &str) -> Result<(&str, u16), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_split_at_the_port() {
-        assert_eq!(
-            split_address("kafka-1.local:9092"),
-            Ok(("kafka-1.local", 9092))
-        );
-        assert_eq!(split_address("[::1]:9092"), Ok(("::1", 9092)));
-        assert!(split_address("kafka").is_err());
-        assert!(split_address("kafka:port").is_err());
-    }
-
-    #[test]
-    fn a_frame_is_either_taken_or_withdrawn() {
-        let ticket = Ticket(AtomicU8::new(Ticket::QUEUED));
-        assert!(ticket.withdraw());
-        assert!(ticket.withdraw());
-        assert!(!ticket.take());
-        let ticket = Ticket(AtomicU8::new(Ticket::QUEUED));
-        assert!(ticket.take());
-        assert!(!ticket.withdraw());
-    }
-}
+mod tests;

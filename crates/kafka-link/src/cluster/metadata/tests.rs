@@ -1,4 +1,8 @@
-use kafka_protocol::messages::{BrokerId, metadata_response::MetadataResponseBroker};
+use kafka_protocol::messages::{
+    BrokerId,
+    metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
+};
+use pipeline_core::PartitionId;
 
 use super::*;
 
