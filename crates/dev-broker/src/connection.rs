@@ -158,7 +158,7 @@ impl Connection {
             return Reply::Answer(Box::new(refused.clone()));
         }
         for (topic, partition, _) in armed.iter().filter_map(Armed::partition_not_done) {
-            api::refuse::take_out(&mut request, topic, partition);
+            api::partitions::take_out(&mut request, topic, partition);
         }
         let context = Context {
             shared: &self.shared,
@@ -174,7 +174,7 @@ impl Connection {
                 **answer = refused;
             }
             for (topic, partition, code) in armed.iter().filter_map(Armed::partition_error) {
-                api::refuse::put_error(answer, topic, partition, code);
+                api::partitions::put_error(answer, topic, partition, code);
             }
             if let Some(time) = armed.iter().filter_map(Armed::throttle).max() {
                 api::refuse::set_throttle(answer, millis(time));

@@ -13,7 +13,7 @@ use std::{
 use kafka_protocol::messages::{ApiKey, RequestKind};
 use serde::{Deserialize, Serialize};
 
-use crate::api::refuse;
+use crate::api::partitions;
 
 pub use kafka_protocol::messages::ApiKey as Api;
 
@@ -280,7 +280,7 @@ impl Which {
             && self
                 .topic
                 .as_ref()
-                .is_none_or(|topic| refuse::names(seen.request, topic, self.partition))
+                .is_none_or(|topic| partitions::names(seen.request, topic, self.partition))
     }
 }
 

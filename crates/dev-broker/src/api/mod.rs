@@ -7,6 +7,7 @@ mod groups;
 mod list_offsets;
 mod metadata;
 mod offsets;
+pub(crate) mod partitions;
 mod produce;
 pub(crate) mod refuse;
 mod topics;
@@ -135,6 +136,12 @@ pub(crate) async fn handle(context: &Context<'_>, request: RequestKind) -> Reply
         RequestKind::ListGroups(r) => ResponseKind::ListGroups(groups::list(context, r)),
         RequestKind::DeleteGroups(r) => ResponseKind::DeleteGroups(groups::delete(context, r)),
         RequestKind::OffsetCommit(r) => ResponseKind::OffsetCommit(offsets::commit(context, r)),
+        // version 1 has room for errors only beside partitions
+        RequestKind::OffsetFetch(ref r)
+            if context.version < 2 && groups::check_group(context, &r.group_id).is_err() =>
+        {
+            refuse::all(&request, context.version, code::NOT_COORDINATOR)
+        }
         RequestKind::OffsetFetch(r) => ResponseKind::OffsetFetch(offsets::fetch(context, r)),
         // not in the table above, so the connection is closed before it comes to this
         _ => return Reply::Close,

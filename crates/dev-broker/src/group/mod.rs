@@ -4,6 +4,8 @@
 //! (<https://kafka.apache.org/protocol.html>, KIP-345, KIP-394, KIP-814).
 
 mod rebalance;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
