@@ -1,2 +1,23 @@
-//! ingest-gateway
+//! HTTP in, Kafka out; every 202 is kept.
+//!
+//! In the order a record meets them: [`http`] (request → body), [`decode`] (body → records),
+//! [`identity`], [`queue`], [`producer`] (queue → Kafka), [`dlq`] (what Kafka does not take).
+//! [`Gateway`] puts them together; `main` gives it a configuration and signals. Never touches the
+//! store.
+
+pub mod http;
+
+pub mod batch;
 pub mod decode;
+pub mod identity;
+
+pub mod queue;
+
+pub mod producer;
+
+pub mod dlq;
+
+mod gateway;
+mod telemetry;
+
+pub use gateway::{Gateway, StartError};

@@ -1,1 +1,44 @@
-fn main() {}
+//! The `ingest-gateway` process.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ingest_gateway::Gateway;
+use pipeline_core::{
+    config::Config,
+    lifecycle::{CommonArgs, Readiness, Shutdown, exit},
+    telemetry,
+};
+
+/// Takes access logs over HTTP and keeps every record it has accepted
+#[derive(Parser, Debug)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    let config = Args::parse().common.load_or_exit();
+    telemetry::start_logging(&config.telemetry);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a process that cannot have threads cannot serve");
+    runtime.block_on(serve(&config)).into()
+}
+
+async fn serve(config: &Config) -> u8 {
+    let readiness = Readiness::default();
+    let shutdown = Shutdown::install(readiness.clone(), config.server.shutdown_timeout);
+    match Gateway::start(config, readiness).await {
+        Ok(gateway) => {
+            gateway.run(shutdown).await;
+            exit::OK
+        }
+        Err(error) => {
+            tracing::error!("failed to start: {error}");
+            error.exit_code()
+        }
+    }
+}

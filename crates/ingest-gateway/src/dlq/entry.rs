@@ -1,0 +1,470 @@
+//! What stands in the frames of the dead letter queue. Pure: bytes in, bytes out.
+//!
+//! A data file (kind `pdlq`) holds entries, one a frame, integers big-endian:
+//!
+//! ```text
+//! version 1 (u8) · reason (u8) · may have been sent (u8) · partition (i32, -1: unknown)
+//! · since (i64, -1: unknown) · batch id (16) · received (i64, ms) · stored (i64, ms)
+//! · cluster id (u16 length, text; empty: unknown) · topic (u16 length, text)
+//! · count (u32) · sequences (count × u32) · ends (count × u32) · canonical lines
+//! ```
+//!
+//! A marks file (kind `pdlm`) beside it holds what became of its entries, by their positions:
+//!
+//! ```text
+//! version 1 (u8) · 1 sent   (u8) · n × (position u64 · partition i32 · since i64)
+//! version 1 (u8) · 2 done   (u8) · n × (position u64 · records u32)
+//! version 1 (u8) · 3 sealed (u8) · entries (u64) · records (u64)
+//! ```
+
+use std::sync::Arc;
+
+use pipeline_core::{BatchId, Offset, PartitionId};
+
+use crate::{batch::start_of, decode::RecordBatch};
+
+pub const DATA_KIND: [u8; 4] = *b"pdlq";
+pub const MARKS_KIND: [u8; 4] = *b"pdlm";
+const VERSION: u8 = 1;
+
+/// Why a batch is here and not in Kafka.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// The topic is not known yet: Kafka has not answered since the start.
+    TopicUnknown,
+    /// The partition's end could not be learnt, so nothing was sent.
+    SinceUnknown,
+    /// The circuit is open: Kafka is away.
+    KafkaAway,
+    /// Each attempt failed.
+    RetriesExhausted,
+    /// No time was left for another attempt.
+    Deadline,
+    /// The broker refuses the data.
+    Poison,
+    /// A single record is larger than the topic takes now.
+    TooLarge,
+    /// The broker refuses until someone changes something.
+    Refused,
+    /// The topic's settings would break the promise.
+    TopicUnfit,
+}
+
+impl Reason {
+    pub const ALL: [Self; 9] = [
+        Self::TopicUnknown,
+        Self::SinceUnknown,
+        Self::KafkaAway,
+        Self::RetriesExhausted,
+        Self::Deadline,
+        Self::Poison,
+        Self::TooLarge,
+        Self::Refused,
+        Self::TopicUnfit,
+    ];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TopicUnknown => "topic_unknown",
+            Self::SinceUnknown => "since_unknown",
+            Self::KafkaAway => "kafka_away",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::Deadline => "deadline",
+            Self::Poison => "poison",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+            Self::TopicUnfit => "topic_unfit",
+        }
+    }
+
+    fn code(self) -> u8 {
+        let place = Self::ALL.iter().position(|reason| *reason == self);
+        u8::try_from(place.expect("ALL holds each reason")).expect("there are few reasons")
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
+/// All of an entry but its records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    pub reason: Reason,
+    /// A copy may be in the topic: partition and since are then fixed.
+    pub may_have_been_sent: bool,
+    pub partition: Option<PartitionId>,
+    /// Where it may have been sent: its since. Else the partition's end known when it was stored.
+    pub since: Option<Offset>,
+    pub batch: BatchId,
+    pub received_ms: i64,
+    pub stored_ms: i64,
+    /// Empty where it was not known.
+    pub cluster_id: Arc<str>,
+    pub topic: Arc<str>,
+}
+
+/// One entry on its way into a file: the records from `first` on.
+#[derive(Debug)]
+pub struct Entry {
+    pub head: Head,
+    pub records: Arc<RecordBatch>,
+    pub first: usize,
+}
+
+impl Entry {
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        self.records.ends.len() - self.first
+    }
+
+    /// Bytes of the encoded entry, before compression.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        let lines = self.records.lines.len() - self.start_of_lines();
+        let texts = self.head.cluster_id.len() + self.head.topic.len();
+        51 + 4 + texts + self.record_count() * 8 + lines
+    }
+
+    /// Replaces what `out` holds.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        let head = &self.head;
+        out.clear();
+        out.reserve(self.encoded_len());
+        let flag = u8::from(head.may_have_been_sent);
+        out.extend([VERSION, head.reason.code(), flag]);
+        let partition = head.partition.map_or(-1, |partition| partition.0);
+        out.extend(partition.to_be_bytes());
+        out.extend(head.since.map_or(-1, |since| since.0).to_be_bytes());
+        out.extend(head.batch.0);
+        out.extend(head.received_ms.to_be_bytes());
+        out.extend(head.stored_ms.to_be_bytes());
+        for text in [&head.cluster_id, &head.topic] {
+            let len = u16::try_from(text.len()).expect("names in Kafka are short");
+            out.extend(len.to_be_bytes());
+            out.extend(text.as_bytes());
+        }
+        let count = u32::try_from(self.record_count()).expect("a batch counts in u32");
+        out.extend(count.to_be_bytes());
+        for sequence in &self.records.sequences[self.first..] {
+            out.extend(sequence.to_be_bytes());
+        }
+        let base = self.start_of_lines();
+        let base_end = u32::try_from(base).expect("ends are u32");
+        for end in &self.records.ends[self.first..] {
+            out.extend((end - base_end).to_be_bytes());
+        }
+        out.extend(&self.records.lines[base..]);
+    }
+
+    fn start_of_lines(&self) -> usize {
+        start_of(&self.records, self.first)
+    }
+}
+
+/// Reads an entry's head and the number of its records.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn decode_head(payload: &[u8]) -> Result<(Head, u32), String> {
+    let (head, count, _) = split(payload)?;
+    Ok((head, count))
+}
+
+/// Reads a whole entry.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn decode(payload: &[u8]) -> Result<(Head, RecordBatch), String> {
+    let (head, count, mut rest) = split(payload)?;
+    let count = count as usize;
+    let sequences = words(rest.take(count.saturating_mul(4))?);
+    let ends = words(rest.take(count.saturating_mul(4))?);
+    let lines = rest.0.to_vec();
+    let fits = ends.is_sorted() && ends.last().map_or(0, |end| *end as usize) == lines.len();
+    if !fits {
+        return Err("the ends of its records do not fit its lines".to_owned());
+    }
+    let records = RecordBatch {
+        lines,
+        ends,
+        sequences,
+    };
+    Ok((head, records))
+}
+
+/// What became of entries of one data file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// About to be sent for the first time: from here on partition and since are fixed.
+    Sent(Vec<SentMark>),
+    /// In Kafka.
+    Done(Vec<DoneMark>),
+    /// Nothing is appended to the data file any more, and this is what it held.
+    Sealed { entries: u64, records: u64 },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SentMark {
+    pub position: u64,
+    pub partition: PartitionId,
+    pub since: Offset,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DoneMark {
+    pub position: u64,
+    pub records: u32,
+}
+
+impl Mark {
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![VERSION];
+        match self {
+            Self::Sent(marks) => {
+                out.push(1);
+                for mark in marks {
+                    out.extend(mark.position.to_be_bytes());
+                    out.extend(mark.partition.0.to_be_bytes());
+                    out.extend(mark.since.0.to_be_bytes());
+                }
+            }
+            Self::Done(marks) => {
+                out.push(2);
+                for mark in marks {
+                    out.extend(mark.position.to_be_bytes());
+                    out.extend(mark.records.to_be_bytes());
+                }
+            }
+            Self::Sealed { entries, records } => {
+                out.push(3);
+                out.extend(entries.to_be_bytes());
+                out.extend(records.to_be_bytes());
+            }
+        }
+        out
+    }
+
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn decode(payload: &[u8]) -> Result<Self, String> {
+        let mut rest = Rest(payload);
+        version(&mut rest)?;
+        match rest.u8()? {
+            1 => {
+                let mut marks = Vec::new();
+                while !rest.0.is_empty() {
+                    marks.push(SentMark {
+                        position: rest.u64()?,
+                        partition: PartitionId(rest.i32()?),
+                        since: Offset(rest.i64()?),
+                    });
+                }
+                Ok(Self::Sent(marks))
+            }
+            2 => {
+                let mut marks = Vec::new();
+                while !rest.0.is_empty() {
+                    marks.push(DoneMark {
+                        position: rest.u64()?,
+                        records: rest.u32()?,
+                    });
+                }
+                Ok(Self::Done(marks))
+            }
+            3 => Ok(Self::Sealed {
+                entries: rest.u64()?,
+                records: rest.u64()?,
+            }),
+            other => Err(format!("mark of unknown kind {other}")),
+        }
+    }
+}
+
+fn split(payload: &[u8]) -> Result<(Head, u32, Rest<'_>), String> {
+    let mut rest = Rest(payload);
+    version(&mut rest)?;
+    let reason = rest.u8()?;
+    let reason =
+        Reason::from_code(reason).ok_or_else(|| format!("entry with unknown reason {reason}"))?;
+    let may_have_been_sent = rest.u8()? != 0;
+    let partition = Some(rest.i32()?).filter(|n| *n >= 0).map(PartitionId);
+    let since = Some(rest.i64()?).filter(|n| *n >= 0).map(Offset);
+    let head = Head {
+        reason,
+        may_have_been_sent,
+        partition,
+        since,
+        batch: BatchId(rest.array()?),
+        received_ms: rest.i64()?,
+        stored_ms: rest.i64()?,
+        cluster_id: rest.text()?,
+        topic: rest.text()?,
+    };
+    let count = rest.u32()?;
+    Ok((head, count, rest))
+}
+
+fn words(bytes: &[u8]) -> Vec<u32> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().map(|word| u32::from_be_bytes(*word)).collect()
+}
+
+fn version(rest: &mut Rest<'_>) -> Result<(), String> {
+    match rest.u8()? {
+        VERSION => Ok(()),
+        other => Err(format!("version {other}, known is {VERSION}")),
+    }
+}
+
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
+        let (head, tail) = self
+            .0
+            .split_at_checked(n)
+            .ok_or_else(|| format!("ends {} bytes too early", n - self.0.len()))?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N)?);
+        Ok(out)
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        self.array().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Result<i32, String> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, String> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Result<Arc<str>, String> {
+        let len = self.array().map(u16::from_be_bytes)?;
+        let bytes = self.take(usize::from(len))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".to_owned())?;
+        Ok(text.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::test::batch_of;
+
+    fn entry(first: usize) -> Entry {
+        let batch = batch_of(7, &["one", "", "three"]);
+        Entry {
+            head: Head {
+                reason: Reason::Deadline,
+                may_have_been_sent: true,
+                partition: Some(PartitionId(3)),
+                since: Some(Offset(99)),
+                batch: batch.id,
+                received_ms: 5,
+                stored_ms: 6,
+                cluster_id: "c1".into(),
+                topic: "logs".into(),
+            },
+            records: batch.records,
+            first,
+        }
+    }
+
+    fn encoded(entry: &Entry) -> Vec<u8> {
+        let mut out = vec![1, 2, 3];
+        entry.encode_into(&mut out);
+        out
+    }
+
+    #[test]
+    fn an_entry_comes_back_as_it_was() {
+        let entry = entry(0);
+        let bytes = encoded(&entry);
+        assert_eq!(bytes.len(), entry.encoded_len());
+        let (head, records) = decode(&bytes).unwrap();
+        assert_eq!(head, entry.head);
+        assert_eq!(records, *entry.records);
+        assert_eq!(decode_head(&bytes), Ok((head, 3)));
+    }
+
+    #[test]
+    fn an_entry_of_what_is_left_keeps_the_sequences() {
+        let entry = entry(1);
+        let bytes = encoded(&entry);
+        assert_eq!(bytes.len(), entry.encoded_len());
+        let (_, records) = decode(&bytes).unwrap();
+        assert_eq!(records.lines, b"three");
+        assert_eq!(records.ends, [0, 5]);
+        assert_eq!(records.sequences, [1, 2]);
+    }
+
+    #[test]
+    fn an_entry_cut_anywhere_is_refused_and_does_not_panic() {
+        let bytes = encoded(&entry(0));
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "{len}");
+        }
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..2_000 {
+            let mut damaged = bytes.clone();
+            damaged[rng.usize(..bytes.len())] ^= 1 << rng.u32(..8);
+            // Frames are checksummed; here only a panic would be wrong.
+            let _ = decode(&damaged);
+        }
+    }
+
+    #[test]
+    fn marks_come_back_as_they_were() {
+        for mark in [
+            Mark::Sent(vec![SentMark {
+                position: 20,
+                partition: PartitionId(1),
+                since: Offset(7),
+            }]),
+            Mark::Done(vec![
+                DoneMark {
+                    position: 20,
+                    records: 3,
+                },
+                DoneMark {
+                    position: 99,
+                    records: 1,
+                },
+            ]),
+            Mark::Sealed {
+                entries: 2,
+                records: 4,
+            },
+        ] {
+            assert_eq!(Mark::decode(&mark.encode()), Ok(mark));
+        }
+        assert!(Mark::decode(&[2, 1]).is_err());
+        assert!(Mark::decode(&[1, 9]).is_err());
+    }
+
+    #[test]
+    fn each_reason_has_its_own_code() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! The files of the producer's dead letter queue: who may write, what is there, what leaves.
+//!
+//! ```text
+//! <dir>/LOCK                          held by the one process that writes here
+//! <dir>/RESERVE                       given up for the marks when the disk is full
+//! <dir>/<number>.pdlq                 entries, appended and fsynced in groups
+//! <dir>/<number>-<marks number>.pdlm  what became of them; one per process that had to say it
+//! <dir>/damaged/                      data files with damage, once their whole entries are done
+//! ```
+//!
+//! Numbers are never used again. A data file leaves when all its entries are done, in any order,
+//! as nothing in it or its marks says anything of another file. Synchronous; one owner (a thread).
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use pipeline_core::{dlq::FrameWriter, fsx};
+
+use super::{
+    entry::{DATA_KIND, DoneMark, Entry, MARKS_KIND, Mark, SentMark},
+    load::{data_numbers, data_path, load, load_marks, marks_numbers, marks_path, marks_paths},
+};
+
+const LOCK: &str = "LOCK";
+const RESERVE: &str = "RESERVE";
+const DAMAGED: &str = "damaged";
+const RESERVE_BYTES: usize = 256 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+pub struct FileLimits {
+    /// Of everything under the directory.
+    pub bytes_max: u64,
+    /// After which a new data file is begun.
+    pub file_bytes_max: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    pub records: u64,
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+/// Why an entry was not kept.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct Refusal {
+    /// It could not be taken back from the disk for sure.
+    pub may_be_kept: bool,
+    pub why: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the dead letter queue {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    #[error("failed to open the dead letter queue {}: {error}", .dir.display())]
+    Io { dir: PathBuf, error: io::Error },
+}
+
+#[derive(Debug)]
+pub struct Files {
+    dir: PathBuf,
+    limits: FileLimits,
+    _lock: File,
+    known: BTreeMap<u64, Known>,
+    current: Option<Current>,
+    next_number: u64,
+    next_marks: u64,
+    damaged_bytes: u64,
+    scratch: Vec<u8>,
+}
+
+/// One data file with its marks.
+#[derive(Debug, Default)]
+struct Known {
+    data_bytes: u64,
+    marks_bytes: u64,
+    entries: u64,
+    records: u64,
+    done_entries: u64,
+    done_records: u64,
+    damaged: bool,
+    marks: Option<FrameWriter>,
+}
+
+/// The data file that is appended to.
+#[derive(Debug)]
+struct Current {
+    number: u64,
+    writer: FrameWriter,
+    /// Up to here it is durable.
+    synced: u64,
+}
+
+impl Files {
+    /// Takes the directory (made where it is missing) and looks at what is there. Damage is said
+    /// in the log and never stops a start.
+    ///
+    /// # Errors
+    /// Where another process has it, or the directory cannot be used.
+    pub fn open(dir: &Path, limits: FileLimits) -> Result<Self, OpenError> {
+        let io = |error| OpenError::Io {
+            dir: dir.to_owned(),
+            error,
+        };
+        fsx::create_dirs(dir).map_err(io)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join(LOCK))
+            .map_err(io)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(io(error)),
+        }
+        let mut files = Self {
+            dir: dir.to_owned(),
+            limits,
+            _lock: lock,
+            known: BTreeMap::new(),
+            current: None,
+            next_number: 1,
+            next_marks: 1,
+            damaged_bytes: 0,
+            scratch: Vec::new(),
+        };
+        files.look().map_err(io)?;
+        files.make_reserve();
+        Ok(files)
+    }
+
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            bytes: self.damaged_bytes,
+            ..Totals::default()
+        };
+        for file in self.known.values() {
+            totals.bytes += file.data_bytes + file.marks_bytes;
+            totals.entries += file.entries.saturating_sub(file.done_entries);
+            totals.records += file.records.saturating_sub(file.done_records);
+        }
+        totals
+    }
+
+    /// Data files that nothing is appended to any more and that hold entries, oldest first.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<u64> {
+        let current = self.current.as_ref().map(|current| current.number);
+        self.known
+            .iter()
+            .filter(|(number, file)| Some(**number) != current && file.has_entries())
+            .map(|(number, _)| *number)
+            .collect()
+    }
+
+    /// Appends entries and makes them durable with one fsync; one result for each.
+    ///
+    /// After a failed write or fsync the file is cut back to what was durable and closed for good:
+    /// what is refused without `may_be_kept` is not there after a restart either.
+    pub fn store(&mut self, entries: &[Entry]) -> Vec<Result<(), Refusal>> {
+        if let Some(current) = &self.current
+            && current.writer.len() >= self.limits.file_bytes_max
+        {
+            self.seal();
+        }
+        let mut results = Vec::with_capacity(entries.len());
+        // Places in `results` of what is appended and not durable yet.
+        let mut waiting = Vec::new();
+        let mut bytes = self.totals().bytes;
+        for entry in entries {
+            let result = self.append(entry, bytes);
+            match &result {
+                Ok(written) => {
+                    bytes += written;
+                    waiting.push((results.len(), entry.record_count() as u64));
+                }
+                Err(refusal) if self.current.is_none() && !waiting.is_empty() => {
+                    // The file has failed under those before it, too.
+                    for (place, _) in waiting.drain(..) {
+                        results[place] = Err(refusal.clone());
+                    }
+                }
+                Err(_) => {}
+            }
+            results.push(result.map(|_| ()));
+        }
+        if waiting.is_empty() {
+            return results;
+        }
+        let current = self.current.as_mut().expect("something was appended to it");
+        match current.writer.sync() {
+            Ok(()) => {
+                current.synced = current.writer.len();
+                let file = self.known.entry(current.number).or_default();
+                file.data_bytes = current.synced;
+                file.entries += waiting.len() as u64;
+                file.records += waiting.iter().map(|(_, records)| records).sum::<u64>();
+            }
+            Err(error) => {
+                let refusal = self.give_up_current("fsync", &error);
+                for (place, _) in waiting {
+                    results[place] = Err(refusal.clone());
+                }
+            }
+        }
+        results
+    }
+
+    /// Makes durable that entries are about to be sent.
+    ///
+    /// # Errors
+    /// As the file system says; nothing may be sent then.
+    pub fn mark_sent(&mut self, number: u64, marks: Vec<SentMark>) -> io::Result<()> {
+        self.mark(number, &Mark::Sent(marks))
+    }
+
+    /// Notes that entries are in Kafka, and removes their file when it has no others.
+    ///
+    /// A mark that cannot be written costs only that the entries are sent once more after a
+    /// restart, with the same identity.
+    pub fn mark_done(&mut self, number: u64, marks: Vec<DoneMark>) {
+        let Some(file) = self.known.get_mut(&number) else {
+            return;
+        };
+        file.done_entries += marks.len() as u64;
+        file.done_records += marks.iter().map(|m| u64::from(m.records)).sum::<u64>();
+        if file.has_entries() {
+            if let Err(error) = self.mark(number, &Mark::Done(marks)) {
+                tracing::warn!(
+                    file = number,
+                    "failed to mark entries of the dead letter queue as done: {error}"
+                );
+            }
+        } else {
+            self.remove_if_done(number);
+        }
+    }
+
+    /// Whole entries of a sealed file turned out to be fewer than thought: damage since.
+    pub fn correct(&mut self, number: u64, entries: u64, records: u64) {
+        if let Some(file) = self.known.get_mut(&number) {
+            file.entries = entries;
+            file.records = records;
+            file.damaged = true;
+            self.remove_if_done(number);
+        }
+    }
+
+    /// Ends the current data file, so that it can be read and, when it is done, removed.
+    pub fn seal(&mut self) {
+        let Some(current) = self.current.take() else {
+            return;
+        };
+        let number = current.number;
+        drop(current);
+        let Some(file) = self.known.get(&number) else {
+            return;
+        };
+        if file.has_entries() {
+            let (entries, records) = (file.entries, file.records);
+            if let Err(error) = self.mark(number, &Mark::Sealed { entries, records }) {
+                tracing::warn!(
+                    file = number,
+                    "failed to note the end of a file of the dead letter queue, it will be read \
+                     as a whole at the next start: {error}"
+                );
+            }
+        } else {
+            self.remove_if_done(number);
+        }
+    }
+
+    /// Appends one entry; gives the bytes it took. `bytes` is what the directory holds.
+    fn append(&mut self, entry: &Entry, bytes: u64) -> Result<u64, Refusal> {
+        let wanted = entry.encoded_len() as u64;
+        if bytes + wanted > self.limits.bytes_max {
+            return Err(Refusal {
+                may_be_kept: false,
+                why: format!(
+                    "the dead letter queue holds {bytes} bytes, {wanted} more are over the limit \
+                     of {}",
+                    self.limits.bytes_max
+                ),
+            });
+        }
+        if self.current.is_none() {
+            self.begin().map_err(|error| Refusal {
+                may_be_kept: false,
+                why: format!("failed to begin a file of the dead letter queue: {error}"),
+            })?;
+        }
+        let current = self.current.as_mut().expect("begun just now");
+        let before = current.writer.len();
+        entry.encode_into(&mut self.scratch);
+        match current.writer.append(&self.scratch) {
+            Ok(_) => Ok(current.writer.len() - before),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(Refusal {
+                may_be_kept: false,
+                why: error.to_string(),
+            }),
+            Err(error) => Err(self.give_up_current("write", &error)),
+        }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        let number = self.next_number;
+        // Also after a failure, as the name may be taken then.
+        self.next_number += 1;
+        let path = data_path(&self.dir, number);
+        let writer = FrameWriter::create(&path, DATA_KIND).inspect_err(|_| {
+            let _ = fs::remove_file(&path);
+        })?;
+        let synced = writer.len();
+        self.known.insert(
+            number,
+            Known {
+                data_bytes: synced,
+                ..Known::default()
+            },
+        );
+        self.current = Some(Current {
+            number,
+            writer,
+            synced,
+        });
+        Ok(())
+    }
+
+    /// Cuts the current file back to what is durable and never writes to it again.
+    fn give_up_current(&mut self, step: &str, error: &io::Error) -> Refusal {
+        let current = self.current.take().expect("it has just failed");
+        let path = data_path(&self.dir, current.number);
+        let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
+            file.set_len(current.synced)?;
+            file.sync_all()
+        });
+        let file = self.known.entry(current.number).or_default();
+        file.data_bytes = current.synced;
+        tracing::error!(
+            file = current.number,
+            "failed to {step} a file of the dead letter queue: {error}"
+        );
+        if let Err(error) = &cut {
+            // Whole entries may stand behind what is known: the next start will find them.
+            file.damaged = true;
+            tracing::error!(
+                file = current.number,
+                "failed to cut a file of the dead letter queue back to {}: {error}",
+                current.synced
+            );
+        } else if !file.has_entries() {
+            self.remove_if_done(current.number);
+        }
+        Refusal {
+            may_be_kept: cut.is_err(),
+            why: format!("failed to {step} a file of the dead letter queue: {error}"),
+        }
+    }
+
+    fn mark(&mut self, number: u64, mark: &Mark) -> io::Result<()> {
+        let payload = mark.encode();
+        match self.write_mark(number, &payload) {
+            Err(error) if is_full(&error) && self.give_up_reserve() => {
+                self.write_mark(number, &payload)
+            }
+            written => written,
+        }
+    }
+
+    fn write_mark(&mut self, number: u64, payload: &[u8]) -> io::Result<()> {
+        let Some(file) = self.known.get_mut(&number) else {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("file {number} of the dead letter queue has left"),
+            ));
+        };
+        let mut writer = match file.marks.take() {
+            Some(writer) => writer,
+            None => {
+                let path = marks_path(&self.dir, number, self.next_marks);
+                self.next_marks += 1;
+                FrameWriter::create(&path, MARKS_KIND).inspect_err(|_| {
+                    let _ = fs::remove_file(&path);
+                })?
+            }
+        };
+        let before = if writer.is_empty() { 0 } else { writer.len() };
+        writer.append(payload)?;
+        writer.sync()?;
+        file.marks_bytes += writer.len() - before;
+        // Only a writer that has not failed is used again.
+        file.marks = Some(writer);
+        Ok(())
+    }
+
+    /// Removes a data file without entries and its marks, or sets it aside where it has damage.
+    fn remove_if_done(&mut self, number: u64) {
+        let is_current = self.current.as_ref().is_some_and(|c| c.number == number);
+        let Some(file) = self.known.get(&number) else {
+            return;
+        };
+        if is_current || file.has_entries() {
+            return;
+        }
+        match self.remove(number, file.damaged) {
+            Ok(()) => {
+                let file = self.known.remove(&number).expect("it was there just now");
+                if file.damaged {
+                    self.damaged_bytes += file.data_bytes;
+                }
+                self.make_reserve();
+            }
+            Err(error) => tracing::warn!(
+                file = number,
+                "failed to remove a file of the dead letter queue that is done: {error}"
+            ),
+        }
+    }
+
+    fn remove(&self, number: u64, damaged: bool) -> io::Result<()> {
+        let path = data_path(&self.dir, number);
+        if damaged {
+            let aside = self.dir.join(DAMAGED);
+            fsx::create_dirs(&aside)?;
+            fs::rename(&path, data_path(&aside, number))?;
+            fsx::sync_dir(&aside)?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+        // The marks may leave only once the data cannot come back.
+        fsx::sync_dir(&self.dir)?;
+        for path in marks_paths(&self.dir, number)? {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what an earlier process left.
+    fn look(&mut self) -> io::Result<()> {
+        let numbers = data_numbers(&self.dir)?;
+        for (data, marks) in marks_numbers(&self.dir)? {
+            self.next_marks = self.next_marks.max(marks + 1);
+            self.next_number = self.next_number.max(data + 1);
+            if !numbers.contains(&data) {
+                fs::remove_file(marks_path(&self.dir, data, marks))?;
+            }
+        }
+        self.damaged_bytes = bytes_in(&self.dir.join(DAMAGED));
+        for number in numbers {
+            self.next_number = self.next_number.max(number + 1);
+            let file = self.look_at(number)?;
+            let seal = (file.entries, file.records);
+            let sealed = file.marks_bytes > 0 && load_marks(&self.dir, number)?.sealed.is_some();
+            let has_entries = file.has_entries();
+            self.known.insert(number, file);
+            if !has_entries {
+                self.remove_if_done(number);
+            } else if !sealed {
+                let (entries, records) = seal;
+                if let Err(error) = self.mark(number, &Mark::Sealed { entries, records }) {
+                    tracing::warn!(
+                        file = number,
+                        "failed to note the end of a file of the dead letter queue: {error}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(&self, number: u64) -> io::Result<Known> {
+        let path = data_path(&self.dir, number);
+        let marks = load_marks(&self.dir, number)?;
+        let mut file = Known {
+            data_bytes: fs::metadata(&path)?.len(),
+            done_entries: marks.done.len() as u64,
+            done_records: marks.done.values().map(|n| u64::from(*n)).sum(),
+            ..Known::default()
+        };
+        for path in marks_paths(&self.dir, number)? {
+            file.marks_bytes += fs::metadata(path)?.len();
+        }
+        for line in &marks.damage {
+            tracing::error!("damage in the dead letter queue: {line}");
+        }
+        if let Some((entries, records)) = marks.sealed {
+            (file.entries, file.records) = (entries, records);
+            return Ok(file);
+        }
+        match load(&self.dir, number, &|_| true) {
+            Ok(loaded) => {
+                (file.entries, file.records) = (loaded.entries, loaded.records);
+                file.damaged = loaded.damaged_bytes > 0;
+                for line in &loaded.damage {
+                    tracing::error!("damage in the dead letter queue: {line}");
+                }
+            }
+            // Of another kind or a version of tomorrow: it stays, and is nothing of ours.
+            Err(error) => {
+                file.damaged = true;
+                tracing::error!(
+                    "damage in the dead letter queue: {}: {error}",
+                    path.display()
+                );
+            }
+        }
+        Ok(file)
+    }
+
+    /// Without one the queue still works, but for marks on a full disk.
+    fn make_reserve(&self) {
+        let path = self.dir.join(RESERVE);
+        if path.exists() {
+            return;
+        }
+        // Random, so that no file system stores it in less.
+        let mut bytes = vec![0; RESERVE_BYTES];
+        let made = getrandom::fill(&mut bytes)
+            .map_err(io::Error::other)
+            .and_then(|()| File::create_new(&path))
+            .and_then(|mut file| {
+                file.write_all(&bytes)?;
+                file.sync_all()
+            });
+        if let Err(error) = made {
+            let _ = fs::remove_file(&path);
+            tracing::warn!("failed to reserve space for the dead letter queue's marks: {error}");
+        }
+    }
+
+    fn give_up_reserve(&self) -> bool {
+        fs::remove_file(self.dir.join(RESERVE)).is_ok()
+    }
+}
+
+impl Known {
+    fn has_entries(&self) -> bool {
+        self.entries > self.done_entries
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Bytes of the files in `dir`; 0 where it cannot be read.
+fn bytes_in(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return 0;
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+        .sum()
+}

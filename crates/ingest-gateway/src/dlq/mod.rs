@@ -1,0 +1,250 @@
+//! The producer's dead letter queue: what Kafka does not take now is durable before its 202.
+//!
+//! One thread owns the files ([`files`]): it takes all that waits, appends it, makes it durable
+//! with one fsync, and answers. [`Dlq`] is the handle; [`replay`] sends what is here once Kafka
+//! answers again. Bounded in bytes on disk, and in memory by the queue's budget, as each waiting
+//! entry's batch still holds its share of it.
+
+pub mod entry;
+pub mod files;
+pub mod load;
+pub mod replay;
+
+use std::{
+    collections::HashSet,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use tokio::sync::{oneshot, watch};
+
+pub use self::{
+    entry::{DoneMark, Entry, Head, Reason, SentMark},
+    files::{FileLimits, Files, OpenError, Refusal, Totals},
+};
+use crate::telemetry;
+
+/// After which the thread makes durable what it has taken, whatever else waits.
+const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Handle to the thread; cheap to clone. The thread ends when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Dlq {
+    commands: mpsc::Sender<Command>,
+    totals: watch::Receiver<Totals>,
+    dir: Arc<Path>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Store(Box<Entry>, oneshot::Sender<Result<(), Refusal>>),
+    /// Data files to replay, oldest first; ends the current one if there are no others than these.
+    Sealed(HashSet<u64>, oneshot::Sender<Vec<u64>>),
+    MarkSent(u64, Vec<SentMark>, oneshot::Sender<io::Result<()>>),
+    MarkDone(u64, Vec<DoneMark>, oneshot::Sender<()>),
+    Correct {
+        number: u64,
+        entries: u64,
+        records: u64,
+    },
+    /// The last command.
+    Stop(oneshot::Sender<()>),
+}
+
+impl Dlq {
+    /// Takes the directory and starts the thread.
+    ///
+    /// # Errors
+    /// Where another process has the directory, or it cannot be used.
+    pub fn start(dir: &Path, limits: FileLimits) -> Result<Self, OpenError> {
+        let files = Files::open(dir, limits)?;
+        let (commands, todo) = mpsc::channel();
+        let (totals, seen) = watch::channel(files.totals());
+        telemetry::dlq(files.totals());
+        thread::Builder::new()
+            .name("dlq".to_owned())
+            .spawn(move || run(files, &todo, &totals))
+            .map_err(|error| OpenError::Io {
+                dir: dir.to_owned(),
+                error,
+            })?;
+        Ok(Self {
+            commands,
+            totals: seen,
+            dir: dir.into(),
+        })
+    }
+
+    /// Ends when the entry is durable.
+    ///
+    /// # Errors
+    /// Where it was refused: the queue is full, or the disk failed.
+    pub async fn store(&self, entry: Entry) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(Command::Store(Box::new(entry), reply));
+        let gone = |may_be_kept| Refusal {
+            may_be_kept,
+            why: "the dead letter queue has stopped".to_owned(),
+        };
+        if sent.is_err() {
+            return Err(gone(false));
+        }
+        answer.await.unwrap_or_else(|_| Err(gone(true)))
+    }
+
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        *self.totals.borrow()
+    }
+
+    /// Ends when the totals have changed since this handle last waited.
+    pub async fn changed(&mut self) {
+        if self.totals.changed().await.is_err() {
+            // The thread has ended: nothing will change any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.dir.to_path_buf()
+    }
+
+    /// Files to replay, oldest first, without those that are `stuck`.
+    pub async fn sealed(&self, stuck: HashSet<u64>) -> Vec<u64> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Sealed(stuck, reply));
+        answer.await.unwrap_or_default()
+    }
+
+    /// Ends when the marks are durable.
+    ///
+    /// # Errors
+    /// As the file system says; nothing may be sent then.
+    pub async fn mark_sent(&self, number: u64, marks: Vec<SentMark>) -> io::Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::MarkSent(number, marks, reply));
+        answer
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the dead letter queue has stopped")))
+    }
+
+    /// Ends when the entries no longer count.
+    pub async fn mark_done(&self, number: u64, marks: Vec<DoneMark>) {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::MarkDone(number, marks, reply));
+        let _ = answer.await;
+    }
+
+    /// A file turned out to hold less than was thought.
+    pub fn correct(&self, number: u64, entries: u64, records: u64) {
+        let _ = self.commands.send(Command::Correct {
+            number,
+            entries,
+            records,
+        });
+    }
+}
+
+impl Dlq {
+    /// Ends the thread after all that was asked before, and gives the directory back.
+    pub async fn stop(&self) {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Stop(reply));
+        let _ = answer.await;
+    }
+}
+
+fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<Totals>) {
+    let mut entries = Vec::new();
+    let mut replies = Vec::new();
+    let mut stop = None;
+    while stop.is_none()
+        && let Ok(first) = todo.recv()
+    {
+        let mut others = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Store(entry, reply) => {
+                    bytes += entry.encoded_len();
+                    entries.push(*entry);
+                    replies.push(reply);
+                }
+                Command::Stop(reply) => {
+                    stop = Some(reply);
+                    break;
+                }
+                other => others.push(other),
+            }
+            next = (bytes < GROUP_BYTES_MAX)
+                .then(|| todo.try_recv().ok())
+                .flatten();
+        }
+        let results = files.store(&entries);
+        let kept: usize = entries
+            .drain(..)
+            .zip(&results)
+            .filter(|(_, result)| result.is_ok())
+            .map(|(entry, _)| entry.record_count())
+            .sum();
+        telemetry::dlq_written(kept);
+        let mut acknowledge = Vec::with_capacity(others.len());
+        for command in others {
+            acknowledge.push(act(&mut files, command));
+        }
+        // The books first: what is answered has been counted.
+        let now = files.totals();
+        telemetry::dlq(now);
+        totals.send_if_modified(|seen| std::mem::replace(seen, now) != now);
+        for (reply, result) in replies.drain(..).zip(results) {
+            // Nobody waits for the entry of a batch whose client has its answer.
+            let _ = reply.send(result);
+        }
+        for reply in acknowledge {
+            reply();
+        }
+    }
+    // Another process may have the directory before this one says that it has stopped.
+    drop(files);
+    if let Some(reply) = stop {
+        let _ = reply.send(());
+    }
+}
+
+/// Does what the command says; gives what answers it.
+fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
+    // An error of a send: who asked has gone.
+    match command {
+        Command::Store(..) | Command::Stop(_) => {
+            unreachable!("the loop has taken them")
+        }
+        Command::Sealed(stuck, reply) => {
+            if files.sealed().iter().all(|number| stuck.contains(number)) {
+                files.seal();
+            }
+            let mut sealed = files.sealed();
+            sealed.retain(|number| !stuck.contains(number));
+            Box::new(move || drop(reply.send(sealed)))
+        }
+        Command::MarkSent(number, marks, reply) => {
+            let marked = files.mark_sent(number, marks);
+            Box::new(move || drop(reply.send(marked)))
+        }
+        Command::MarkDone(number, marks, reply) => {
+            files.mark_done(number, marks);
+            Box::new(move || reply.send(()).unwrap_or_default())
+        }
+        Command::Correct {
+            number,
+            entries,
+            records,
+        } => {
+            files.correct(number, entries, records);
+            Box::new(|| ())
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Sends what is in the dead letter queue once Kafka takes it: oldest first, gently.
+//!
+//! An entry that was never sent gets its partition and a fresh *since* now, and a durable mark
+//! that says so before the first attempt; one that may have been sent keeps both. Entries for
+//! another cluster or topic are left alone. What the broker refuses for good waits long between
+//! attempts and holds nothing else up.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pipeline_core::Offset;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Dlq, DoneMark, Head, Reason, SentMark,
+    load::{Loaded, Pending, load, load_entry},
+};
+use crate::{
+    batch::{Batch, Progress},
+    producer::{
+        link::ViewReceiver,
+        send::{Sender, Settled},
+        view::TopicView,
+    },
+    queue::{Held, Queue},
+    telemetry,
+};
+
+/// Between two looks while there is something to replay.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Before what the broker has refused is tried again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// Live traffic gets this many times as long as a replayed chunk took.
+const LIVE_SHARE: u32 = 2;
+
+pub struct Replayer {
+    dlq: Dlq,
+    sender: Sender,
+    view: ViewReceiver,
+    queue: Arc<Queue>,
+    /// Files of which nothing can be sent now, and until when that is believed.
+    stuck: HashMap<u64, Instant>,
+    /// Foreign entries are said once a file.
+    said_foreign: HashSet<u64>,
+}
+
+/// How one file's turn ended.
+enum Turn {
+    /// All that can be sent was.
+    Ended,
+    /// Something in it was refused for good.
+    Refused,
+    /// Kafka does not take more now.
+    Away,
+}
+
+impl Replayer {
+    #[must_use]
+    pub fn new(dlq: Dlq, sender: Sender, view: ViewReceiver, queue: Arc<Queue>) -> Self {
+        Self {
+            dlq,
+            // What fails stays where it is, and is tried again later.
+            sender: Sender {
+                retries_max: 0,
+                ..sender
+            },
+            view,
+            queue,
+            stuck: HashMap::new(),
+            said_foreign: HashSet::new(),
+        }
+    }
+
+    /// Replays until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.something_to_do() => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.round() => {}
+            }
+        }
+    }
+
+    async fn something_to_do(&mut self) {
+        while self.dlq.totals().entries == 0 {
+            self.dlq.changed().await;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+
+    /// Each file that is there now, oldest first.
+    async fn round(&mut self) {
+        let Some(view) = self.usable_view() else {
+            return;
+        };
+        let now = Instant::now();
+        self.stuck.retain(|_, until| *until > now);
+        let stuck = self.stuck.keys().copied().collect();
+        for number in self.dlq.sealed(stuck).await {
+            let Some(loaded) = self.load(number, &view).await else {
+                self.stuck.insert(number, now + REFUSED_PAUSE);
+                continue;
+            };
+            match self.replay(number, &view, &loaded).await {
+                Turn::Away => return,
+                Turn::Ended if loaded.foreign == 0 => {}
+                Turn::Ended | Turn::Refused => {
+                    self.stuck.insert(number, now + REFUSED_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Nothing is read from the disk before some partition may be sent to.
+    fn usable_view(&self) -> Option<Arc<TopicView>> {
+        let view = self.view.borrow().clone()?;
+        let now = Instant::now();
+        let open = view.partition_ids().any(|id| view.would_admit(id, now));
+        (view.unfit.is_none() && open).then_some(view)
+    }
+
+    async fn load(&mut self, number: u64, view: &TopicView) -> Option<Loaded> {
+        let dir = self.dlq.dir();
+        let cluster = Arc::clone(&view.cluster_id);
+        let topic = Arc::clone(&self.sender.topic);
+        let ours = move |head: &Head| {
+            let same_cluster = head.cluster_id.is_empty() || head.cluster_id == cluster;
+            same_cluster && head.topic == topic
+        };
+        let loaded = match spawn_blocking(move || load(&dir, number, &ours)).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => {
+                tracing::error!(
+                    file = number,
+                    "failed to read the dead letter queue: {error}"
+                );
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(
+                    file = number,
+                    "reading the dead letter queue ended: {error}"
+                );
+                return None;
+            }
+        };
+        for line in &loaded.damage {
+            tracing::error!("damage in the dead letter queue: {line}");
+        }
+        if !loaded.damage.is_empty() {
+            telemetry::dlq_damaged(loaded.damaged_bytes);
+            self.dlq.correct(number, loaded.entries, loaded.records);
+        }
+        if loaded.foreign > 0 && self.said_foreign.insert(number) {
+            tracing::warn!(
+                file = number,
+                entries = loaded.foreign,
+                cluster = %view.cluster_id,
+                topic = %self.sender.topic,
+                "entries of the dead letter queue are for another cluster or topic, they stay"
+            );
+        }
+        Some(loaded)
+    }
+
+    async fn replay(&mut self, number: u64, view: &TopicView, loaded: &Loaded) -> Turn {
+        let mut turn = Turn::Ended;
+        let mut rest = loaded.pending.as_slice();
+        while !rest.is_empty() {
+            let (chunk, after) = rest.split_at(self.chunk(rest));
+            rest = after;
+            let seen = self.queue.pushed();
+            let began = Instant::now();
+            match self
+                .replay_chunk(number, view, chunk, loaded.marks_damaged)
+                .await
+            {
+                Turn::Ended => {}
+                Turn::Refused => turn = Turn::Refused,
+                Turn::Away => return Turn::Away,
+            }
+            if self.queue.pushed() != seen {
+                tokio::time::sleep(began.elapsed() * LIVE_SHARE).await;
+            }
+        }
+        turn
+    }
+
+    /// How many of `pending` go together: about one record batch.
+    fn chunk(&self, pending: &[Pending]) -> usize {
+        let (mut bytes, mut records) = (0, 0);
+        let fits = |entry: &&Pending| {
+            bytes += entry.bytes;
+            records += entry.records as usize;
+            bytes <= self.sender.batch_bytes_max && records <= self.sender.batch_records_max
+        };
+        pending.iter().take_while(fits).count().max(1)
+    }
+
+    async fn replay_chunk(
+        &self,
+        number: u64,
+        view: &TopicView,
+        chunk: &[Pending],
+        marks_damaged: bool,
+    ) -> Turn {
+        let Some(entries) = self.read(number, chunk, marks_damaged).await else {
+            return Turn::Refused;
+        };
+        let mut missing = entries.len() < chunk.len();
+        let mut away = false;
+        let (mut places, mut batches, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let now = Instant::now();
+        for (pending, mut batch) in entries {
+            let partition = *batch
+                .progress
+                .partition
+                .get_or_insert_with(|| view.partition_of(batch.id));
+            if !view.would_admit(partition, now) {
+                away = true;
+                continue;
+            }
+            if !batch.progress.may_have_been_sent {
+                let Some(since) = view.end(partition) else {
+                    away = true;
+                    continue;
+                };
+                batch.progress.since = Some(since);
+                marks.push(SentMark {
+                    position: pending.position,
+                    partition,
+                    since,
+                });
+            }
+            places.push(pending);
+            batches.push(batch);
+        }
+        if !marks.is_empty()
+            && let Err(error) = self.dlq.mark_sent(number, marks).await
+        {
+            tracing::warn!(
+                file = number,
+                "failed to mark entries of the dead letter queue, they are not sent yet: {error}"
+            );
+            return Turn::Away;
+        }
+        let mut done = Vec::new();
+        let mut settle = |place: usize, _, settled| match settled {
+            Settled::Acknowledged => {
+                let pending: &Pending = &places[place];
+                done.push(DoneMark {
+                    position: pending.position,
+                    records: pending.records,
+                });
+            }
+            Settled::Left(Reason::Poison | Reason::TooLarge) => missing = true,
+            Settled::Left(_) => away = true,
+        };
+        self.sender.send(view, batches, &mut settle).await;
+        if !done.is_empty() {
+            let records: u64 = done.iter().map(|mark| u64::from(mark.records)).sum();
+            self.dlq.mark_done(number, done).await;
+            telemetry::dlq_replayed(records);
+            tracing::info!(
+                file = number,
+                records,
+                "replayed entries of the dead letter queue"
+            );
+        }
+        match (away, missing) {
+            (true, _) => Turn::Away,
+            (false, true) => Turn::Refused,
+            (false, false) => Turn::Ended,
+        }
+    }
+
+    /// Reads the entries; what cannot be read (any more) is said and left out.
+    async fn read(
+        &self,
+        number: u64,
+        chunk: &[Pending],
+        marks_damaged: bool,
+    ) -> Option<Vec<(Pending, Batch)>> {
+        let dir = self.dlq.dir();
+        let chunk = chunk.to_vec();
+        let deadline = Instant::now() + self.sender.write_timeout * 2;
+        let read = spawn_blocking(move || {
+            let mut entries = Vec::with_capacity(chunk.len());
+            for pending in chunk {
+                match load_entry(&dir, number, pending.position) {
+                    Ok((head, records)) => {
+                        let progress = progress_of(&head, &pending, marks_damaged);
+                        let batch = Batch {
+                            id: head.batch,
+                            received_ms: head.received_ms,
+                            records: Arc::new(records),
+                            progress,
+                            deadline,
+                            answer: None,
+                            held: Held::default(),
+                        };
+                        entries.push((pending, batch));
+                    }
+                    Err(error) => tracing::error!(
+                        file = number,
+                        position = pending.position,
+                        "failed to read an entry of the dead letter queue: {error}"
+                    ),
+                }
+            }
+            entries
+        });
+        read.await.ok()
+    }
+}
+
+/// What an entry and its marks say of where it has been.
+fn progress_of(head: &Head, pending: &Pending, marks_damaged: bool) -> Progress {
+    let mut progress = Progress {
+        partition: head.partition,
+        since: head.since,
+        may_have_been_sent: head.may_have_been_sent,
+        acknowledged: 0,
+    };
+    if let Some((partition, since)) = pending.sent
+        && !head.may_have_been_sent
+    {
+        progress.partition = Some(partition);
+        progress.since = Some(since);
+        progress.may_have_been_sent = true;
+    }
+    if marks_damaged && !progress.may_have_been_sent {
+        // It may have been sent, but not before it was stored: the end known then is a bound, and
+        // without one the writer must not guess either.
+        progress.may_have_been_sent = true;
+        progress.since = progress.since.or(Some(Offset(0)));
+    }
+    progress
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_core::{BatchId, PartitionId};
+
+    use super::*;
+
+    fn head(may_have_been_sent: bool, since: Option<i64>) -> Head {
+        Head {
+            reason: Reason::KafkaAway,
+            may_have_been_sent,
+            partition: Some(PartitionId(1)),
+            since: since.map(Offset),
+            batch: BatchId([1; 16]),
+            received_ms: 1,
+            stored_ms: 2,
+            cluster_id: "c".into(),
+            topic: "t".into(),
+        }
+    }
+
+    fn pending(sent: Option<i64>) -> Pending {
+        Pending {
+            position: 20,
+            records: 1,
+            bytes: 10,
+            sent: sent.map(|since| (PartitionId(1), Offset(since))),
+        }
+    }
+
+    #[test]
+    fn since_is_fixed_by_the_first_send_wherever_that_was() {
+        let since = |head: Head, pending: Pending, damaged| {
+            let progress = progress_of(&head, &pending, damaged);
+            progress.may_have_been_sent.then_some(progress.since)
+        };
+        // Sent before it was stored, whatever later marks say.
+        assert_eq!(
+            since(head(true, Some(5)), pending(Some(9)), false),
+            Some(Some(Offset(5)))
+        );
+        // Sent by a replay.
+        assert_eq!(
+            since(head(false, Some(5)), pending(Some(9)), false),
+            Some(Some(Offset(9)))
+        );
+        // Never sent: it will be learnt.
+        assert_eq!(since(head(false, Some(5)), pending(None), false), None);
+        // Perhaps sent by a replay whose mark is damaged.
+        assert_eq!(
+            since(head(false, Some(5)), pending(None), true),
+            Some(Some(Offset(5)))
+        );
+        assert_eq!(
+            since(head(false, None), pending(None), true),
+            Some(Some(Offset(0)))
+        );
+    }
+}

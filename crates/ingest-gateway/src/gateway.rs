@@ -1,0 +1,305 @@
+//! The life of a gateway: start, serve, drain.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
+use pipeline_core::{
+    config::{Compression, Config},
+    lifecycle::{
+        Readiness, Shutdown,
+        admin::{self, Admin},
+        exit,
+    },
+    retry::Backoff,
+    telemetry::{catalog::Service, start_metrics},
+};
+use tokio::{
+    net::TcpListener,
+    task::{JoinSet, spawn_blocking},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    dlq::{Dlq, FileLimits, OpenError, replay::Replayer},
+    http::{App, body::BodyLimits, connections::Connections, logs::Ingest},
+    producer::{
+        drain::{Drain, DrainControl, drain},
+        link::{Link, LinkConfig},
+        send::Sender,
+        settle::Settler,
+        worker::{Worker, sweep},
+    },
+    queue::{Queue, QueueLimits},
+};
+
+/// How long the start looks for Kafka; it goes on without.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(2);
+const DLQ_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Most of a request's (or the shutdown's) time that is kept for the disk and the last answers.
+const RESERVE_MAX: Duration = Duration::from_secs(5);
+/// Longest pause between attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("failed to listen on {addr}: {error}")]
+    Listen { addr: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Admin(io::Error),
+    #[error(transparent)]
+    Dlq(#[from] OpenError),
+    #[error("{0}")]
+    TopicUnfit(String),
+}
+
+impl StartError {
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            // No restart helps: the configuration names a topic that must not be used.
+            Self::TopicUnfit(_) => exit::CONFIG,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    addr: SocketAddr,
+    admin: Admin,
+    app: Arc<App>,
+    queue: Arc<Queue>,
+    dlq: Dlq,
+    workers: JoinSet<()>,
+    /// What workers have handed on and is not settled.
+    settling: TaskTracker,
+    /// What runs beside: ends at the beginning of a drain.
+    beside: CancellationToken,
+    /// The listener ends last, so that who asks is told.
+    listening: CancellationToken,
+    tasks: TaskTracker,
+    drain: DrainControl,
+    shutdown_timeout: Duration,
+}
+
+impl Gateway {
+    /// Starts, also with Kafka away, and serves from then on.
+    ///
+    /// # Errors
+    /// What keeps it from ever serving: addresses, the dead letter queue's directory, a topic
+    /// that must not be used.
+    pub async fn start(config: &Config, readiness: Readiness) -> Result<Self, StartError> {
+        readiness.wait_for("start");
+        let metrics = start_metrics(Service::Gateway);
+        let server = &config.server;
+        let admin = admin::serve(
+            server.admin_addr,
+            "ingest-gateway",
+            readiness.clone(),
+            metrics,
+        )
+        .await
+        .map_err(StartError::Admin)?;
+        let listen = |error| StartError::Listen {
+            addr: server.addr,
+            error,
+        };
+        let listener = TcpListener::bind(server.addr).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+        let dlq = open_dlq(config).await?;
+
+        let (drain_control, drain) = drain();
+        let cluster = Cluster::new(cluster_config(config));
+        let link = LinkConfig {
+            topic: config.kafka.topic.as_str().into(),
+            create: config.kafka.create_topic.clone(),
+        };
+        let mut link = Link::new(cluster.clone(), link);
+        link.first_look(FIRST_LOOK_MAX)
+            .await
+            .map_err(StartError::TopicUnfit)?;
+
+        let queue = Arc::new(Queue::new(QueueLimits {
+            batches_max: config.ingestion.queue_buffer_size,
+            bytes_max: server.memory_budget / 2,
+            high_water: config.ingestion.queue_high_water,
+        }));
+        let sender = sender(config, cluster, drain.clone());
+        let settler = Settler {
+            dlq: dlq.clone(),
+            queue: Arc::clone(&queue),
+            view: link.view(),
+            topic: Arc::clone(&sender.topic),
+            tasks: TaskTracker::new(),
+            attempts_max: server.request_timeout - reserve(config),
+        };
+        let settling = settler.tasks.clone();
+        let worker = Worker {
+            queue: Arc::clone(&queue),
+            view: link.view(),
+            sender: sender.clone(),
+            settler: settler.clone(),
+            linger: config.kafka.batch_timeout,
+        };
+        let mut workers = JoinSet::new();
+        for _ in 0..config.ingestion.producer_workers {
+            workers.spawn(worker.clone().run());
+        }
+        let replayer = Replayer::new(dlq.clone(), sender, link.view(), Arc::clone(&queue));
+        let app = App::new(ingest(config, &queue, &link, drain), readiness.clone());
+        let connections = Connections::new(listener, Arc::clone(&app), server.max_connections);
+
+        let tasks = TaskTracker::new();
+        let (beside, listening) = (CancellationToken::new(), CancellationToken::new());
+        let tick =
+            (reserve(config) / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
+        // It goes on through a drain: batches are overdue then, too.
+        tasks.spawn(sweep(Arc::clone(&queue), settler, tick, listening.clone()));
+        tasks.spawn(link.keep(beside.clone()));
+        tasks.spawn(replayer.run(beside.clone()));
+        tasks.spawn(connections.serve(listening.clone()));
+        tasks.close();
+        readiness.met("start");
+        tracing::info!(%addr, admin = %admin.addr(), topic = config.kafka.topic, "gateway is ready");
+        Ok(Self {
+            addr,
+            admin,
+            app,
+            queue,
+            dlq,
+            workers,
+            settling,
+            beside,
+            listening,
+            tasks,
+            drain: drain_control,
+            shutdown_timeout: server.shutdown_timeout,
+        })
+    }
+
+    /// Where it listens, also where port 0 was asked for.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr()
+    }
+
+    /// Serves until `shutdown`, then drains: requests in work are answered, the queue is emptied,
+    /// and what Kafka will not take in time goes to the dead letter queue.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        shutdown.requested().await;
+        let reserve = (self.shutdown_timeout / 4).min(RESERVE_MAX);
+        let end = Instant::now() + self.shutdown_timeout - reserve;
+        self.app.readiness.drain();
+        self.app.drain();
+        self.beside.cancel();
+        self.drain.end_at(end.into_std());
+        tracing::info!(queued = self.queue.len(), "draining");
+
+        // After `end` each of these ends by itself; the time behind it is the disk's.
+        self.app.idle().await;
+        self.queue.close();
+        while self.workers.join_next().await.is_some() {}
+        self.settling.close();
+        self.settling.wait().await;
+        self.dlq.stop().await;
+        self.listening.cancel();
+        self.tasks.wait().await;
+        let left = self.dlq.totals();
+        tracing::info!(
+            dlq_records = left.records,
+            dlq_bytes = left.bytes,
+            "drained"
+        );
+    }
+}
+
+/// What of `requestTimeout` belongs to the dead letter queue's fsync.
+fn reserve(config: &Config) -> Duration {
+    (config.server.request_timeout / 4).min(RESERVE_MAX)
+}
+
+async fn open_dlq(config: &Config) -> Result<Dlq, StartError> {
+    let dir = config.ingestion.producer_dlq_dir.clone();
+    let limits = FileLimits {
+        bytes_max: config.ingestion.producer_dlq_max_bytes,
+        file_bytes_max: DLQ_FILE_BYTES_MAX,
+    };
+    let opened = spawn_blocking({
+        let dir = dir.clone();
+        move || Dlq::start(&dir, limits)
+    });
+    let opened = opened.await.unwrap_or_else(|error| {
+        Err(OpenError::Io {
+            dir,
+            error: io::Error::other(error),
+        })
+    });
+    Ok(opened?)
+}
+
+fn cluster_config(config: &Config) -> ClusterConfig {
+    ClusterConfig {
+        brokers: config.kafka.brokers.clone(),
+        client_id: "sluice-gateway".to_owned(),
+        connect_timeout: CONNECT_TIMEOUT.min(config.ingestion.producer_write_timeout),
+        request_timeout: LOOKUP_TIMEOUT,
+        response_bytes_max: RESPONSE_BYTES_MAX,
+    }
+}
+
+fn sender(config: &Config, cluster: Cluster, drain: Drain) -> Sender {
+    let (kafka, ingestion) = (&config.kafka, &config.ingestion);
+    Sender {
+        cluster,
+        topic: kafka.topic.as_str().into(),
+        acks: if kafka.require_all_acks {
+            Acks::All
+        } else {
+            Acks::Leader
+        },
+        codec: match kafka.compression {
+            Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        },
+        batch_records_max: kafka.batch_size,
+        batch_bytes_max: kafka.batch_bytes,
+        write_timeout: ingestion.producer_write_timeout,
+        retries_max: ingestion.producer_max_retries,
+        backoff: Backoff {
+            base: ingestion.producer_retry_backoff,
+            max: BACKOFF_MAX.max(ingestion.producer_retry_backoff),
+        },
+        drain,
+    }
+}
+
+fn ingest(config: &Config, queue: &Arc<Queue>, link: &Link, drain: Drain) -> Ingest {
+    let server = &config.server;
+    Ingest {
+        queue: Arc::clone(queue),
+        view: link.view(),
+        body: BodyLimits {
+            wire_bytes_max: server.max_body_bytes,
+            decoded_bytes_max: server.max_decoded_bytes,
+            stall_max: server.body_timeout,
+        },
+        record_bytes_max: config.ingestion.max_record_bytes,
+        invalid_records: config.ingestion.invalid_records,
+        async_ack: config.kafka.async_ack,
+        request_timeout: server.request_timeout,
+        reserve: reserve(config),
+        drain,
+    }
+}

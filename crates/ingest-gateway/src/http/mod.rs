@@ -1,0 +1,125 @@
+//! HTTP in: routes, connections with their bounds, and answers.
+//!
+//! HTTP/1.1 and HTTP/2 (prior knowledge) on one listener. Nothing here knows Kafka or the disk;
+//! `logs` puts a batch on the queue and waits for its answer. Who a client is is not logged.
+
+pub mod body;
+pub mod connections;
+pub mod logs;
+pub mod problem;
+pub mod reply;
+pub mod request;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response,
+    body::{Body, Incoming},
+    header::{ALLOW, CONNECTION, HeaderValue},
+};
+use pipeline_core::lifecycle::{Readiness, probe};
+use tokio_util::task::TaskTracker;
+
+use self::{
+    logs::{Ingest, draining},
+    problem::{Code, Problem},
+};
+use crate::telemetry;
+
+pub type Answer = Response<Full<Bytes>>;
+
+/// All that a request can reach.
+#[derive(Debug)]
+pub struct App {
+    pub ingest: Ingest,
+    pub readiness: Readiness,
+    /// Set once: from then on every request is told to come again.
+    draining: AtomicBool,
+    /// Requests that are being answered.
+    requests: TaskTracker,
+}
+
+impl App {
+    #[must_use]
+    pub fn new(ingest: Ingest, readiness: Readiness) -> Arc<Self> {
+        let requests = TaskTracker::new();
+        requests.close();
+        Arc::new(Self {
+            ingest,
+            readiness,
+            draining: AtomicBool::new(false),
+            requests,
+        })
+    }
+
+    /// From now on no new request is taken.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends when no request is being answered.
+    pub async fn idle(&self) {
+        self.requests.wait().await;
+    }
+
+    /// Answers one request, whatever it is.
+    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
+        if let Some(answer) = probe(request.method(), request.uri().path(), &self.readiness) {
+            return answer;
+        }
+        let began = Instant::now();
+        let http1 = request.version() < hyper::Version::HTTP_2;
+        let result = self.route(request).await;
+        let refusal = result.as_ref().err().map(|problem| problem.code);
+        let close = result.as_ref().is_err_and(|problem| problem.close);
+        let mut answer = result.unwrap_or_else(Problem::into_answer);
+        if http1 && (close || self.draining.load(Ordering::SeqCst)) {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        telemetry::request_ended(refusal, began.elapsed());
+        answer
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let path = request.uri().path();
+        if path != "/logs" {
+            let detail = format!(
+                "found path `{}`, allowed are /logs, /livez and /readyz",
+                pipeline_core::record::shown(path.as_bytes())
+            );
+            return Err(unread(&request, Problem::new(Code::NotFound, detail)));
+        }
+        if request.method() != Method::POST {
+            let detail = format!("found method {}, allowed is POST", request.method());
+            let problem = Problem::new(Code::MethodNotAllowed, detail).with_header(ALLOW, "POST");
+            return Err(unread(&request, problem));
+        }
+        if self.draining.load(Ordering::SeqCst) {
+            return Err(draining());
+        }
+        // A drain that begins right here does not wait for this request; the closed queue then
+        // refuses it in the same words.
+        let _token = self.requests.token();
+        let accepted = self.ingest.post(request).await?;
+        Ok(accepted.into_answer())
+    }
+}
+
+/// A body that nobody has read ends its connection.
+fn unread(request: &Request<Incoming>, problem: Problem) -> Problem {
+    if request.body().is_end_stream() {
+        problem
+    } else {
+        problem.closing()
+    }
+}

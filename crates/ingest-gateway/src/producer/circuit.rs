@@ -1,0 +1,174 @@
+//! Whether it is worth asking Kafka at all, for one partition. Pure: time is passed in.
+//!
+//! ```text
+//!            FAILURES_MAX in a row            a probe answered
+//! closed ───────────────────────────▶ open ─────────────────────▶ half-open
+//!    ▲                                 ▲                              │
+//!    │                                 └── its one trial failed ──────┤
+//!    └──────────────────────────────────── its one trial succeeded ───┘
+//! ```
+//!
+//! An outage so costs a few attempts and not a full timeout for each batch. The probe is a lookup
+//! of the partition's end, made by the link keeper in any case.
+
+use std::time::{Duration, Instant};
+
+/// Failures in a row that open the circuit.
+pub const FAILURES_MAX: u32 = 3;
+/// Shortest time that it stays open; doubled by each failed trial.
+pub const PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Longest time that it stays open.
+pub const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A trial that nobody reported on in this time is forgotten, and another one may start.
+pub const TRIAL_MAX: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+        pause: Duration,
+    },
+    HalfOpen {
+        trial: Option<Instant>,
+        pause: Duration,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Circuit(State);
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self(State::Closed { failures: 0 })
+    }
+}
+
+impl Circuit {
+    /// Whether a send may go now. Half-open, only one may: the caller that gets `true` reports
+    /// with [`Self::success`] or [`Self::failure`].
+    pub fn admit(&mut self, now: Instant) -> bool {
+        match &mut self.0 {
+            State::Closed { .. } => true,
+            State::Open { .. } => false,
+            State::HalfOpen { trial, .. } => {
+                let free = trial.is_none_or(|began| now.duration_since(began) >= TRIAL_MAX);
+                if free {
+                    *trial = Some(now);
+                }
+                free
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0, State::Closed { .. })
+    }
+
+    /// A send was acknowledged, or refused for a reason that says nothing about Kafka.
+    pub fn success(&mut self) {
+        self.0 = State::Closed { failures: 0 };
+    }
+
+    /// A send failed in a way that says that Kafka is away.
+    pub fn failure(&mut self, now: Instant) {
+        self.0 = match self.0 {
+            State::Closed { failures } if failures + 1 < FAILURES_MAX => State::Closed {
+                failures: failures + 1,
+            },
+            State::Closed { .. } => State::Open {
+                until: now + PAUSE_MIN,
+                pause: PAUSE_MIN,
+            },
+            // Sends that were on their way when it opened.
+            open @ State::Open { .. } => open,
+            State::HalfOpen { pause, .. } => {
+                let pause = (pause * 2).min(PAUSE_MAX);
+                State::Open {
+                    until: now + pause,
+                    pause,
+                }
+            }
+        };
+    }
+
+    /// A probe was answered: an open circuit whose pause is over lets one trial through.
+    pub fn probe_answered(&mut self, now: Instant) {
+        if let State::Open { until, pause } = self.0
+            && now >= until
+        {
+            self.0 = State::HalfOpen { trial: None, pause };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(now: Instant) -> Circuit {
+        let mut circuit = Circuit::default();
+        for _ in 0..FAILURES_MAX {
+            circuit.failure(now);
+        }
+        circuit
+    }
+
+    #[test]
+    fn opens_only_after_failures_in_a_row() {
+        let now = Instant::now();
+        let mut circuit = Circuit::default();
+        for _ in 0..5 {
+            circuit.failure(now);
+            circuit.failure(now);
+            assert!(circuit.admit(now));
+            circuit.success();
+        }
+        assert!(!opened(now).admit(now));
+    }
+
+    #[test]
+    fn half_open_lets_one_through_and_its_outcome_decides() {
+        let now = Instant::now();
+        let mut circuit = opened(now);
+        circuit.probe_answered(now);
+        assert!(!circuit.admit(now), "the pause is not over");
+        let later = now + PAUSE_MIN;
+        assert!(!circuit.admit(later), "no probe was answered since");
+        circuit.probe_answered(later);
+        assert!(circuit.admit(later));
+        assert!(!circuit.admit(later), "one trial at a time");
+        circuit.failure(later);
+        circuit.probe_answered(later + PAUSE_MIN);
+        assert!(!circuit.admit(later + PAUSE_MIN), "the pause has doubled");
+        circuit.probe_answered(later + PAUSE_MIN * 2);
+        assert!(circuit.admit(later + PAUSE_MIN * 2));
+        circuit.success();
+        assert!(circuit.is_closed());
+    }
+
+    #[test]
+    fn a_trial_that_nobody_reports_on_does_not_block_for_ever() {
+        let now = Instant::now();
+        let mut circuit = opened(now);
+        circuit.probe_answered(now + PAUSE_MAX);
+        assert!(circuit.admit(now + PAUSE_MAX));
+        assert!(!circuit.admit(now + PAUSE_MAX + TRIAL_MAX / 2));
+        assert!(circuit.admit(now + PAUSE_MAX + TRIAL_MAX));
+    }
+
+    #[test]
+    fn pauses_are_bounded() {
+        let mut now = Instant::now();
+        let mut circuit = opened(now);
+        for _ in 0..40 {
+            now += PAUSE_MAX;
+            circuit.probe_answered(now);
+            assert!(circuit.admit(now));
+            circuit.failure(now);
+        }
+    }
+}

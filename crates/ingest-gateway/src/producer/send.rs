@@ -1,0 +1,444 @@
+//! Sends batches until each is acknowledged or has to be kept elsewhere.
+//!
+//! ```text
+//! batches ─▶ one group per partition ─┬▶ a piece of each (one record batch) ─▶ one produce
+//!                ▲                    │                                           │
+//!                └── pause, smaller pieces, one batch alone ◀── outcome::judge ◀──┤ failed
+//!                                                                                 ▼
+//!                                             settled: acknowledged, or left with its reason
+//! ```
+//!
+//! Identity, partition and *since* of a batch are fixed when its first record is encoded, and
+//! every further attempt carries them. A batch larger than one record batch goes in several
+//! pieces; it is acknowledged when all of them are. Never touches the dead letter queue or the
+//! clients: what is settled is handed back at once, as other partitions may still be trying.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kafka_link::{Acks, BatchEncoder, Cluster, Codec, EncodedBatch, ErrorKind, KafkaError};
+use pipeline_core::{
+    Offset, PartitionId,
+    envelope::{ENVELOPE_LEN, Envelope, HEADER_NAME},
+    retry::Backoff,
+};
+
+use super::{
+    drain::Drain,
+    outcome::{Next, judge},
+    settle::now_ms,
+    view::TopicView,
+};
+use crate::{
+    batch::{Batch, start_of},
+    dlq::Reason,
+    telemetry,
+};
+
+/// With less time than this left, an attempt is not worth beginning.
+const ATTEMPT_MIN: Duration = Duration::from_millis(100);
+
+/// How a batch's way to Kafka ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settled {
+    Acknowledged,
+    /// Not all of it is known to be in Kafka.
+    Left(Reason),
+}
+
+/// Takes what is settled, with the place it had among the batches handed in.
+pub type Settle<'a> = dyn FnMut(usize, Batch, Settled) + Send + 'a;
+
+#[derive(Clone)]
+pub struct Sender {
+    pub cluster: Cluster,
+    pub topic: Arc<str>,
+    pub acks: Acks,
+    pub codec: Codec,
+    /// Records in one record batch.
+    pub batch_records_max: usize,
+    /// Bytes of one record batch, before compression; the topic may allow less.
+    pub batch_bytes_max: usize,
+    pub write_timeout: Duration,
+    pub retries_max: u32,
+    pub backoff: Backoff,
+    pub drain: Drain,
+}
+
+/// What goes to one partition.
+struct Group {
+    partition: PartitionId,
+    members: VecDeque<(usize, Batch)>,
+    /// Failed attempts since the last success.
+    failed: u32,
+    not_before: Option<Instant>,
+    /// Shrinks when the broker says that a piece is too large.
+    piece_records_max: usize,
+    /// One client's batch in a piece, to find which of them the broker refuses.
+    alone: bool,
+}
+
+/// One record batch for each partition that is due.
+type Pieces = Vec<(PartitionId, EncodedBatch)>;
+
+/// How many records of each of the first members are in a piece.
+type Plan = Vec<usize>;
+
+impl Sender {
+    /// Ends when every batch is settled, at the latest when the last deadline has come.
+    pub async fn send(&self, view: &TopicView, batches: Vec<Batch>, settle: &mut Settle<'_>) {
+        let mut groups = self.group(view, batches);
+        while !groups.is_empty() {
+            self.learn_ends(view, &mut groups, settle).await;
+            let (pieces, plans) = self.next_pieces(view, &mut groups, settle);
+            groups.retain(|group| !group.members.is_empty());
+            if pieces.is_empty() {
+                self.pause(&groups).await;
+                continue;
+            }
+            let results = self.produce(&groups, pieces).await;
+            for (partition, plan) in plans {
+                let group = groups
+                    .iter_mut()
+                    .find(|group| group.partition == partition)
+                    .expect("a group with a piece has members");
+                match results.get(&partition) {
+                    Some(Ok(base)) => group.acknowledged(view, *base, &plan, settle),
+                    Some(Err(error)) => self.failed(view, group, error, &plan, settle),
+                    None => {
+                        let error = KafkaError {
+                            kind: ErrorKind::UnknownOutcome,
+                            code: None,
+                            message: "the answer does not name the partition".to_owned(),
+                        };
+                        self.failed(view, group, &error, &plan, settle);
+                    }
+                }
+            }
+            groups.retain(|group| !group.members.is_empty());
+        }
+    }
+
+    fn group(&self, view: &TopicView, batches: Vec<Batch>) -> Vec<Group> {
+        let mut groups = BTreeMap::new();
+        for (place, mut batch) in batches.into_iter().enumerate() {
+            let partition = *batch
+                .progress
+                .partition
+                .get_or_insert_with(|| view.partition_of(batch.id));
+            groups
+                .entry(partition)
+                .or_insert_with(|| Group {
+                    partition,
+                    members: VecDeque::new(),
+                    failed: 0,
+                    not_before: None,
+                    piece_records_max: self.batch_records_max.max(1),
+                    alone: false,
+                })
+                .members
+                .push_back((place, batch));
+        }
+        groups.into_values().collect()
+    }
+
+    /// Asks for the ends of partitions of which none is known: without it nothing may be sent.
+    async fn learn_ends(&self, view: &TopicView, groups: &mut [Group], settle: &mut Settle<'_>) {
+        let unknown: Vec<_> = groups
+            .iter()
+            .filter(|group| view.end(group.partition).is_none())
+            .filter(|group| {
+                group
+                    .members
+                    .iter()
+                    .any(|(_, b)| b.progress.since.is_none())
+            })
+            .map(|group| group.partition)
+            .collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let asked = self.cluster.log_ends(&self.topic, &unknown);
+        let timeout = self.time_for(groups.iter());
+        match tokio::time::timeout(timeout, asked).await {
+            Ok(ends) => {
+                for (partition, end) in ends {
+                    match end {
+                        Ok(end) => view.saw_end(partition, end),
+                        Err(error) => {
+                            tracing::debug!(%partition, "failed to learn the end: {error}");
+                        }
+                    }
+                }
+            }
+            Err(_) => tracing::debug!("failed to learn ends of {unknown:?} in {timeout:?}"),
+        }
+        for group in groups {
+            if unknown.contains(&group.partition) && view.end(group.partition).is_none() {
+                view.failed(group.partition, Instant::now());
+                let (sent, unsent) = std::mem::take(&mut group.members)
+                    .into_iter()
+                    .partition(|(_, batch)| batch.progress.since.is_some());
+                group.members = sent;
+                leave_all(unsent, Reason::SinceUnknown, settle);
+            }
+        }
+    }
+
+    /// One piece of each group that is due.
+    fn next_pieces(
+        &self,
+        view: &TopicView,
+        groups: &mut [Group],
+        settle: &mut Settle<'_>,
+    ) -> (Pieces, Vec<(PartitionId, Plan)>) {
+        let now = Instant::now();
+        let bytes_max = self.batch_bytes_max.min(view.message_bytes_max);
+        let (mut pieces, mut plans) = (Vec::new(), Vec::new());
+        for group in groups {
+            let late = |batch: &Batch| self.drain.cap(batch.deadline) < now + ATTEMPT_MIN;
+            if group.members.iter().any(|(_, batch)| late(batch)) {
+                let (gone, members) = std::mem::take(&mut group.members)
+                    .into_iter()
+                    .partition(|(_, batch)| late(batch));
+                group.members = members;
+                leave_all(gone, Reason::Deadline, settle);
+            }
+            if group.members.is_empty() || group.not_before.is_some_and(|at| at > now) {
+                continue;
+            }
+            if !view.admit(group.partition, now) {
+                group.leave(Reason::KafkaAway, settle);
+                continue;
+            }
+            let (piece, plan) = group.encode(view, bytes_max, self.codec);
+            pieces.push((group.partition, piece));
+            plans.push((group.partition, plan));
+        }
+        (pieces, plans)
+    }
+
+    async fn produce(
+        &self,
+        groups: &[Group],
+        pieces: Pieces,
+    ) -> BTreeMap<PartitionId, Result<Offset, KafkaError>> {
+        let asked: Vec<_> = pieces.iter().map(|(partition, _)| *partition).collect();
+        let due = groups.iter().filter(|g| asked.contains(&g.partition));
+        let timeout = self.time_for(due);
+        let began = Instant::now();
+        let produced = self
+            .cluster
+            .produce(&self.topic, self.acks, timeout, pieces);
+        let results = tokio::select! {
+            results = produced => results,
+            () = self.drain.expired() => asked
+                .into_iter()
+                .map(|partition| {
+                    let error = KafkaError {
+                        kind: ErrorKind::UnknownOutcome,
+                        code: None,
+                        message: "given up at the end of the drain".to_owned(),
+                    };
+                    (partition, Err(error))
+                })
+                .collect(),
+        };
+        telemetry::producer_write(began.elapsed());
+        results.into_iter().collect()
+    }
+
+    fn failed(
+        &self,
+        view: &TopicView,
+        group: &mut Group,
+        error: &KafkaError,
+        plan: &Plan,
+        settle: &mut Settle<'_>,
+    ) {
+        let now = Instant::now();
+        let partition = group.partition;
+        let verdict = judge(error.kind);
+        telemetry::producer_error(error.kind);
+        tracing::debug!(%partition, kind = error.kind.as_str(), "failed to produce: {error}");
+        if verdict.kafka_is_away {
+            view.failed(partition, now);
+        } else {
+            view.succeeded(partition);
+        }
+        if verdict.may_have_been_sent {
+            for (_, batch) in group.members.iter_mut().take(plan.len()) {
+                batch.progress.may_have_been_sent = true;
+            }
+        }
+        match verdict.next {
+            Next::Retry => {
+                group.failed += 1;
+                if group.failed > self.retries_max {
+                    tracing::warn!(
+                        %partition,
+                        attempts = group.failed,
+                        batches = group.members.len(),
+                        "kafka does not take batches, they go to the dead letter queue: {error}"
+                    );
+                    group.leave(Reason::RetriesExhausted, settle);
+                    return;
+                }
+                telemetry::producer_retry();
+                let pause = self.backoff.pause(group.failed, fastrand::f64());
+                group.not_before = Some(now + pause);
+            }
+            Next::Split => match plan.iter().sum::<usize>() {
+                0 | 1 => {
+                    tracing::warn!(%partition, "a record is too large for the topic now: {error}");
+                    group.leave_first(Reason::TooLarge, settle);
+                }
+                records => group.piece_records_max = records.div_ceil(2),
+            },
+            Next::Isolate if plan.len() > 1 => group.alone = true,
+            Next::Isolate => {
+                tracing::warn!(%partition, "kafka refuses the data of a batch: {error}");
+                group.leave_first(Reason::Poison, settle);
+            }
+            Next::Dlq => {
+                tracing::warn!(
+                    %partition,
+                    batches = group.members.len(),
+                    "kafka refuses batches, they go to the dead letter queue: {error}"
+                );
+                group.leave(Reason::Refused, settle);
+            }
+        }
+    }
+
+    /// Until the first group is due again, or the first deadline.
+    async fn pause(&self, groups: &[Group]) {
+        let Some(until) = groups.iter().filter_map(|group| group.not_before).min() else {
+            return;
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => {}
+            () = self.drain.expired() => {}
+        }
+    }
+
+    /// The time that the earliest deadline among `groups` leaves, at most a write's.
+    fn time_for<'a>(&self, groups: impl Iterator<Item = &'a Group>) -> Duration {
+        let now = Instant::now();
+        groups
+            .flat_map(|group| &group.members)
+            .map(|(_, batch)| self.drain.cap(batch.deadline))
+            .min()
+            .map_or(self.write_timeout, |at| at.saturating_duration_since(now))
+            .min(self.write_timeout)
+    }
+}
+
+impl Group {
+    /// Encodes the next piece; fixes the since of what is in it.
+    fn encode(&mut self, view: &TopicView, bytes_max: usize, codec: Codec) -> (EncodedBatch, Plan) {
+        let known_end = view.end(self.partition);
+        let mut encoder = BatchEncoder::new(now_ms());
+        let mut plan = Plan::new();
+        for (_, batch) in &mut self.members {
+            let Some(since) = batch.progress.since.or(known_end) else {
+                // Its end was known a moment ago, and that is never forgotten.
+                break;
+            };
+            let taken = push_records(
+                &mut encoder,
+                batch,
+                since,
+                self.piece_records_max,
+                bytes_max,
+            );
+            if taken == 0 {
+                break;
+            }
+            batch.progress.since = Some(since);
+            plan.push(taken);
+            if self.alone || batch.progress.acknowledged + taken < batch.len() {
+                break;
+            }
+        }
+        (encoder.finish(codec), plan)
+    }
+
+    fn acknowledged(
+        &mut self,
+        view: &TopicView,
+        base: Offset,
+        plan: &Plan,
+        settle: &mut Settle<'_>,
+    ) {
+        let records: usize = plan.iter().sum();
+        let records = i64::try_from(records).expect("a piece is small");
+        view.saw_end(self.partition, Offset(base.0 + records));
+        view.succeeded(self.partition);
+        self.failed = 0;
+        self.not_before = None;
+        for taken in plan {
+            let (place, mut batch) = self.members.pop_front().expect("the plan is of members");
+            batch.progress.acknowledged += taken;
+            // Also for what is left of it: its identity is in the topic.
+            batch.progress.may_have_been_sent = true;
+            if batch.progress.acknowledged == batch.len() {
+                settle(place, batch, Settled::Acknowledged);
+            } else {
+                // Only the last of a piece can be incomplete.
+                self.members.push_front((place, batch));
+            }
+        }
+    }
+
+    fn leave(&mut self, reason: Reason, settle: &mut Settle<'_>) {
+        leave_all(std::mem::take(&mut self.members), reason, settle);
+    }
+
+    fn leave_first(&mut self, reason: Reason, settle: &mut Settle<'_>) {
+        let first = self.members.pop_front();
+        leave_all(first.into_iter().collect(), reason, settle);
+    }
+}
+
+fn leave_all(members: VecDeque<(usize, Batch)>, reason: Reason, settle: &mut Settle<'_>) {
+    for (place, batch) in members {
+        settle(place, batch, Settled::Left(reason));
+    }
+}
+
+/// Pushes what fits of a batch; gives the number of records. The first record of a piece always
+/// fits: the broker has the last word on it.
+fn push_records(
+    encoder: &mut BatchEncoder,
+    batch: &Batch,
+    since: Offset,
+    records_max: usize,
+    bytes_max: usize,
+) -> usize {
+    let records = &batch.records;
+    let first = batch.progress.acknowledged;
+    let mut start = start_of(records, first);
+    let ends = &records.ends[first..];
+    let sequences = &records.sequences[first..];
+    for (taken, (end, sequence)) in ends.iter().zip(sequences).enumerate() {
+        let line = &records.lines[start..*end as usize];
+        let len = encoder.len() + BatchEncoder::message_len_max(line.len(), ENVELOPE_LEN);
+        let count = encoder.count() as usize;
+        if count >= records_max || (len > bytes_max && count > 0) {
+            return taken;
+        }
+        let envelope = Envelope {
+            batch: batch.id,
+            sequence: *sequence,
+            received_ms: batch.received_ms,
+            since,
+        };
+        encoder.push(line, Some((HEADER_NAME, &envelope.encode())));
+        start = *end as usize;
+    }
+    ends.len()
+}

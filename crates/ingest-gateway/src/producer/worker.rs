@@ -1,0 +1,218 @@
+//! Takes batches from the queue, what belongs together at once, and hands them to the sender.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kafka_link::BatchEncoder;
+use pipeline_core::{PartitionId, envelope::ENVELOPE_LEN};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    link::ViewReceiver,
+    send::{Sender, Settled},
+    settle::Settler,
+    view::TopicView,
+};
+use crate::{
+    batch::Batch,
+    dlq::Reason,
+    queue::{Queue, Taken},
+};
+
+#[derive(Clone)]
+pub struct Worker {
+    pub queue: Arc<Queue>,
+    pub view: ViewReceiver,
+    pub sender: Sender,
+    pub settler: Settler,
+    /// How long the first batch of a load waits for others.
+    pub linger: Duration,
+}
+
+/// What goes out together. Pure.
+#[derive(Debug)]
+struct Load {
+    batches: Vec<Batch>,
+    by_partition: HashMap<PartitionId, Size>,
+    records_max: usize,
+    bytes_max: usize,
+    full: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    records: usize,
+    bytes: usize,
+}
+
+impl Worker {
+    /// Ends when the queue is closed and empty, and all it took is handed on.
+    pub async fn run(self) {
+        loop {
+            let view = self.view.borrow().clone();
+            let Some(load) = self.collect(view.as_deref()).await else {
+                return;
+            };
+            // Kafka may have answered for the first time meanwhile.
+            let view = match view {
+                Some(view) => Some(view),
+                None => self.view.borrow().clone(),
+            };
+            let mut settle = |_, batch, settled| self.settler.settle(batch, settled);
+            match view {
+                Some(view) if view.unfit.is_none() => {
+                    self.sender.send(&view, load.batches, &mut settle).await;
+                }
+                view => {
+                    let reason = match view {
+                        Some(_) => Reason::TopicUnfit,
+                        None => Reason::TopicUnknown,
+                    };
+                    for batch in load.batches {
+                        settle(0, batch, Settled::Left(reason));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next load, or `None` when nothing will come any more.
+    async fn collect(&self, view: Option<&TopicView>) -> Option<Load> {
+        let _turn = self.queue.turn().await;
+        let bytes_max = view.map_or(usize::MAX, |view| view.message_bytes_max);
+        let mut load = Load::new(
+            self.sender.batch_records_max,
+            self.sender.batch_bytes_max.min(bytes_max),
+        );
+        let partition_of = |batch: &Batch| {
+            let known = batch.progress.partition;
+            // Without a view all go the same way: to the dead letter queue.
+            known.unwrap_or_else(|| view.map_or(PartitionId(0), |v| v.partition_of(batch.id)))
+        };
+        let mut until = None;
+        loop {
+            match self
+                .queue
+                .take_if(|batch| load.wants(partition_of(batch), batch))
+            {
+                Taken::Batch(batch) => {
+                    load.add(partition_of(&batch), batch);
+                    until.get_or_insert_with(|| Instant::now() + self.linger);
+                }
+                Taken::Unwanted => return Some(load),
+                Taken::Closed if load.batches.is_empty() => return None,
+                Taken::Closed => return Some(load),
+                Taken::Empty => match until {
+                    None => self.queue.changed().await,
+                    Some(_) if load.full => return Some(load),
+                    Some(until) => {
+                        if timeout_at(until.into(), self.queue.changed())
+                            .await
+                            .is_err()
+                        {
+                            return Some(load);
+                        }
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Hands on what waited in the queue until its deadline, until `stop`.
+pub async fn sweep(
+    queue: Arc<Queue>,
+    settler: Settler,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        for batch in queue.take_overdue(Instant::now()) {
+            settler.settle(batch, Settled::Left(Reason::Deadline));
+        }
+    }
+}
+
+impl Load {
+    fn new(records_max: usize, bytes_max: usize) -> Self {
+        Self {
+            batches: Vec::new(),
+            by_partition: HashMap::new(),
+            records_max,
+            bytes_max,
+            full: false,
+        }
+    }
+
+    /// Whether the batch fits into the record batch of its partition. One that is larger than a
+    /// whole record batch is wanted where it is the first.
+    fn wants(&self, partition: PartitionId, batch: &Batch) -> bool {
+        if self.full {
+            return false;
+        }
+        let Some(size) = self.by_partition.get(&partition) else {
+            return true;
+        };
+        let more = size_of(batch);
+        size.records + more.records <= self.records_max && size.bytes + more.bytes <= self.bytes_max
+    }
+
+    fn add(&mut self, partition: PartitionId, batch: Batch) {
+        let more = size_of(&batch);
+        let size = self.by_partition.entry(partition).or_default();
+        size.records += more.records;
+        size.bytes += more.bytes;
+        self.full |= size.records >= self.records_max || size.bytes >= self.bytes_max;
+        self.batches.push(batch);
+    }
+}
+
+/// As it will be in a record batch, at most.
+fn size_of(batch: &Batch) -> Size {
+    let records = batch.len() - batch.progress.acknowledged;
+    Size {
+        records,
+        bytes: batch.bytes_left() + records * BatchEncoder::message_len_max(0, ENVELOPE_LEN)
+            // The length of a value takes up to four bytes more than that of an empty one.
+            + records * 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::test::batch_of;
+
+    const P: [PartitionId; 2] = [PartitionId(0), PartitionId(1)];
+
+    #[test]
+    fn a_load_is_full_when_one_partition_is() {
+        let mut load = Load::new(3, usize::MAX);
+        let two = || batch_of(1, &["a", "b"]);
+        assert!(load.wants(P[0], &two()));
+        load.add(P[0], two());
+        assert!(!load.wants(P[0], &two()), "four records are too many");
+        assert!(load.wants(P[1], &two()));
+        load.add(P[1], two());
+        load.add(P[1], batch_of(2, &["c"]));
+        assert!(load.full);
+        assert!(!load.wants(P[0], &batch_of(2, &["c"])));
+    }
+
+    #[test]
+    fn a_batch_larger_than_a_record_batch_goes_alone() {
+        let mut load = Load::new(10, 50);
+        let large = batch_of(1, &["0123456789", "0123456789"]);
+        assert!(load.wants(P[0], &large));
+        load.add(P[0], large);
+        assert!(load.full);
+    }
+}

@@ -1,0 +1,454 @@
+//! The channel between the handlers and the workers: bounded in batches and in bytes.
+//!
+//! A full queue hands its input back. Bytes count from the push until the batch is dropped, which
+//! is after its answer: what workers and the dead letter queue still hold is part of the bound.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex as Turn, MutexGuard as TurnGuard, Notify};
+
+use crate::{
+    batch::{Batch, memory_of},
+    telemetry,
+};
+
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    pub batches_max: usize,
+    pub bytes_max: u64,
+    /// Fill ratio that is worth a warning.
+    pub high_water: f64,
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    limits: QueueLimits,
+    state: Mutex<State>,
+    bytes: Arc<HeldBytes>,
+    pushed: Notify,
+    turn: Turn<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    batches: VecDeque<Batch>,
+    closed: bool,
+    pushed: u64,
+    high_water: HighWater,
+    drain: DrainRate,
+}
+
+/// Why a batch is not on the queue; it comes back.
+#[derive(Debug)]
+pub enum PushError {
+    Full(Batch),
+    Closed(Batch),
+}
+
+/// What [`Queue::take_if`] found.
+#[derive(Debug)]
+pub enum Taken {
+    Batch(Batch),
+    /// The oldest batch was not wanted.
+    Unwanted,
+    Empty,
+    /// Empty, and nothing will come any more.
+    Closed,
+}
+
+impl Queue {
+    #[must_use]
+    pub fn new(limits: QueueLimits) -> Self {
+        telemetry::queue_capacity(limits.batches_max);
+        Self {
+            limits,
+            state: Mutex::new(State {
+                batches: VecDeque::new(),
+                closed: false,
+                pushed: 0,
+                high_water: HighWater::new(limits.high_water),
+                drain: DrainRate::new(Instant::now()),
+            }),
+            bytes: Arc::default(),
+            pushed: Notify::new(),
+            turn: Turn::new(()),
+        }
+    }
+
+    /// Puts a batch on the queue; from here on it belongs to the pipeline.
+    ///
+    /// A batch is taken whatever its size when nothing else is held, so that none is refused for
+    /// ever.
+    ///
+    /// # Errors
+    /// Gives the batch back where it does not fit or the queue is closed.
+    pub fn push(&self, mut batch: Batch) -> Result<(), PushError> {
+        let bytes = memory_of(&batch.records);
+        let mut state = self.lock();
+        if state.closed {
+            return Err(PushError::Closed(batch));
+        }
+        let held = self.bytes.get();
+        let fits = held == 0 || held + bytes <= self.limits.bytes_max;
+        if !fits || state.batches.len() >= self.limits.batches_max {
+            return Err(PushError::Full(batch));
+        }
+        batch.held = self.bytes.hold(bytes);
+        state.batches.push_back(batch);
+        state.pushed += 1;
+        self.note_fill(&mut state);
+        drop(state);
+        self.pushed.notify_one();
+        Ok(())
+    }
+
+    /// Takes a batch back that was on the queue before and still holds its share; it is the next.
+    ///
+    /// # Errors
+    /// Gives the batch back where the queue is closed.
+    pub fn put_back(&self, batch: Batch) -> Result<(), Batch> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(batch);
+        }
+        state.batches.push_front(batch);
+        self.note_fill(&mut state);
+        drop(state);
+        self.pushed.notify_one();
+        Ok(())
+    }
+
+    /// Whether a push would be refused now, whatever its size.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.fill_ratio() >= 1.0
+    }
+
+    /// The larger of batches over capacity and bytes over budget.
+    #[must_use]
+    pub fn fill_ratio(&self) -> f64 {
+        self.ratio(self.lock().batches.len())
+    }
+
+    /// Batches pushed since the start.
+    #[must_use]
+    pub fn pushed(&self) -> u64 {
+        self.lock().pushed
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().batches.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Seconds after which a client that was refused may come again, from the present drain.
+    #[must_use]
+    pub fn retry_after_s(&self) -> u32 {
+        self.lock()
+            .drain
+            .seconds_for(self.bytes.get(), Instant::now())
+    }
+
+    /// The right to collect. One worker collects at a time, so that what arrives together goes
+    /// together.
+    pub async fn turn(&self) -> TurnGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Takes the oldest batch if it is wanted.
+    pub fn take_if(&self, wanted: impl FnOnce(&Batch) -> bool) -> Taken {
+        let mut state = self.lock();
+        match state.batches.front() {
+            None if state.closed => Taken::Closed,
+            None => Taken::Empty,
+            Some(oldest) if !wanted(oldest) => Taken::Unwanted,
+            Some(_) => {
+                let batch = state.batches.pop_front().expect("the front was there");
+                state.drain.took(memory_of(&batch.records), Instant::now());
+                self.note_fill(&mut state);
+                Taken::Batch(batch)
+            }
+        }
+    }
+
+    /// Ends when something may have changed since the last look; only for who has the turn.
+    pub async fn changed(&self) {
+        self.pushed.notified().await;
+    }
+
+    /// Takes every batch whose deadline has come: no worker got to them in time.
+    #[must_use]
+    pub fn take_overdue(&self, now: Instant) -> Vec<Batch> {
+        let mut state = self.lock();
+        if !state.batches.iter().any(|batch| batch.deadline <= now) {
+            return Vec::new();
+        }
+        let (overdue, rest) = std::mem::take(&mut state.batches)
+            .into_iter()
+            .partition::<Vec<_>, _>(|batch| batch.deadline <= now);
+        state.batches = rest.into();
+        self.note_fill(&mut state);
+        overdue
+    }
+
+    /// From now on nothing is taken in; what is there can still be taken out.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.pushed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under this lock")
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a ratio of sizes far below 2^52"
+    )]
+    fn ratio(&self, batches: usize) -> f64 {
+        let by_count = batches as f64 / self.limits.batches_max as f64;
+        let by_bytes = self.bytes.get() as f64 / self.limits.bytes_max as f64;
+        by_count.max(by_bytes)
+    }
+
+    fn note_fill(&self, state: &mut State) {
+        let (depth, bytes) = (state.batches.len(), self.bytes.get());
+        let ratio = self.ratio(depth);
+        telemetry::queue_fill(depth, bytes, ratio);
+        match state.high_water.crossed(ratio) {
+            Some(true) => tracing::warn!(
+                fill_ratio = ratio,
+                depth,
+                bytes,
+                "work queue is above its high-water mark"
+            ),
+            Some(false) => tracing::info!(fill_ratio = ratio, "work queue is back to normal"),
+            None => {}
+        }
+    }
+}
+
+/// A share of the budget; given back on drop.
+#[derive(Debug, Default)]
+pub struct Held(Option<(Arc<HeldBytes>, u64)>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some((total, bytes)) = self.0.take() {
+            *total.0.lock().expect("no panic under this lock") -= bytes;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct HeldBytes(Mutex<u64>);
+
+impl HeldBytes {
+    fn get(&self) -> u64 {
+        *self.0.lock().expect("no panic under this lock")
+    }
+
+    fn hold(self: &Arc<Self>, bytes: u64) -> Held {
+        *self.0.lock().expect("no panic under this lock") += bytes;
+        Held(Some((Arc::clone(self), bytes)))
+    }
+}
+
+/// Says once that the mark was crossed, and once that it is over: the way back is a little lower.
+#[derive(Debug)]
+struct HighWater {
+    mark: f64,
+    above: bool,
+}
+
+impl HighWater {
+    const BACK: f64 = 0.8;
+
+    fn new(mark: f64) -> Self {
+        Self { mark, above: false }
+    }
+
+    fn crossed(&mut self, ratio: f64) -> Option<bool> {
+        let above = if self.above {
+            ratio > self.mark * Self::BACK
+        } else {
+            ratio >= self.mark
+        };
+        (above != self.above).then(|| {
+            self.above = above;
+            above
+        })
+    }
+}
+
+/// Bytes a second that leave the queue, over the last whole second or more.
+#[derive(Debug)]
+struct DrainRate {
+    began: Instant,
+    taken: u64,
+    per_second: f64,
+}
+
+impl DrainRate {
+    const WINDOW: Duration = Duration::from_secs(1);
+    const SECONDS_MAX: f64 = 30.0;
+
+    fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            taken: 0,
+            per_second: 0.0,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    fn roll(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.began);
+        if elapsed >= Self::WINDOW {
+            self.per_second = self.taken as f64 / elapsed.as_secs_f64();
+            self.taken = 0;
+            self.began = now;
+        }
+    }
+
+    fn took(&mut self, bytes: u64, now: Instant) {
+        self.roll(now);
+        self.taken += bytes;
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to 1..=30"
+    )]
+    fn seconds_for(&mut self, held: u64, now: Instant) -> u32 {
+        self.roll(now);
+        // Half of what is held: then there is room again.
+        let seconds = held as f64 / 2.0 / self.per_second.max(1.0);
+        seconds.ceil().clamp(1.0, Self::SECONDS_MAX) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::test::batch_of;
+
+    fn queue(batches_max: usize, bytes_max: u64) -> Queue {
+        Queue::new(QueueLimits {
+            batches_max,
+            bytes_max,
+            high_water: 0.9,
+        })
+    }
+
+    fn take(queue: &Queue) -> Option<Batch> {
+        match queue.take_if(|_| true) {
+            Taken::Batch(batch) => Some(batch),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_full_queue_hands_its_input_back() {
+        let queue = queue(2, 1 << 20);
+        queue.push(batch_of(1, &["a"])).unwrap();
+        queue.push(batch_of(2, &["b"])).unwrap();
+        assert!(queue.is_full());
+        let Err(PushError::Full(back)) = queue.push(batch_of(3, &["c"])) else {
+            panic!("there was no room");
+        };
+        assert_eq!(back.id.0[0], 3);
+        assert_eq!(take(&queue).unwrap().id.0[0], 1);
+        queue.push(back).unwrap();
+    }
+
+    #[test]
+    fn bytes_are_held_until_the_batch_is_dropped() {
+        let one = memory_of(&batch_of(1, &["a"]).records);
+        let queue = queue(100, one * 2);
+        queue.push(batch_of(1, &["a"])).unwrap();
+        queue.push(batch_of(2, &["b"])).unwrap();
+        let taken = take(&queue).unwrap();
+        assert!(matches!(
+            queue.push(batch_of(3, &["c"])),
+            Err(PushError::Full(_))
+        ));
+        drop(taken);
+        queue.push(batch_of(3, &["c"])).unwrap();
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_budget_is_taken_when_nothing_else_is_held() {
+        let queue = queue(100, 1);
+        queue.push(batch_of(1, &["a"])).unwrap();
+        assert!(matches!(
+            queue.push(batch_of(2, &["b"])),
+            Err(PushError::Full(_))
+        ));
+        drop(take(&queue));
+        queue.push(batch_of(2, &["b"])).unwrap();
+    }
+
+    #[test]
+    fn a_closed_queue_takes_nothing_and_is_emptied() {
+        let queue = queue(2, 1 << 20);
+        queue.push(batch_of(1, &["a"])).unwrap();
+        queue.close();
+        assert!(matches!(
+            queue.push(batch_of(2, &["b"])),
+            Err(PushError::Closed(_))
+        ));
+        assert!(take(&queue).is_some());
+        assert!(matches!(queue.take_if(|_| true), Taken::Closed));
+    }
+
+    #[test]
+    fn overdue_batches_leave_and_the_others_keep_their_order() {
+        let queue = queue(10, 1 << 20);
+        let now = Instant::now();
+        for (id, overdue) in [(1, false), (2, true), (3, false), (4, true)] {
+            let mut batch = batch_of(id, &["a"]);
+            batch.deadline = if overdue {
+                now
+            } else {
+                now + Duration::from_secs(1)
+            };
+            queue.push(batch).unwrap();
+        }
+        let ids = |batches: Vec<Batch>| batches.iter().map(|b| b.id.0[0]).collect::<Vec<_>>();
+        assert_eq!(ids(queue.take_overdue(now)), [2, 4]);
+        assert_eq!(ids(std::iter::from_fn(|| take(&queue)).collect()), [1, 3]);
+    }
+
+    #[test]
+    fn the_high_water_mark_is_reported_once_per_crossing() {
+        let mut mark = HighWater::new(0.9);
+        let said: Vec<_> = [0.5, 0.9, 0.95, 0.8, 0.91, 0.7, 0.5, 0.95]
+            .into_iter()
+            .filter_map(|ratio| mark.crossed(ratio))
+            .collect();
+        assert_eq!(said, [true, false, true]);
+    }
+
+    #[test]
+    fn retry_after_follows_the_drain_and_is_bounded() {
+        let start = Instant::now();
+        let mut drain = DrainRate::new(start);
+        assert_eq!(drain.seconds_for(1_000, start), 30, "nothing leaves");
+        drain.took(1_000, start);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(drain.seconds_for(10_000, later), 5);
+        assert_eq!(drain.seconds_for(10, later), 1);
+    }
+}

@@ -1,0 +1,99 @@
+//! What the gateway counts, by the catalog's names. Decides nothing.
+
+use std::time::Duration;
+
+use kafka_link::ErrorKind;
+use metrics::{counter, gauge, histogram};
+use pipeline_core::{
+    record::RecordErrorCode,
+    telemetry::catalog::{self, label},
+};
+
+use crate::{batch::Kept, dlq::Totals, http::problem::Code};
+
+pub fn batch_received() {
+    counter!(catalog::LOG_BATCHES_RECEIVED).increment(1);
+}
+
+pub fn records_rejected(code: RecordErrorCode, records: u64) {
+    counter!(catalog::LOG_RECORDS_REJECTED, label::CODE => code.as_str()).increment(records);
+}
+
+/// A 202 counts them, and this is where they are.
+pub fn records_accepted(records: usize, kept: Kept) {
+    let records = records as u64;
+    counter!(catalog::LOG_RECORDS_ACCEPTED).increment(records);
+    counter!(catalog::LOG_RECORDS_KEPT, label::KEPT => kept.as_str()).increment(records);
+}
+
+pub fn request_ended(refusal: Option<Code>, took: Duration) {
+    histogram!(catalog::HTTP_REQUEST_DURATION).record(took);
+    if let Some(code) = refusal {
+        let name = if code.is_ours() {
+            catalog::REFUSED_REQUESTS
+        } else {
+            catalog::INVALID_REQUESTS
+        };
+        counter!(name, label::CODE => code.as_str()).increment(1);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn connections(open: usize) {
+    gauge!(catalog::HTTP_CONNECTIONS).set(open as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn queue_capacity(batches: usize) {
+    gauge!(catalog::INGESTION_WORK_QUEUE_CAPACITY).set(batches as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn queue_fill(depth: usize, bytes: u64, ratio: f64) {
+    gauge!(catalog::INGESTION_WORK_QUEUE_DEPTH).set(depth as f64);
+    gauge!(catalog::INGESTION_WORK_QUEUE_BYTES).set(bytes as f64);
+    gauge!(catalog::INGESTION_WORK_QUEUE_FILL_RATIO).set(ratio);
+}
+
+pub fn producer_write(took: Duration) {
+    histogram!(catalog::PRODUCER_WRITE_DURATION).record(took);
+}
+
+pub fn producer_error(kind: ErrorKind) {
+    counter!(catalog::PRODUCER_ERRORS, label::KIND => kind.as_str()).increment(1);
+}
+
+pub fn producer_retry() {
+    counter!(catalog::PRODUCER_RETRIES).increment(1);
+}
+
+pub fn kafka(up: bool, circuit_open: bool) {
+    gauge!(catalog::KAFKA_UP).set(f64::from(u8::from(up)));
+    gauge!(catalog::PRODUCER_CIRCUIT_OPEN).set(f64::from(u8::from(circuit_open)));
+}
+
+/// Sets each weak setting to whether it is one of `weak`.
+pub fn topic_weak(weak: &[&str]) {
+    for setting in catalog::WEAK_SETTINGS {
+        let is_weak = f64::from(u8::from(weak.contains(&setting)));
+        gauge!(catalog::KAFKA_TOPIC_WEAK, label::SETTING => setting).set(is_weak);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn dlq(totals: Totals) {
+    gauge!(catalog::PRODUCER_DLQ_RECORDS).set(totals.records as f64);
+    gauge!(catalog::PRODUCER_DLQ_BYTES).set(totals.bytes as f64);
+}
+
+pub fn dlq_written(records: usize) {
+    counter!(catalog::PRODUCER_DLQ_WRITTEN).increment(records as u64);
+}
+
+pub fn dlq_replayed(records: u64) {
+    counter!(catalog::PRODUCER_DLQ_REPLAYED).increment(records);
+}
+
+pub fn dlq_damaged(bytes: u64) {
+    counter!(catalog::PRODUCER_DLQ_DAMAGED).increment(bytes);
+}

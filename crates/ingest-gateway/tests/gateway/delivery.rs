@@ -1,0 +1,245 @@
+//! What reaches the topic: whole, once where it can be told, with its identity.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use dev_broker::{Api, Fault, error_code};
+
+use crate::harness::{Stage, record, records};
+
+#[tokio::test]
+async fn the_same_key_and_body_is_the_same_batch() {
+    let stage = Stage::new(4).await;
+    let gateway = stage.start().await;
+    let key = [("Idempotency-Key", "k1")];
+    let first = gateway.post_with(&records(["a", "b"]), &key).await;
+    let again = gateway.post_with(&records(["a", "b"]), &key).await;
+    let other = gateway.post_with(&records(["a", "c"]), &key).await;
+    assert_eq!(first.batch_id(), again.batch_id());
+    assert_ne!(first.batch_id(), other.batch_id());
+    let stored = stage.stored().await;
+    let ours: Vec<_> = stored
+        .iter()
+        .filter(|s| s.envelope.batch.to_string() == first.batch_id())
+        .collect();
+    assert_eq!(ours.len(), 4);
+    let places: BTreeSet<_> = ours.iter().map(|s| s.partition).collect();
+    assert_eq!(places.len(), 1, "copies meet in one partition");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn batches_without_a_key_are_all_different() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    let first = gateway.post(&records(["a"])).await;
+    let second = gateway.post(&records(["a"])).await;
+    assert_ne!(first.batch_id(), second.batch_id());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn since_is_the_partitions_end_before_the_first_send() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    for paths in [["a", "b"], ["c", "d"], ["e", "f"]] {
+        assert_eq!(gateway.post(&records(paths)).await.status, 202);
+    }
+    for stored in stage.stored().await {
+        let first = stored.offset.0 / 2 * 2;
+        assert_eq!(stored.envelope.since.0, first, "{stored:?}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_sent_again_with_the_same_envelope() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    let rule = stage
+        .broker
+        .faults()
+        .on(Api::Produce)
+        .nth(1)
+        .then(Fault::DoneButError(error_code::REQUEST_TIMED_OUT));
+    let heard = gateway.post(&records(["a", "b"])).await;
+    assert_eq!(heard.accepted(), (2, 0, "kafka".to_owned()));
+    assert_eq!(rule.hits(), 1);
+    let stored = stage.stored().await;
+    assert_eq!(stored.len(), 4, "both attempts happened");
+    for (first, second) in stored[..2].iter().zip(&stored[2..]) {
+        assert_eq!(first.envelope, second.envelope);
+        assert_eq!(first.value, second.value);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn failures_that_pass_are_tried_again() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    for code in [
+        error_code::NOT_ENOUGH_REPLICAS,
+        error_code::NOT_LEADER_OR_FOLLOWER,
+    ] {
+        let rule = stage
+            .broker
+            .faults()
+            .on(Api::Produce)
+            .times(2)
+            .then(Fault::AnswerError(code));
+        let heard = gateway.post(&records(["a"])).await;
+        assert_eq!(heard.accepted().2, "kafka", "{code}");
+        assert_eq!(rule.hits(), 2);
+        rule.remove();
+    }
+    assert_eq!(stage.stored().await.len(), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_a_record_batch_goes_in_pieces_and_is_whole() {
+    let mut stage = Stage::new(2).await;
+    stage.config.kafka.batch_size = 7;
+    let gateway = stage.start().await;
+    let paths: Vec<_> = (0..100).map(|n| format!("p{n}")).collect();
+    let heard = gateway
+        .post(&records(paths.iter().map(String::as_str)))
+        .await;
+    assert_eq!(heard.accepted(), (100, 0, "kafka".to_owned()));
+    let stored = stage.stored().await;
+    let sequences: Vec<_> = stored.iter().map(|s| s.envelope.sequence).collect();
+    assert_eq!(sequences, (0..100).collect::<Vec<_>>());
+    let since: BTreeSet<_> = stored.iter().map(|s| s.envelope.since).collect();
+    assert_eq!(since.len(), 1, "one since for all pieces");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_takes_less_than_it_said_gets_smaller_pieces() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    stage
+        .broker
+        .set_setting("logs", "max.message.bytes", "2000")
+        .unwrap();
+    let paths: Vec<_> = (0..50).map(|n| format!("p{n}")).collect();
+    let heard = gateway
+        .post(&records(paths.iter().map(String::as_str)))
+        .await;
+    assert_eq!(heard.accepted(), (50, 0, "kafka".to_owned()));
+    assert_eq!(stage.stored().await.len(), 50);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn one_batch_that_the_broker_refuses_does_not_take_its_neighbours_along() {
+    let mut stage = Stage::new(1).await;
+    // All that comes within this goes together.
+    stage.config.kafka.batch_timeout = Duration::from_millis(300);
+    let gateway = stage.start().await;
+    stage
+        .broker
+        .faults()
+        .on(Api::Produce)
+        .times(2)
+        .then(Fault::AnswerError(87)); // INVALID_RECORD
+    let (a, b, c) = (records(["a"]), records(["b"]), records(["c"]));
+    let (a, b, c) = tokio::join!(gateway.post(&a), gateway.post(&b), gateway.post(&c));
+    let mut kept: Vec<_> = [a, b, c].iter().map(|heard| heard.accepted().2).collect();
+    kept.sort();
+    // Together they are refused, then the first alone.
+    assert_eq!(kept, ["dlq", "kafka", "kafka"]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn concurrent_clients_get_each_record_through_once() {
+    let stage = Stage::new(3).await;
+    let gateway = stage.start().await;
+    let clients = (0..8).map(|client| {
+        let gateway = &gateway;
+        async move {
+            for n in 0..25 {
+                let paths = [format!("{client}-{n}-a"), format!("{client}-{n}-b")];
+                let body = records(paths.iter().map(String::as_str));
+                assert_eq!(gateway.post(&body).await.accepted().2, "kafka");
+            }
+        }
+    });
+    futures_join(clients).await;
+    let stored = stage.stored().await;
+    let distinct: BTreeSet<_> = stored.iter().map(|s| &s.value).collect();
+    assert_eq!((stored.len(), distinct.len()), (400, 400));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn with_async_the_answer_comes_from_the_queue_and_the_records_go_on() {
+    let mut stage = Stage::new(1).await;
+    stage.config.kafka.async_ack = true;
+    let gateway = stage.start().await;
+    let heard = gateway.post(&records(["a"])).await;
+    assert_eq!(heard.accepted(), (1, 0, "queue".to_owned()));
+    stage.stored_when(1).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn acks_of_the_leader_alone_are_enough_where_that_is_asked_for() {
+    let mut stage = Stage::new(1).await;
+    stage.config.kafka.require_all_acks = false;
+    let gateway = stage.start().await;
+    assert_eq!(gateway.post(&records(["a"])).await.accepted().2, "kafka");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn each_compression_is_read_back() {
+    use pipeline_core::config::Compression::{Gzip, Lz4, Snappy, Zstd};
+    let mut stage = Stage::new(1).await;
+    for (n, compression) in [Gzip, Snappy, Lz4, Zstd].into_iter().enumerate() {
+        stage.config.kafka.compression = compression;
+        let gateway = stage.start().await;
+        assert_eq!(gateway.post(&records(["a", "b"])).await.status, 202);
+        assert_eq!(stage.stored().await.len(), 2 * (n + 1), "{compression:?}");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_compacted_topic_is_refused_at_the_start() {
+    let stage = Stage::new(1).await;
+    stage
+        .broker
+        .set_setting("logs", "cleanup.policy", "compact")
+        .unwrap();
+    let error = stage.try_start().await.err().expect("it must not start");
+    assert!(error.to_string().contains("cleanup.policy"), "{error}");
+    assert_eq!(error.exit_code(), 78);
+}
+
+#[tokio::test]
+async fn a_missing_topic_is_made_where_that_is_configured() {
+    let mut stage = Stage::with(dev_broker::Options::default().nodes(3)).await;
+    stage.config.kafka.create_topic = Some(pipeline_core::config::CreateTopic {
+        partitions: 2,
+        replication_factor: 3,
+    });
+    let gateway = stage.start().await;
+    assert_eq!(gateway.post(&record("a")).await.accepted().2, "kafka");
+    gateway.stop().await;
+}
+
+/// Runs all side by side.
+async fn futures_join(futures: impl IntoIterator<Item = impl Future<Output = ()>>) {
+    let mut running: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        running.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if running.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}

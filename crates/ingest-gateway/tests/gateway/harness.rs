@@ -1,0 +1,401 @@
+//! A gateway, a broker and a directory for one test, and what a client says and hears.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dev_broker::{Broker, Options};
+use ingest_gateway::{Gateway, StartError};
+use kafka_link::{Cluster, ClusterConfig, FetchFrom, FetchOptions};
+use pipeline_core::{
+    Offset, PartitionId,
+    config::{
+        Aggregation, Auth, Compression, Config, Consumer, Ingestion, InvalidRecords, Kafka,
+        LogFormat, Server, StartAt, Storage, Telemetry,
+    },
+    envelope::Envelope,
+    lifecycle::{Readiness, Shutdown},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// No step of a test takes this long unless something is broken.
+pub const LONG: Duration = Duration::from_secs(30);
+pub const TOPIC: &str = "logs";
+
+/// A broker and a directory; gateways come and go on them.
+pub struct Stage {
+    pub broker: Broker,
+    pub dir: TempDir,
+    pub config: Config,
+}
+
+pub struct Running {
+    pub addr: SocketAddr,
+    pub admin_addr: SocketAddr,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+}
+
+/// One message of the topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stored {
+    pub partition: PartitionId,
+    pub offset: Offset,
+    pub value: String,
+    pub envelope: Envelope,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Heard {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Stage {
+    pub async fn new(partitions: i32) -> Self {
+        Self::with(Options::default().topic(TOPIC, partitions)).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let broker = Broker::start(options).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(broker.bootstrap_servers(), dir.path());
+        Self {
+            broker,
+            dir,
+            config,
+        }
+    }
+
+    pub async fn start(&self) -> Running {
+        self.try_start().await.unwrap()
+    }
+
+    pub async fn try_start(&self) -> Result<Running, StartError> {
+        let shutdown = Shutdown::manual();
+        let gateway = Gateway::start(&self.config, Readiness::default()).await?;
+        Ok(Running {
+            addr: gateway.addr(),
+            admin_addr: gateway.admin_addr(),
+            shutdown: shutdown.clone(),
+            task: tokio::spawn(gateway.run(shutdown)),
+        })
+    }
+
+    pub fn dlq_dir(&self) -> PathBuf {
+        self.config.ingestion.producer_dlq_dir.clone()
+    }
+
+    /// Every message of the topic, in order of partition and offset.
+    pub async fn stored(&self) -> Vec<Stored> {
+        let cluster = Cluster::new(ClusterConfig {
+            brokers: self.config.kafka.brokers.clone(),
+            client_id: "test".to_owned(),
+            connect_timeout: LONG,
+            request_timeout: LONG,
+            response_bytes_max: 64 << 20,
+        });
+        let info = cluster.topic(TOPIC).await.unwrap();
+        let ids: Vec<_> = info.partitions.iter().map(|p| p.id).collect();
+        let mut stored = Vec::new();
+        for (partition, end) in cluster.log_ends(TOPIC, &ids).await {
+            let end = end.unwrap();
+            let mut at = Offset(0);
+            while at < end {
+                let from = FetchFrom {
+                    partition,
+                    offset: at,
+                };
+                for (_, fetched) in cluster.fetch(TOPIC, &[from], OPTIONS).await {
+                    let fetched = fetched.unwrap();
+                    for block in &fetched.blocks {
+                        for message in &block.messages {
+                            let header = block.header(message).unwrap();
+                            stored.push(Stored {
+                                partition,
+                                offset: message.offset,
+                                value: String::from_utf8(block.value(message).unwrap().to_vec())
+                                    .unwrap(),
+                                envelope: Envelope::decode(header).unwrap(),
+                            });
+                        }
+                    }
+                    at = fetched.next;
+                }
+            }
+        }
+        stored
+    }
+
+    /// As [`Self::stored`], once there are `count` of them.
+    pub async fn stored_when(&self, count: usize) -> Vec<Stored> {
+        let look = async {
+            loop {
+                let stored = self.stored().await;
+                if stored.len() >= count {
+                    return stored;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LONG, look).await.expect("the records never came")
+    }
+}
+
+const OPTIONS: FetchOptions = FetchOptions {
+    wait_max: Duration::from_millis(100),
+    bytes_min: 1,
+    bytes_max: 32 << 20,
+    partition_bytes_max: 32 << 20,
+};
+
+impl Running {
+    /// Posts JSON.
+    pub async fn post(&self, body: &str) -> Heard {
+        self.post_with(body, &[]).await
+    }
+
+    pub async fn post_with(&self, body: &str, headers: &[(&str, &str)]) -> Heard {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend(headers);
+        self.ask("POST", "/logs", &all, body.as_bytes()).await
+    }
+
+    pub async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Heard {
+        ask(self.addr, method, target, headers, body).await
+    }
+
+    /// What `/metrics` says. All gateways of the test process count there.
+    pub async fn metrics(&self) -> String {
+        let heard = ask(self.admin_addr, "GET", "/metrics", &[], b"").await;
+        String::from_utf8(heard.body).unwrap()
+    }
+
+    /// As a signal would.
+    pub fn request_shutdown(&self) {
+        self.shutdown.request();
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.request();
+        timeout(LONG, self.task)
+            .await
+            .expect("the gateway does not end")
+            .unwrap();
+    }
+
+    /// As a kill would, as far as one process can: nothing of it runs on.
+    pub async fn ended(self) {
+        timeout(LONG, self.task)
+            .await
+            .expect("the gateway does not end")
+            .unwrap();
+    }
+}
+
+impl Heard {
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("{error}: {}", String::from_utf8_lossy(&self.body));
+        })
+    }
+
+    /// Status and `code` of a problem.
+    pub fn problem(&self) -> (u16, String) {
+        assert_eq!(
+            self.headers["content-type"], "application/problem+json",
+            "{self:?}"
+        );
+        let json = self.json();
+        assert_eq!(json["status"], self.status, "{json}");
+        (self.status, json["code"].as_str().unwrap().to_owned())
+    }
+
+    /// (accepted, rejected, kept) of a 202.
+    pub fn accepted(&self) -> (u64, u64, String) {
+        assert_eq!(self.status, 202, "{}", String::from_utf8_lossy(&self.body));
+        let json = self.json();
+        (
+            json["accepted"].as_u64().unwrap(),
+            json["rejected"].as_u64().unwrap(),
+            json["kept"].as_str().unwrap().to_owned(),
+        )
+    }
+
+    pub fn batch_id(&self) -> String {
+        self.json()["batchId"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A record whose path tells it from all others.
+pub fn record(path: &str) -> String {
+    format!(r#"{{"timestamp":"2026-01-02T03:04:05Z","path":"/{path}","userAgent":"test"}}"#)
+}
+
+/// An array of records.
+pub fn records<'a>(paths: impl IntoIterator<Item = &'a str>) -> String {
+    let records: Vec<_> = paths.into_iter().map(record).collect();
+    format!("[{}]", records.join(","))
+}
+
+pub async fn ask(
+    addr: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Heard {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = head(method, target, headers, body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // A refused body need not be taken.
+    let _ = stream.write_all(body).await;
+    hear(&mut stream).await
+}
+
+pub fn head(method: &str, target: &str, headers: &[(&str, &str)], length: usize) -> String {
+    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: gateway\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if method == "POST" {
+        head.push_str(&format!("Content-Length: {length}\r\n"));
+    }
+    head.push_str("\r\n");
+    head
+}
+
+/// The next answer on a connection.
+pub async fn hear(stream: &mut TcpStream) -> Heard {
+    timeout(LONG, hear_now(stream))
+        .await
+        .expect("no answer came")
+}
+
+async fn hear_now(stream: &mut TcpStream) -> Heard {
+    // Byte by byte: what comes behind belongs to the next answer.
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&head)),
+        }
+    }
+    let head = String::from_utf8(head).unwrap();
+    let mut lines = head.trim_end().split("\r\n");
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+    let headers: BTreeMap<_, _> = lines
+        .map(|line| line.split_once(": ").unwrap())
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+        .collect();
+    let length = headers.get("content-length");
+    let mut body = vec![0; length.map_or(0, |n| n.parse().unwrap())];
+    stream.read_exact(&mut body).await.unwrap();
+    Heard {
+        status: status.parse().unwrap(),
+        headers,
+        body,
+    }
+}
+
+fn config(brokers: Vec<String>, dir: &Path) -> Config {
+    let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let second = Duration::from_secs(1);
+    Config {
+        data_dir: dir.to_owned(),
+        server: Server {
+            addr: loopback,
+            admin_addr: loopback,
+            max_body_bytes: 1 << 20,
+            max_decoded_bytes: 4 << 20,
+            body_timeout: 10 * second,
+            request_timeout: 20 * second,
+            max_connections: 100,
+            memory_budget: 64 << 20,
+            shutdown_timeout: 20 * second,
+        },
+        auth: Auth {
+            enabled: false,
+            allow_anonymous: true,
+            header_name: "X-API-Key".to_owned(),
+        },
+        ingestion: Ingestion {
+            queue_buffer_size: 100,
+            producer_workers: 2,
+            producer_write_timeout: 2 * second,
+            producer_max_retries: 3,
+            producer_retry_backoff: Duration::from_millis(10),
+            queue_high_water: 0.9,
+            producer_dlq_dir: dir.join("dlq"),
+            producer_dlq_max_bytes: 64 << 20,
+            rejects_dir: None,
+            invalid_records: InvalidRecords::Skip,
+            max_record_bytes: 256 << 10,
+        },
+        kafka: Kafka {
+            brokers,
+            topic: TOPIC.to_owned(),
+            group_id: "test".to_owned(),
+            group_instance_id: None,
+            batch_size: 5000,
+            batch_bytes: 1_000_000,
+            batch_timeout: Duration::from_millis(1),
+            compression: Compression::None,
+            async_ack: false,
+            consumers: 1,
+            require_all_acks: true,
+            create_topic: None,
+        },
+        consumer: Consumer {
+            flush_size: 512,
+            flush_interval: second,
+            persist_timeout: second,
+            dlq_dir: dir.join("consumer-dlq"),
+            dlq_max_bytes: 1 << 30,
+            buffer_bytes: 1 << 30,
+            dedup_max_batches: 1000,
+            session_timeout: 10 * second,
+            start_at: StartAt::Earliest,
+            admin_addr: loopback,
+            shutdown_timeout: second,
+        },
+        storage: Storage {
+            logs_dir: dir.join("logs"),
+            analytics_dir: dir.join("analytics"),
+            archive_dir: dir.join("archive"),
+            live_retention: second,
+            archive_retention: None,
+            analytics_retention: None,
+        },
+        aggregation: Aggregation {
+            interval: second,
+            archive_after: second,
+            archive_max_wait: second,
+            max_keys_per_hour: 1000,
+            strip_query: false,
+            admin_addr: loopback,
+            shutdown_timeout: second,
+        },
+        telemetry: Telemetry {
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Text,
+        },
+    }
+}

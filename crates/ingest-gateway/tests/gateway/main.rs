@@ -1,0 +1,9 @@
+//! The gateway as its clients and Kafka see it: HTTP over sockets on one side, the embedded broker
+//! on the other, a real directory for the dead letter queue.
+
+mod harness;
+
+mod answers;
+mod dead_letters;
+mod delivery;
+mod drain;
