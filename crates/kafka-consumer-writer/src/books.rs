@@ -105,6 +105,16 @@ impl Books {
         self.show_held(&state);
     }
 
+    /// Whether this partition stands still until someone looks at it.
+    #[must_use]
+    pub fn is_halted(&self, partition: PartitionId) -> bool {
+        let state = self.lock();
+        state
+            .chapters
+            .get(&partition)
+            .is_some_and(|chapter| chapter.halted)
+    }
+
     /// The chain as it now is. The totals go up before the lag goes down, so that a record is at
     /// no moment in neither.
     pub fn chain(&self, partition: PartitionId, memory: &Memory) {

@@ -32,15 +32,13 @@ async fn commit(rig: &Rig, partition: i32, offset: i64, metadata: &str) {
 async fn the_groups_offsets_may_be_set_anywhere_and_change_nothing() {
     let rig = Rig::new(1).await;
     let mut sent = Vec::new();
-    let mut batch = 0;
-    for offset in [None, Some(0), Some(7), Some(1_000_000)] {
+    for (batch, offset) in (0..).zip([None, Some(0), Some(7), Some(1_000_000)]) {
         if let Some(offset) = offset {
             commit(&rig, 0, offset, "").await;
         }
         let sequences: Vec<u32> = (0..10).collect();
         rig.send(0, batch, &sequences, 0).await;
         sent.extend(sequences.iter().map(|sequence| (batch, *sequence)));
-        batch += 1;
         let writer = rig.writer("", "");
         rig.caught_up().await;
         writer.stop().await;
@@ -60,13 +58,7 @@ async fn a_second_store_halts_until_it_adopts_and_then_goes_on_where_the_first_s
     let other = tempfile::tempdir().expect("a directory");
     let stranger = rig.writer_in(other.path(), "", "", false);
     // The claim of partition 1 (committed at 0 by the first store) is refused as well.
-    let joined = || {
-        rig.broker
-            .group(GROUP)
-            .is_some_and(|group| group.0 == "Stable")
-    };
-    wait_for("the stranger to join", joined).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    stranger.halted(&[0, 1]).await;
     stranger.stop().await;
     assert_eq!(rig.committed(0).expect("as it was").0, 2);
     assert!(rig.stored_in(other.path()).is_empty());
@@ -89,8 +81,7 @@ async fn a_second_store_halts_until_it_adopts_and_then_goes_on_where_the_first_s
     // Now the first is the stranger.
     rig.send(0, 3, &[0], 0).await;
     let first = rig.writer("", "");
-    wait_for("the first to join", joined).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    first.halted(&[0]).await;
     first.stop().await;
     assert_eq!(rig.next(0), Some(2));
 }
@@ -107,6 +98,7 @@ async fn a_lost_directory_halts_its_partition_and_not_the_others() {
     rig.send(0, 3, &[0], 0).await;
     rig.send(1, 4, &[0], 0).await;
     let writer = rig.writer("", "");
+    writer.halted(&[0]).await;
     wait_for("partition 1 to go on", || rig.next(1) == Some(3)).await;
     writer.stop().await;
     assert_eq!(rig.next(0), None);
@@ -124,13 +116,7 @@ async fn a_topic_made_anew_halts() {
     rig.producer.forget(TOPIC);
     rig.send(0, 2, &[0, 1, 2, 3], 0).await;
     let writer = rig.writer("", "");
-    let joined = || {
-        rig.broker
-            .group(GROUP)
-            .is_some_and(|group| group.0 == "Stable")
-    };
-    wait_for("the writer to join", joined).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    writer.halted(&[0]).await;
     writer.stop().await;
     assert_eq!(rig.next(0), Some(2));
     rig.check_exact([(1, 0), (1, 1)]);
@@ -147,13 +133,7 @@ async fn a_truncated_log_with_other_messages_halts() {
     rig.broker.truncate(TOPIC, 0, 2).expect("truncated");
     rig.send(0, 3, &[0, 1, 2, 3], 0).await;
     let writer = rig.writer("", "");
-    let joined = || {
-        rig.broker
-            .group(GROUP)
-            .is_some_and(|group| group.0 == "Stable")
-    };
-    wait_for("the writer to join", joined).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    writer.halted(&[0]).await;
     writer.stop().await;
     assert_eq!(rig.next(0), Some(4));
 }
@@ -171,13 +151,7 @@ async fn a_missing_segment_halts_and_nothing_is_linked_behind_it() {
     std::fs::remove_file(&middle).expect("it is there");
     rig.send(0, 9, &[0], 0).await;
     let writer = rig.writer("", "");
-    let joined = || {
-        rig.broker
-            .group(GROUP)
-            .is_some_and(|group| group.0 == "Stable")
-    };
-    wait_for("the writer to join", joined).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    writer.halted(&[0]).await;
     writer.stop().await;
     assert!(!middle.exists(), "nothing may take its place");
     assert!(!rig.chain(0).segment_path(Offset(6)).exists());

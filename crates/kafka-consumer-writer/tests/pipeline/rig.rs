@@ -39,6 +39,7 @@ pub struct Rig {
 
 /// A writer process's worth of members, as a task.
 pub struct Writer {
+    shared: Arc<Shared>,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), ServiceError>>,
 }
@@ -107,8 +108,13 @@ impl Rig {
         let shared = Arc::new(Shared::open(&config, adopt).expect("the store opens"));
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
-        let task = tokio::spawn(async move { service::run(shared, &config.kafka, token).await });
-        Writer { shutdown, task }
+        let running = shared.clone();
+        let run = async move { service::run(running, &config.kafka, token).await };
+        Writer {
+            shared,
+            shutdown,
+            task: tokio::spawn(run),
+        }
     }
 
     /// Produces records of one batch, with these sequences; gives the first offset.
@@ -281,6 +287,17 @@ impl Rig {
 }
 
 impl Writer {
+    /// Waits until these partitions stand still.
+    pub async fn halted(&self, partitions: &[i32]) {
+        wait_for(&format!("{partitions:?} to halt"), || {
+            let books = &self.shared.books;
+            partitions
+                .iter()
+                .all(|id| books.is_halted(PartitionId(*id)))
+        })
+        .await;
+    }
+
     /// As SIGTERM: saves, commits, leaves.
     pub async fn stop(self) {
         self.shutdown.cancel();

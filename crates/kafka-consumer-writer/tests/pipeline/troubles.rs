@@ -1,6 +1,6 @@
 //! Kafka and the disk at their worst.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use dev_broker::{Api, Fault};
 use kafka_consumer_writer::service::ServiceError;
@@ -55,19 +55,19 @@ async fn a_member_thrown_out_comes_back_and_nothing_is_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_away_for_a_while_costs_only_time() {
     let rig = Rig::new(1).await;
-    rig.broker.pause();
+    let cut = || {
+        let faults = rig.broker.faults();
+        let all = faults.on_any().client_id("kafka-consumer").always();
+        all.then(Fault::Cut)
+    };
+    // Before it has begun, and once it runs.
+    let down = cut();
     let writer = rig.writer("", "");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    rig.broker.resume();
+    wait_for("calls that are cut", || down.hits() > 2).await;
+    down.remove();
     rig.send(0, 1, &[0], 0).await;
     rig.caught_up().await;
-    let down = rig
-        .broker
-        .faults()
-        .on_any()
-        .client_id("kafka-consumer")
-        .always();
-    let down = down.then(Fault::Cut);
+    let down = cut();
     rig.send(0, 2, &[0], 0).await;
     wait_for("calls that are cut", || down.hits() > 5).await;
     down.remove();
@@ -127,7 +127,11 @@ async fn a_missing_topic_is_waited_for() {
     let rig = Rig::new(1).await;
     rig.broker.delete_topic(TOPIC).expect("gone");
     let writer = rig.writer("", "");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = rig.broker.requests_seen(Api::Metadata);
+    wait_for("the writer to look", || {
+        rig.broker.requests_seen(Api::Metadata) >= asked + 2
+    })
+    .await;
     rig.broker
         .create_topic(&dev_broker::TopicSpec::new(TOPIC, 1))
         .expect("made");
