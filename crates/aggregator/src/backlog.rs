@@ -77,7 +77,7 @@ struct Source {
     /// A segment that cannot be folded, and why.
     bad: Option<(Offset, String)>,
     state: Reading,
-    /// When the oldest segment that is not counted was stored.
+    /// When the oldest segment was stored that has been read and is not counted.
     waiting_since: Option<SystemTime>,
 }
 
@@ -211,9 +211,7 @@ impl Backlog {
     pub fn committed(&mut self) {
         for source in &mut self.sources {
             source.committed = source.at.clone();
-            if source.state == Reading::Done {
-                source.waiting_since = None;
-            }
+            source.waiting_since = None;
         }
     }
 
@@ -233,7 +231,7 @@ impl Backlog {
         halted.collect()
     }
 
-    /// When the oldest segment was stored that has been met and is not counted.
+    /// When the oldest segment was stored that has been read and is not counted.
     #[must_use]
     pub fn waiting_since(&self) -> Option<SystemTime> {
         let waiting = self
@@ -267,17 +265,13 @@ impl Source {
             return Ok(());
         };
         let mut pause = None;
-        let mut first_seen = true;
         let walked = self.chain.walk(Some(at.cursor), &mut |visited| {
             let first = visited.trailer.first;
             if self.bound.is_none_or(|bound| bound < first) {
                 pause = Some(Pause::Bound);
                 return false;
             }
-            if first_seen {
-                self.waiting_since = Some(visited.modified);
-                first_seen = false;
-            }
+            self.waiting_since.get_or_insert(visited.modified);
             if let Some((bad, detail)) = &self.bad
                 && *bad == first
             {

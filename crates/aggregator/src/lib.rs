@@ -1,8 +1,9 @@
 //! Chains in, hourly analytics out, each record counted once.
 //!
 //! In the order of a record's way: `backlog` (what there is to read), `fold` (segment → counts),
-//! `counts` and `hour` (what counts are), `state` and `manifest` (how they are kept), `render`
-//! (what people see); [`run`] is one run over all of it, [`service`] the process around it.
+//! `counts` and `hour` (what counts are), `state` and `manifest` (how they are kept), `keeper` (who
+//! may go on), `render` and `summaries` (what people see); [`run`] is one run over all of it,
+//! [`service`] the process around it.
 
 mod hour;
 
@@ -10,9 +11,13 @@ mod backlog;
 mod counts;
 mod fold;
 
-mod manifest;
-mod render;
 mod state;
+
+mod keeper;
+mod manifest;
+
+mod render;
+mod summaries;
 
 pub mod run;
 pub mod service;

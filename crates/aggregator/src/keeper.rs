@@ -1,0 +1,180 @@
+//! Custody of the manifests: which one is known to stand, putting the next one, and the look for
+//! a greater number before anything that others could see. Decides nothing about counts.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use pipeline_core::fsx;
+
+use crate::{
+    hour::Hour,
+    manifest::{Manifest, StateDir},
+    run::{GoOn, RunError, Step, ask},
+    state::{State, StateError, StateName},
+};
+
+/// Temporary files older than this are of processes that died.
+const STALE_AFTER: Duration = Duration::from_secs(3600);
+
+/// The manifest that this process goes on from.
+pub struct Keeper {
+    pub dir: StateDir,
+    pub manifest: Manifest,
+    /// Put by this process.
+    own: bool,
+    /// Named by the manifest before this one, and not by this one.
+    replaced: Vec<StateName>,
+}
+
+impl Keeper {
+    /// Reads the greatest manifest. Puts the first where nothing is.
+    pub fn load(dir: &StateDir, go_on: GoOn<'_>) -> Result<Self, RunError> {
+        loop {
+            let Some(greatest) = greatest(dir)? else {
+                if let Some(trace) = dir.trace_of_counts()? {
+                    return Err(RunError::NoManifest {
+                        dir: dir.dir().to_owned(),
+                        trace,
+                    });
+                }
+                ask(go_on, Step::PutFirstManifest)?;
+                // Taken: by the same, as it counts nothing.
+                dir.put(&Manifest::first())?;
+                continue;
+            };
+            // Gone again: someone has put greater ones meanwhile.
+            if let Some(manifest) = dir.read(greatest)? {
+                return Ok(Self {
+                    replaced: only_before(dir, &manifest)?,
+                    dir: dir.clone(),
+                    manifest,
+                    own: false,
+                });
+            }
+        }
+    }
+
+    /// Whether others have gone on since.
+    pub fn is_old(&self) -> Result<bool, RunError> {
+        Ok(greatest(&self.dir)? != Some(self.manifest.number))
+    }
+
+    /// Puts `next`, which replaces the states `replaced`, and removes what only older ones name.
+    pub fn commit(
+        &mut self,
+        next: Manifest,
+        replaced: Vec<StateName>,
+        go_on: GoOn<'_>,
+    ) -> Result<(), RunError> {
+        next.check_books().map_err(RunError::Books)?;
+        ask(go_on, Step::PutManifest)?;
+        if !self.dir.put(&next)? {
+            return Err(self.superseded(next.number));
+        }
+        let number = next.number;
+        self.manifest = next;
+        self.own = true;
+        let outdated = std::mem::replace(&mut self.replaced, replaced);
+        ask(go_on, Step::LookForGreater)?;
+        self.look()?;
+        // Kept are this manifest and the one before it.
+        if number > 2 {
+            self.remove(&self.dir.manifest_path(number - 2), go_on)?;
+        }
+        for name in &outdated {
+            self.remove(&self.dir.hours().join(name.file_name()), go_on)?;
+        }
+        Ok(())
+    }
+
+    /// Ends this process's work where a manifest is there with a greater number than its own.
+    pub fn look(&self) -> Result<(), RunError> {
+        let number = self.manifest.number;
+        let greatest = greatest(&self.dir)?.unwrap_or_default();
+        if greatest <= number {
+            return Ok(());
+        }
+        if self.own {
+            remove_file(&self.dir.manifest_path(number))?;
+        }
+        Err(self.superseded(greatest))
+    }
+
+    /// The state of an hour, where it has one.
+    pub fn state(&self, hour: Hour) -> Result<Option<State>, StateError> {
+        let name = self.manifest.state_name(hour);
+        name.map(|name| State::read(self.dir.hours(), &name))
+            .transpose()
+    }
+
+    /// Removes what processes that died have left: manifests and states that nobody will read
+    /// again, old temporary files.
+    pub fn clean_up(&self, go_on: GoOn<'_>) -> Result<(), RunError> {
+        let manifest = &self.manifest;
+        for number in self.dir.numbers()? {
+            if number + 1 < manifest.number {
+                self.remove(&self.dir.manifest_path(number), go_on)?;
+            }
+        }
+        let mut named: BTreeSet<StateName> = manifest
+            .hours
+            .keys()
+            .filter_map(|hour| manifest.state_name(*hour))
+            .collect();
+        named.extend(self.replaced.iter().cloned());
+        for name in self.dir.states()? {
+            // One for a greater number may belong to a manifest that is about to be put.
+            if name.number <= manifest.number && !named.contains(&name) {
+                self.remove(&self.dir.hours().join(name.file_name()), go_on)?;
+            }
+        }
+        let before = SystemTime::now() - STALE_AFTER;
+        for dir in [self.dir.dir(), self.dir.hours()] {
+            fsx::remove_stale_temporaries(dir, before)
+                .map_err(StateError::io("remove stale temporary files in", dir))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path, go_on: GoOn<'_>) -> Result<(), RunError> {
+        ask(go_on, Step::RemoveOld)?;
+        self.look()?;
+        remove_file(path)
+    }
+
+    fn superseded(&self, number: u64) -> RunError {
+        RunError::Superseded {
+            number,
+            dir: self.dir.dir().to_owned(),
+        }
+    }
+}
+
+fn greatest(dir: &StateDir) -> Result<Option<u64>, StateError> {
+    Ok(dir.numbers()?.last().copied())
+}
+
+/// States that the manifest before `manifest` names and this one does not.
+fn only_before(dir: &StateDir, manifest: &Manifest) -> Result<Vec<StateName>, StateError> {
+    let Some(before) = dir.read(manifest.number - 1)? else {
+        return Ok(Vec::new());
+    };
+    let names = before.hours.keys().filter_map(|hour| {
+        let name = before.state_name(*hour)?;
+        (manifest.state_name(*hour).as_ref() != Some(&name)).then_some(name)
+    });
+    Ok(names.collect())
+}
+
+fn remove_file(path: &Path) -> Result<(), RunError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StateError::io("remove", path)(error).into())
+        }
+        _ => Ok(()),
+    }
+}
