@@ -1,7 +1,7 @@
 //! `dev-broker`: the embedded broker as a process of its own, for the demo and for tests that
 //! kill it.
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use clap::Parser;
@@ -40,7 +40,7 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -49,6 +49,16 @@ async fn main() -> anyhow::Result<()> {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
         .init();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dev-broker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let broker = Broker::start(Options {
         listen: args.listen,
@@ -56,14 +66,11 @@ async fn main() -> anyhow::Result<()> {
         dir: args.dir,
         topics: args.topics,
         ..Options::default()
-    })
-    .await?;
-    let broker = Arc::new(broker);
+    });
+    let broker = Arc::new(broker.await?);
     if let Some(addr) = args.control {
-        let addr = dev_broker::control::serve(Arc::clone(&broker), addr)
-            .await
-            .with_context(|| format!("failed to serve the control port on {addr}"))?;
-        println!("control on http://{addr}/");
+        let addr = dev_broker::control::serve(Arc::clone(&broker), addr).await;
+        println!("control on http://{}/", addr.context("no control port")?);
     }
     println!("listening on {}", broker.bootstrap());
     tokio::select! {

@@ -1,10 +1,8 @@
 //! Every API in every version that the broker tells of: answered, and refused by a fault, in a
 //! form that decodes to its last byte.
 
-mod common;
-
+use crate::client::{Wire, fetch, name, produce};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use common::{Wire, fetch, name, produce};
 use dev_broker::{Broker, Fault, Options, RawBatch, error_code};
 use kafka_protocol::{
     messages::{

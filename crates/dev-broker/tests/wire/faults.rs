@@ -1,11 +1,9 @@
 //! Each fault does what it says, to the requests that its rule names, and to no others.
 
-mod common;
-
 use std::time::Duration;
 
+use crate::client::{Wire, produce};
 use bytes::Bytes;
-use common::{Wire, produce};
 use dev_broker::{Api, Broker, Fault, Options, RawBatch, error_code};
 use kafka_protocol::messages::{ApiKey, MetadataRequest, RequestKind, ResponseKind};
 

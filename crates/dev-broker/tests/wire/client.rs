@@ -1,5 +1,4 @@
 //! The thinnest client: one connection, one request at a time, any version of any API.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{io, net::SocketAddr};
 
