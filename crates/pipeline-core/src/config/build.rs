@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -268,9 +268,7 @@ fn check_dirs(walked: &mut Walked, data_dir: &Path) {
 
 /// Without `.`; `..` stays, as what it leads to depends on links.
 fn plain(path: &Path) -> PathBuf {
-    path.components()
-        .filter(|component| *component != Component::CurDir)
-        .collect()
+    path.components().collect()
 }
 
 /// Values of a file without faults: each is there and of its kind.

@@ -9,7 +9,6 @@ use serde::de::{
 
 /// Reads one YAML document; an empty one is [`Node::Null`].
 pub(super) fn parse(yaml: &str) -> Result<Node, Fault> {
-    let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml);
     serde_yaml::from_str(yaml).map_err(|error| {
         let path = match error.location() {
             Some(at) => format!("line {} column {}", at.line(), at.column()),

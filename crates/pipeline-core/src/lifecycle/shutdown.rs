@@ -35,7 +35,7 @@ impl Shutdown {
             .build()
             .expect("a process that cannot watch for signals cannot start");
         // Handlers are in place when this function returns, not when the thread gets to run.
-        let signals = {
+        let mut signals = {
             let _entered = runtime.enter();
             Signals::install()
         };
@@ -44,7 +44,7 @@ impl Shutdown {
         thread::Builder::new()
             .name("shutdown".to_owned())
             .spawn(move || {
-                let why = runtime.block_on(watch(signals, &watched, timeout));
+                let why = runtime.block_on(watch(async || signals.next().await, &watched, timeout));
                 end_now(&why);
             })
             .expect("a process that cannot start a thread cannot start");
@@ -104,10 +104,19 @@ impl Signals {
     }
 }
 
-/// Starts the drain at the first signal; resolves, with the reason, when it has to end.
-async fn watch(mut signals: Signals, shutdown: &Shutdown, timeout: Duration) -> String {
+/// Starts the drain at the first signal or request; resolves, with the reason, when it has to end.
+/// A request is no signal: the first signal behind it does not end the process yet.
+async fn watch(
+    mut next_signal: impl AsyncFnMut() -> &'static str,
+    shutdown: &Shutdown,
+    timeout: Duration,
+) -> String {
+    let mut signals = 0;
     let why = tokio::select! {
-        name = signals.next() => name,
+        name = next_signal() => {
+            signals += 1;
+            name
+        }
         () = shutdown.requested() => "a request from within",
     };
     shutdown.request();
@@ -115,10 +124,17 @@ async fn watch(mut signals: Signals, shutdown: &Shutdown, timeout: Duration) -> 
     // From a thread, as stderr may block and the deadline must not.
     let said = format!("draining after {why}, for at most {timeout:?}");
     thread::spawn(move || tracing::info!("{said}"));
-    tokio::select! {
-        name = signals.next() => format!("ending at once: {name} while draining"),
-        () = tokio::time::sleep(timeout) => {
-            format!("ending at once: not drained within {timeout:?}")
+    let deadline = tokio::time::sleep(timeout);
+    tokio::pin!(deadline);
+    loop {
+        tokio::select! {
+            name = next_signal() => {
+                signals += 1;
+                if signals > 1 {
+                    return format!("ending at once: {name} while draining");
+                }
+            }
+            () = &mut deadline => return format!("ending at once: not drained within {timeout:?}"),
         }
     }
 }
@@ -142,7 +158,7 @@ mod tests {
         process::{Child, Command, Stdio},
     };
 
-    use rustix::process::{Pid, kill_process};
+    use rustix::process::{Pid, Signal as Sig, kill_process};
 
     use super::*;
 
@@ -156,7 +172,7 @@ mod tests {
         };
         let timeout = match role.as_str() {
             "short" => Duration::from_millis(20),
-            _ => Duration::from_secs(600),
+            _ => Duration::from_secs(60),
         };
         let readiness = Readiness::default();
         let shutdown = Shutdown::install(readiness.clone(), timeout);
@@ -207,7 +223,7 @@ mod tests {
             }
         }
 
-        fn signal(&self, signal: rustix::process::Signal) {
+        fn signal(&self, signal: Sig) {
             kill_process(Pid::from_child(&self.child), signal).unwrap();
         }
 
@@ -225,7 +241,6 @@ mod tests {
             let _ = self.child.wait();
         }
     }
-    use rustix::process::Signal as Sig;
 
     #[test]
     fn the_first_signal_drains_and_the_service_ends_by_itself() {
@@ -262,6 +277,27 @@ mod tests {
         let mut child = Started::new("request");
         child.says("ready: Err(\"draining\")");
         child.signal(Sig::TERM);
+        child.signal(Sig::INT);
         assert_eq!(child.ends().0, Some(1));
+    }
+
+    #[tokio::test]
+    async fn the_first_signal_behind_a_request_lets_the_drain_go_on() {
+        let shutdown = Shutdown::manual();
+        shutdown.request();
+        let (send, mut signals) = tokio::sync::mpsc::unbounded_channel();
+        let next = async || signals.recv().await.expect("the sender lives");
+        let watch = watch(next, &shutdown, Duration::from_secs(600));
+        tokio::pin!(watch);
+        send.send("SIGTERM").unwrap();
+        for _ in 0..10 {
+            tokio::select! {
+                biased;
+                why = &mut watch => panic!("{why}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        assert!(send.send("SIGINT").is_ok());
+        assert_eq!(watch.await, "ending at once: SIGINT while draining");
     }
 }
