@@ -56,7 +56,7 @@ pub async fn run(
     loop {
         let joined = tokio::select! {
             () = shutdown.cancelled() => {
-                leave(&mut member).await;
+                leave(&mut member, &shared).await;
                 return MemberEnd::Stopped { flushed: true };
             }
             joined = join(&mut member, &cluster, &shared.topic) => joined,
@@ -111,7 +111,7 @@ pub async fn run(
             End::Rejoin | End::Lost => {}
             End::Fenced => return MemberEnd::Fenced(format!("member {index} is fenced")),
             End::Shutdown { flushed } => {
-                leave(&mut member).await;
+                leave(&mut member, &shared).await;
                 return MemberEnd::Stopped { flushed };
             }
         }
@@ -128,8 +128,9 @@ async fn join(
     Ok((assignment, topic_id))
 }
 
-async fn leave(member: &mut Arc<Member>) {
-    if tokio::time::timeout(LEAVE_TIMEOUT, sole(member).leave())
+async fn leave(member: &mut Arc<Member>, shared: &Shared) {
+    let timeout = LEAVE_TIMEOUT.min(shared.shutdown_timeout.mul_f64(0.1));
+    if tokio::time::timeout(timeout, sole(member).leave())
         .await
         .is_err()
     {

@@ -136,8 +136,8 @@ enum Saving {
     InFlight {
         serial: u64,
         batch: Arc<Batch>,
-        late_at: Instant,
-        reported: bool,
+        /// Once it has begun, until it has been reported.
+        late_at: Option<Instant>,
     },
     Resting {
         job: Box<SaveJob>,
@@ -197,7 +197,7 @@ impl PartitionCore {
                 Some(Action::Load)
             }
             State::Claiming { .. } => None,
-            State::Running(running) => running.poll(now, &self.settings, &mut self.serial),
+            State::Running(running) => running.poll(now, &mut self.serial),
         }
     }
 
@@ -210,9 +210,7 @@ impl PartitionCore {
             State::Claiming { .. } => None,
             State::Running(running) => match &running.saving {
                 Saving::Idle(_) => running.batcher.due_at(),
-                Saving::InFlight {
-                    late_at, reported, ..
-                } => (!reported).then_some(*late_at),
+                Saving::InFlight { late_at, .. } => *late_at,
                 Saving::Resting { until, .. } => Some(*until),
                 Saving::Moving => None,
             },
@@ -289,6 +287,20 @@ impl PartitionCore {
         }
         for chunk in chunks {
             running.batcher.push(chunk);
+        }
+    }
+
+    /// A save has begun (it may have waited for its turn).
+    pub fn saving(&mut self, serial: u64, now: Instant) {
+        if let State::Running(running) = &mut self.state
+            && let Saving::InFlight {
+                serial: own,
+                late_at,
+                ..
+            } = &mut running.saving
+            && *own == serial
+        {
+            *late_at = Some(now + self.settings.persist_timeout);
         }
     }
 
@@ -393,13 +405,20 @@ impl PartitionCore {
         }
     }
 
+    /// Nothing is left in memory that is not in the chain; commits may be.
+    #[must_use]
+    pub fn all_saved(&self) -> bool {
+        match &self.state {
+            State::Running(running) => !running.buffered_any(),
+            _ => true,
+        }
+    }
+
     /// How far the drain has got; a partition that does not run has nothing to flush.
     #[must_use]
     pub fn drain_state(&self, now: Instant) -> DrainState {
-        let left = match &self.state {
-            State::Running(running) => running.buffered_any() || self.commit.wanted.is_some(),
-            _ => false,
-        };
+        let running = self.is_running();
+        let left = running && (!self.all_saved() || self.commit.wanted.is_some());
         match &self.drain {
             Some(drain) => drain.state(now, left),
             None => DrainState::Going,
@@ -437,7 +456,7 @@ impl PartitionCore {
 }
 
 impl Running {
-    fn poll(&mut self, now: Instant, settings: &Settings, serial: &mut u64) -> Option<Action> {
+    fn poll(&mut self, now: Instant, serial: &mut u64) -> Option<Action> {
         let job = match std::mem::replace(&mut self.saving, Saving::Moving) {
             Saving::Idle(memory) => {
                 let Some(batch) = self.batcher.take(now) else {
@@ -466,15 +485,13 @@ impl Running {
                 serial,
                 batch,
                 late_at,
-                reported,
             } => {
-                let late = !reported && late_at <= now;
+                let late = late_at.is_some_and(|at| at <= now);
                 let action = late.then(|| Action::Late(batch.clone()));
                 self.saving = Saving::InFlight {
                     serial,
                     batch,
-                    late_at,
-                    reported: reported || late,
+                    late_at: late_at.filter(|_| !late),
                 };
                 return action;
             }
@@ -486,8 +503,7 @@ impl Running {
         self.saving = Saving::InFlight {
             serial: job.serial,
             batch: job.batch.clone(),
-            late_at: now + settings.persist_timeout,
-            reported: false,
+            late_at: None,
         };
         Some(Action::Save(job))
     }
@@ -655,6 +671,8 @@ mod tests {
         core.fetched(Offset(0), [gap(5, now, 1)]);
         let later = now + Duration::from_secs(1);
         let job = save(&mut core, later).expect("due");
+        assert_eq!(core.wake_at(), None, "it waits for its turn");
+        core.saving(job.serial, later);
         let late = later + SETTINGS.persist_timeout;
         assert_eq!(core.wake_at(), Some(late));
         assert!(matches!(core.poll(late), Some(Action::Late(_))));
@@ -749,6 +767,7 @@ mod tests {
                 while let Some(action) = core.poll(now) {
                     match action {
                         Action::Save(job) => {
+                            core.saving(job.serial, now);
                             let takes = match random.u32(0..40) {
                                 0 => Duration::from_secs(3_600),
                                 _ => Duration::from_millis(random.u64(1..200)),

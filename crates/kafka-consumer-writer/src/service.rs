@@ -1,6 +1,9 @@
 //! The writer as a whole: topic, members, and their end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kafka_link::{Cluster, ClusterConfig, ErrorKind, KafkaError, NewTopic, TopicSettings};
 use metrics::gauge;
@@ -14,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     member::{self, MemberEnd},
     session::{count_error, kafka_up},
-    shared::Shared,
+    shared::{Shared, now_ms},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +53,9 @@ pub async fn run(
     kafka: &Kafka,
     shutdown: CancellationToken,
 ) -> Result<(), ServiceError> {
+    // Ends with this function.
+    let mut gauges = JoinSet::new();
+    gauges.spawn(show_gauges(shared.clone()));
     let first = new_cluster(kafka);
     tokio::select! {
         ready = topic_ready(&first, kafka) => ready?,
@@ -79,6 +85,24 @@ pub async fn run(
         }
     }
     result
+}
+
+/// What no event tells.
+async fn show_gauges(shared: Arc<Shared>) {
+    let buffer_bytes = gauge!(catalog::CONSUMER_BUFFER_BYTES);
+    let dlq_records = gauge!(catalog::CONSUMER_DLQ_RECORDS);
+    let dlq_bytes = gauge!(catalog::CONSUMER_DLQ_BYTES);
+    let mut clock = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        clock.tick().await;
+        shared.books.tick(Instant::now(), now_ms());
+        #[allow(clippy::cast_precision_loss)]
+        {
+            buffer_bytes.set(shared.budget.used() as f64);
+            dlq_records.set(shared.dead_letters.records() as f64);
+            dlq_bytes.set(shared.dead_letters.bytes() as f64);
+        }
+    }
 }
 
 fn new_cluster(kafka: &Kafka) -> Cluster {

@@ -25,7 +25,7 @@ use crate::{
     batcher::{Batch, Chunk, Content, DrainState},
     partition::{Action, LoadOutcome, PartitionCore, SaveOutcome},
     save::{SaveReport, SaveTrouble},
-    shared::{Held, Shared, now_ms},
+    shared::{Held, Shared},
     steps::{self, Event, Events},
 };
 
@@ -45,9 +45,10 @@ const FLOW_BYTES: u32 = 64 << 10;
 const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// A partition's part of one fetch.
 const PARTITION_FETCH_BYTES: u64 = 1 << 20;
-/// Clock for gauges; and how often the ends of logs are asked for.
-const TICK: Duration = Duration::from_secs(1);
-const LOG_ENDS_EVERY: u32 = 5;
+/// How often the ends of logs are asked for, also of those that are not read.
+const LOG_ENDS_EVERY: Duration = Duration::from_secs(5);
+/// Once all is saved, how long an end waits for the commit: the chain knows better anyway.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The protocol's code for a static member whose id another process has taken.
 const FENCED_INSTANCE_ID: i16 = 82;
@@ -82,9 +83,10 @@ pub struct Session {
     ending: Option<End>,
     /// When to look for room in the budget again.
     room_at: Option<Instant>,
-    next_tick: Instant,
-    ticks: u32,
-    gauges: Gauges,
+    log_ends_at: Instant,
+    /// Since when an end waits for nothing but commits.
+    saved_since: Option<Instant>,
+    histograms: Histograms,
 }
 
 /// One partition of the assignment.
@@ -100,13 +102,10 @@ struct Slot {
     reason: Option<String>,
 }
 
-struct Gauges {
+struct Histograms {
     flush_records: Histogram,
     flush_bytes: Histogram,
     flush_duration: Histogram,
-    buffer_bytes: metrics::Gauge,
-    dlq_records: metrics::Gauge,
-    dlq_bytes: metrics::Gauge,
 }
 
 impl Session {
@@ -153,15 +152,12 @@ impl Session {
             commits_refused: false,
             ending: None,
             room_at: None,
-            next_tick: Instant::now(),
-            ticks: 0,
-            gauges: Gauges {
+            log_ends_at: Instant::now(),
+            saved_since: None,
+            histograms: Histograms {
                 flush_records: histogram!(catalog::BATCH_FLUSH_RECORDS),
                 flush_bytes: histogram!(catalog::BATCH_FLUSH_BYTES),
                 flush_duration: histogram!(catalog::BATCH_FLUSH_DURATION),
-                buffer_bytes: gauge!(catalog::CONSUMER_BUFFER_BYTES),
-                dlq_records: gauge!(catalog::CONSUMER_DLQ_RECORDS),
-                dlq_bytes: gauge!(catalog::CONSUMER_DLQ_BYTES),
             },
         }
     }
@@ -237,8 +233,8 @@ impl Session {
         }
         self.pump_commit(now);
         self.pump_fetch(now);
-        if now >= self.next_tick {
-            self.tick(now);
+        if now >= self.log_ends_at {
+            self.ask_log_ends(now);
         }
     }
 
@@ -316,20 +312,9 @@ impl Session {
         self.tasks.spawn(fetch);
     }
 
-    fn tick(&mut self, now: Instant) {
-        self.next_tick = now + TICK;
-        self.ticks += 1;
-        self.shared.books.tick(now, now_ms());
-        #[allow(clippy::cast_precision_loss)]
-        {
-            let dead_letters = &self.shared.dead_letters;
-            self.gauges
-                .buffer_bytes
-                .set(self.shared.budget.used() as f64);
-            self.gauges.dlq_records.set(dead_letters.records() as f64);
-            self.gauges.dlq_bytes.set(dead_letters.bytes() as f64);
-        }
-        if self.ticks.is_multiple_of(LOG_ENDS_EVERY) && !self.slots.is_empty() {
+    fn ask_log_ends(&mut self, now: Instant) {
+        self.log_ends_at = now + LOG_ENDS_EVERY;
+        if !self.slots.is_empty() {
             let partitions = self.slots.keys().copied().collect();
             let topic = self.shared.topic.clone();
             let (cluster, events) = (self.cluster.clone(), self.events.clone());
@@ -345,6 +330,11 @@ impl Session {
                 outcome,
                 reason,
             } => self.loaded(partition, outcome, reason, now),
+            Event::Saving { partition, serial } => {
+                if let Some(slot) = self.slots.get_mut(&partition) {
+                    slot.core.saving(serial, now);
+                }
+            }
             Event::Saved {
                 partition,
                 serial,
@@ -457,10 +447,10 @@ impl Session {
                 }
                 #[allow(clippy::cast_precision_loss)]
                 {
-                    self.gauges.flush_records.record(batch.records as f64);
-                    self.gauges.flush_bytes.record(batch.bytes as f64);
+                    self.histograms.flush_records.record(batch.records as f64);
+                    self.histograms.flush_bytes.record(batch.bytes as f64);
                 }
-                self.gauges.flush_duration.record(took.as_secs_f64());
+                self.histograms.flush_duration.record(took.as_secs_f64());
                 tracing::debug!(topic, %partition, first = %batch.first, %next, ?took, "saved");
                 if slot.copied.take().is_some() {
                     tracing::info!(topic, %partition, first = %batch.first, %next, "saved after trouble");
@@ -640,6 +630,13 @@ impl Session {
         if matches!(ending, End::Lost | End::Fenced) {
             return Some(ending);
         }
+        if self.slots.values().all(|slot| slot.core.all_saved()) {
+            let since = *self.saved_since.get_or_insert(now);
+            if now.saturating_duration_since(since) >= COMMIT_PATIENCE {
+                tracing::warn!("all is saved, but the group takes no commit; going without");
+                self.commits_refused = true;
+            }
+        }
         let mut flushed = true;
         for (partition, slot) in &mut self.slots {
             if self.commits_refused {
@@ -672,8 +669,9 @@ impl Session {
         cores
             .chain(fetches)
             .chain(self.room_at)
+            .chain(self.saved_since.map(|since| since + COMMIT_PATIENCE))
             .filter(|at| *at > now)
-            .fold(self.next_tick, Instant::min)
+            .fold(self.log_ends_at, Instant::min)
     }
 
     /// A panic in a task is a bug: it ends the process instead of a silent standstill.

@@ -144,8 +144,8 @@ impl Shared {
             if chain.topic() != self.topic {
                 continue;
             }
-            if let Ok(Some(end)) = chain.walk(None, &mut |_| true) {
-                self.books.found(chain.partition(), end.totals);
+            if let Ok(Some(totals)) = chain.newest_totals() {
+                self.books.found(chain.partition(), totals);
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kafka_link::{
@@ -27,6 +27,9 @@ use crate::{
     takeover::{CommitFacts, Difference, LogFacts, Verdict, commit_metadata, judge},
 };
 
+/// Older temporary files of a chain's directory belong to nobody alive.
+const TEMPORARY_AGE: Duration = Duration::from_secs(3_600);
+
 /// What a session hears.
 pub enum Event {
     Loaded {
@@ -34,6 +37,11 @@ pub enum Event {
         outcome: LoadOutcome,
         /// Why it is not ready, for people.
         reason: Option<String>,
+    },
+    /// A save has left the queue: from now on it may be late.
+    Saving {
+        partition: PartitionId,
+        serial: u64,
     },
     Saved {
         partition: PartitionId,
@@ -148,8 +156,10 @@ pub async fn commit(
 /// One save: the segment made on one of few threads, then published.
 pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let (serial, batch) = (job.serial, job.batch.clone());
-    let started = Instant::now();
     let making = acquire(&held.shared.making).await;
+    let started = Instant::now();
+    let partition = held.partition();
+    let _ = events.send(Event::Saving { partition, serial }).await;
     let context = held.clone();
     let prepared = blocking(move || {
         let prepared = save::prepare(&mut job, &context.save_context());
@@ -171,7 +181,7 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
         }
     };
     let event = Event::Saved {
-        partition: held.partition(),
+        partition,
         serial,
         report: Box::new(report),
         batch,
@@ -351,6 +361,7 @@ async fn load_one(
             let Some(Loaded { memory, .. }) = loaded else {
                 return Err(NotReady::Retry("the chain went away".to_owned()));
             };
+            remove_stale_temporaries(held).await;
             if let Some(last) = memory.end.last_message
                 && last.offset >= log_start
                 && !same_message(cluster, &shared.topic, partition, &last).await?
@@ -362,6 +373,18 @@ async fn load_one(
             }
             Ok(memory)
         }
+    }
+}
+
+/// What writers that died have left. One that is merely slow finds its file gone and looks at the
+/// chain.
+async fn remove_stale_temporaries(held: &Held) {
+    let before = SystemTime::now() - TEMPORARY_AGE;
+    let removed = on_disk(held, move |held| {
+        Ok(held.chain.remove_stale_temporaries(before)?)
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "failed to remove what dead writers have left");
     }
 }
 

@@ -99,6 +99,18 @@ impl Chain {
         Ok(Some(walk.end))
     }
 
+    /// The running totals of the segment with the greatest name, without a walk: good enough for
+    /// a gauge until someone has walked, never the chain's end.
+    ///
+    /// # Errors
+    /// Where that segment cannot be read.
+    pub fn newest_totals(&self) -> Result<Option<Totals>, ChainFault> {
+        let Some(newest) = self.list()?.segments.pop() else {
+            return Ok(None);
+        };
+        Ok(self.visit(newest)?.map(|visited| visited.trailer.totals))
+    }
+
     /// Opens the segment that begins at `first` and reads its trailer; `None`: there is no such
     /// file.
     pub(super) fn visit(&self, first: Offset) -> Result<Option<Visited>, ChainFault> {
