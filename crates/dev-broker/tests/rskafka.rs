@@ -7,7 +7,7 @@ use rskafka::{
     chrono::DateTime,
     client::{
         Client, ClientBuilder,
-        partition::{Compression, PartitionClient, UnknownTopicHandling},
+        partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling},
     },
     record::Record,
 };
@@ -83,5 +83,59 @@ async fn what_is_produced_is_fetched_in_order() {
     }
     assert_eq!(broker.log_end("logs", 1), Some(500));
     assert_eq!(broker.log_end("logs", 0), Some(0));
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn topics_are_made_looked_up_and_removed() {
+    let broker = Broker::start(Options::default().nodes(3)).await.unwrap();
+    let client = client(&broker).await;
+    let controller = client.controller_client().expect("a controller");
+    controller
+        .create_topic("logs", 3, 2, 5_000)
+        .await
+        .expect("made");
+    let topics = client.list_topics().await.expect("listed");
+    assert_eq!(topics.len(), 1);
+    assert_eq!(topics[0].partitions.len(), 3);
+    let partition = partition(&client, "logs", 2).await;
+    partition
+        .produce(records(0..10), Compression::NoCompression)
+        .await
+        .expect("produce");
+    partition.delete_records(4, 5_000).await.expect("deleted");
+    let offsets = [OffsetAt::Earliest, OffsetAt::Latest];
+    for (at, expected) in offsets.into_iter().zip([4, 10]) {
+        assert_eq!(partition.get_offset(at).await.expect("found"), expected);
+    }
+    let below = partition.fetch_records(3, 1..1000, 0).await;
+    let below = below.expect_err("below the log start").to_string();
+    assert!(below.contains("OffsetOutOfRange"), "{below}");
+    controller
+        .delete_topic("logs", 5_000)
+        .await
+        .expect("removed");
+    assert!(client.list_topics().await.expect("listed").is_empty());
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_fresh_client_finds_the_leader_that_has_moved() {
+    let broker = Broker::start(Options::default().nodes(2).topic("logs", 1))
+        .await
+        .unwrap();
+    let before = partition(&client(&broker).await, "logs", 0).await;
+    let one = records(0..1);
+    before
+        .produce(one.clone(), Compression::NoCompression)
+        .await
+        .expect("produce");
+    broker.move_leader("logs", 0, 2).unwrap();
+    let after = partition(&client(&broker).await, "logs", 0).await;
+    let offsets = after
+        .produce(one, Compression::NoCompression)
+        .await
+        .expect("produce");
+    assert_eq!(offsets, [1]);
     broker.stop().await;
 }

@@ -8,4 +8,5 @@ mod fetch;
 mod groups;
 mod process;
 mod produce;
+mod topics;
 mod versions;
