@@ -33,7 +33,8 @@ const WITHIN: Duration = Duration::from_secs(300);
 /// its ceiling, measured in the same run on the same records:
 ///
 /// gateway: bodies of 100 and 1,000 records of about 195 bytes, NDJSON and JSON arrays, over 16
-/// connections; ceiling: batches of the same size, made beforehand, only produced.
+/// connections; ceiling: batches of 1,000 records of that size, encoded and produced, all
+/// partitions at once.
 ///
 /// writer: a topic filled before, read to its end by a writer that starts; ceiling: the same
 /// topic, only fetched.

@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Args, PARTITIONS,
+    Args,
     figure::{Figure, children_cpu},
 };
 use crate::shell::{cargo, root};
 
-/// Batches made beforehand, only produced.
+/// Batches of 1,000 records, encoded and produced and nothing else.
 pub fn produce(args: &Args, topic: &str) -> Result<Figure> {
     kafka(args, topic, "produce")
 }
@@ -63,9 +63,10 @@ fn kafka(args: &Args, topic: &str, mode: &str) -> Result<Figure> {
     }
     let (start, before) = (Instant::now(), children_cpu()?);
     let status = Command::new(root().join("target/release/examples/ceiling"))
-        .args(["--kafka", &args.kafka, "--topic", topic, "--mode", mode])
-        .args(["--records", &args.records.to_string()])
-        .args(["--partitions", &PARTITIONS.to_string()])
+        .args(["--broker", &args.kafka, "--topic", topic, "--mode", mode])
+        .args(["--records", &args.records.to_string(), "--size", "195"])
+        .args(["--codec", &args.compression])
+        .stdout(Stdio::null())
         .status()
         .context("cannot start the ceiling")?;
     if !status.success() {
