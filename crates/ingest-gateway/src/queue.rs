@@ -200,6 +200,11 @@ impl Queue {
         overdue
     }
 
+    /// Tells the metrics how full it is: what workers hold is given back without a word.
+    pub fn refresh(&self) {
+        self.note_fill(&mut self.lock());
+    }
+
     /// From now on nothing is taken in; what is there can still be taken out.
     pub fn close(&self) {
         self.lock().closed = true;

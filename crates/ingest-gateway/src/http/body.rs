@@ -4,13 +4,19 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::problem::{Code, Problem};
 use crate::decode::{Encoding, InflateError, Inflater};
 
 /// Room made at once for a body of known length; the rest as it comes, as the length is a claim.
 const RESERVE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A refused body that is not longer is read to its end.
+const SHORT_BYTES: u64 = 64 * 1024;
+/// Of a longer one this much is taken, for this long, before the connection closes.
+const LINGER_BYTES: u64 = 1024 * 1024;
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -24,9 +30,9 @@ pub struct BodyLimits {
 /// Reads the whole body, until `until` at most; gives what it holds.
 ///
 /// # Errors
-/// What is to be answered. Nothing more is read from the connection after it.
+/// What is to be answered; the rest of the body is then [`let_go`].
 pub async fn read(
-    mut body: Incoming,
+    body: &mut Incoming,
     encoding: Encoding,
     limits: &BodyLimits,
     until: Instant,
@@ -39,7 +45,6 @@ pub async fn read(
                 limits.wire_bytes_max, limits.wire_bytes_max
             ),
         )
-        .closing()
     };
     let announced = body.size_hint().exact();
     if let Some(length) = announced
@@ -51,15 +56,14 @@ pub async fn read(
                 "the body has {length} bytes, allowed by server.maxBodyBytes are {}",
                 limits.wire_bytes_max
             ),
-        )
-        .closing());
+        ));
     }
     let mut inflater = Inflater::new(encoding);
     let mut decoded = Vec::new();
     let reserve = announced.unwrap_or(0).min(RESERVE_BYTES_MAX);
     decoded.reserve(usize::try_from(reserve).unwrap_or(0));
     let mut wire_bytes = 0;
-    while let Some(frame) = next_frame(&mut body, limits.stall_max, until).await? {
+    while let Some(frame) = next_frame(body, limits.stall_max, until).await? {
         let Ok(data) = frame.into_data() else {
             // Trailers say nothing that is asked for.
             continue;
@@ -76,6 +80,40 @@ pub async fn read(
     Ok(decoded)
 }
 
+/// Ends the reading of a body that is refused. What is short is read to its end, so that the
+/// connection can go on. For a longer one the connection closes, but not in the face of a client
+/// that is still sending: it may send on for a moment, so that it comes to read its answer.
+pub async fn let_go(mut body: Incoming, expects_continue: bool, problem: Problem) -> Problem {
+    if body.is_end_stream() {
+        return problem;
+    }
+    // To read would be to ask for it.
+    if expects_continue {
+        return problem.closing();
+    }
+    let short = body.size_hint().upper().is_some_and(|n| n <= SHORT_BYTES);
+    if short && discard(&mut body, SHORT_BYTES).await {
+        return problem;
+    }
+    tokio::spawn(async move { discard(&mut body, LINGER_BYTES).await });
+    problem.closing()
+}
+
+/// Reads at most `bytes_max` within [`LINGER_MAX`]; whether that was all.
+async fn discard(body: &mut Incoming, bytes_max: u64) -> bool {
+    let read_on = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if bytes > bytes_max {
+                return false;
+            }
+        }
+        body.is_end_stream()
+    };
+    timeout(LINGER_MAX, read_on).await.unwrap_or(false)
+}
+
 async fn next_frame(
     body: &mut Incoming,
     stall_max: Duration,
@@ -87,21 +125,19 @@ async fn next_frame(
         Ok(Some(Ok(frame))) => Ok(Some(frame)),
         Ok(Some(Err(error))) => {
             // Most often the client has gone, and nobody reads this.
-            Err(
-                Problem::new(Code::UnreadableBody, format!("the body broke off: {error}"))
-                    .closing(),
-            )
+            Err(Problem::new(
+                Code::UnreadableBody,
+                format!("the body broke off: {error}"),
+            ))
         }
         Err(_) if until < stalled => Err(Problem::new(
             Code::BodyTimeout,
             "the body did not end in time: too little of server.requestTimeout is left",
-        )
-        .closing()),
+        )),
         Err(_) => Err(Problem::new(
             Code::BodyTimeout,
             format!("no byte of the body came for {stall_max:?} (server.bodyTimeout)"),
-        )
-        .closing()),
+        )),
     }
 }
 

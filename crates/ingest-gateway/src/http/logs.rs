@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Request, body::Incoming};
+use hyper::{Request, body::Incoming, header::EXPECT, http::request::Parts};
 use pipeline_core::{
     BatchId,
     config::InvalidRecords,
@@ -62,14 +62,13 @@ impl Ingest {
     pub async fn post(&self, request: Request<Incoming>) -> Result<Accepted, Problem> {
         let began = Instant::now();
         let deadline = began + self.request_timeout - self.reserve;
-        let (parts, incoming) = request.into_parts();
-        let head = Head::read(&parts.uri, &parts.headers)?;
-        if self.queue.is_full() {
-            return Err(self.full());
-        }
-        let body = tokio::select! {
-            body = body::read(incoming, head.encoding, &self.body, deadline) => body?,
-            () = self.drain.expired() => return Err(draining()),
+        let expects_continue = request.headers().contains_key(EXPECT);
+        let (parts, mut incoming) = request.into_parts();
+        let (head, body) = match self.read(&parts, &mut incoming, deadline).await {
+            Ok(read) => read,
+            Err(problem) => {
+                return Err(body::let_go(incoming, expects_continue, problem).await);
+            }
         };
         let received_ms = now_ms();
         let (id, decoded) = self.decode(head, body).await?;
@@ -78,6 +77,22 @@ impl Ingest {
         let verdict = Verdict::of(decoded, self.invalid_records)?;
         self.hand_over(id, received_ms, began, deadline, verdict)
             .await
+    }
+
+    async fn read(
+        &self,
+        parts: &Parts,
+        incoming: &mut Incoming,
+        deadline: Instant,
+    ) -> Result<(Head, Vec<u8>), Problem> {
+        let head = Head::read(&parts.uri, &parts.headers)?;
+        if self.queue.is_full() {
+            return Err(self.full());
+        }
+        tokio::select! {
+            body = body::read(incoming, head.encoding, &self.body, deadline) => Ok((head, body?)),
+            () = self.drain.expired() => Err(draining()),
+        }
     }
 
     async fn hand_over(

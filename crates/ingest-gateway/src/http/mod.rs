@@ -22,13 +22,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response,
-    body::{Body, Incoming},
-    header::{ALLOW, CONNECTION, HeaderValue},
+    body::Incoming,
+    header::{ALLOW, CONNECTION, EXPECT, HeaderValue},
 };
 use pipeline_core::lifecycle::{Readiness, probe};
 use tokio_util::task::TaskTracker;
 
 use self::{
+    body::let_go,
     logs::{Ingest, draining},
     problem::{Code, Problem},
 };
@@ -91,21 +92,9 @@ impl App {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
-        let path = request.uri().path();
-        if path != "/logs" {
-            let detail = format!(
-                "found path `{}`, allowed are /logs, /livez and /readyz",
-                pipeline_core::record::shown(path.as_bytes())
-            );
-            return Err(unread(&request, Problem::new(Code::NotFound, detail)));
-        }
-        if request.method() != Method::POST {
-            let detail = format!("found method {}, allowed is POST", request.method());
-            let problem = Problem::new(Code::MethodNotAllowed, detail).with_header(ALLOW, "POST");
-            return Err(unread(&request, problem));
-        }
-        if self.draining.load(Ordering::SeqCst) {
-            return Err(draining());
+        if let Some(problem) = self.misdirected(&request) {
+            let expects_continue = request.headers().contains_key(EXPECT);
+            return Err(let_go(request.into_body(), expects_continue, problem).await);
         }
         // A drain that begins right here does not wait for this request; the closed queue then
         // refuses it in the same words.
@@ -113,13 +102,20 @@ impl App {
         let accepted = self.ingest.post(request).await?;
         Ok(accepted.into_answer())
     }
-}
 
-/// A body that nobody has read ends its connection.
-fn unread(request: &Request<Incoming>, problem: Problem) -> Problem {
-    if request.body().is_end_stream() {
-        problem
-    } else {
-        problem.closing()
+    fn misdirected(&self, request: &Request<Incoming>) -> Option<Problem> {
+        let (method, path) = (request.method(), request.uri().path());
+        if path != "/logs" {
+            let detail = format!(
+                "found path `{}`, allowed are /logs, /livez and /readyz",
+                pipeline_core::record::shown(path.as_bytes())
+            );
+            return Some(Problem::new(Code::NotFound, detail));
+        }
+        if method != Method::POST {
+            let detail = format!("found method {method}, allowed is POST");
+            return Some(Problem::new(Code::MethodNotAllowed, detail).with_header(ALLOW, "POST"));
+        }
+        self.draining.load(Ordering::SeqCst).then(draining)
     }
 }

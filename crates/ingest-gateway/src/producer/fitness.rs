@@ -51,7 +51,7 @@ pub fn judge(settings: &TopicSettings) -> Fitness {
         fitness.weak.push((
             retention,
             format!(
-                "retention.ms {}, should be longer than the writer's longest outage (3 days are \
+                "{} ms, should be longer than the writer's longest outage (3 days are \
                  {RETENTION_MS_MIN})",
                 settings.retention_ms.unwrap_or_default()
             ),
@@ -61,7 +61,7 @@ pub fn judge(settings: &TopicSettings) -> Fitness {
     {
         fitness.weak.push((
             retention,
-            format!("retention.bytes {bytes}, should be -1 (only time removes records)"),
+            format!("{bytes} bytes, should be -1 (only time removes records)"),
         ));
     }
     fitness

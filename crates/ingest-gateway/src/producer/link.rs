@@ -23,6 +23,8 @@ use crate::telemetry;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// After which shape and settings are asked for anew, also when all is well.
 const REFRESH: Duration = Duration::from_secs(30);
+/// While Kafka is away, that is said this often.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// Longest wait for one answer.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
@@ -45,9 +47,9 @@ pub struct Link {
     said: Said,
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Default)]
 struct Said {
-    away: Option<String>,
+    away: Option<Instant>,
     fitness: Fitness,
     settings: Option<String>,
 }
@@ -135,7 +137,7 @@ impl Link {
             asked => asked?,
         };
         let known = self.view.borrow().clone();
-        Ok(match known {
+        let view = match known {
             Some(view) if *view.topic_id == *info.topic_id => view.resized(info.partitions.len()),
             known => {
                 if known.is_some() {
@@ -152,7 +154,11 @@ impl Link {
                 );
                 TopicView::new(&info.cluster_id, &info.topic_id, info.partitions.len())
             }
-        })
+        };
+        for partition in &info.partitions {
+            view.led_by(partition.id, partition.leader);
+        }
+        Ok(view)
     }
 
     async fn ask_topic(&self) -> Result<Arc<TopicInfo>, KafkaError> {
@@ -253,10 +259,11 @@ impl Link {
         telemetry::kafka(answered > 0 && away < view.len(), away > 0);
     }
 
+    /// Once when it begins, and then now and again.
     fn say_away(&mut self, why: &str) {
-        if self.said.away.as_deref() != Some(why) {
+        if self.said.away.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
             tracing::warn!(topic = %self.config.topic, "kafka does not answer as it should: {why}");
-            self.said.away = Some(why.to_owned());
+            self.said.away = Some(Instant::now());
         }
     }
 
@@ -269,7 +276,7 @@ impl Link {
             );
         }
         for (setting, found) in &fitness.weak {
-            tracing::warn!(%topic, setting, "the topic weakens the promise that a 202 is kept: {found}");
+            tracing::warn!(%topic, "the topic weakens the promise that a 202 is kept: {setting} is {found}");
         }
     }
 }

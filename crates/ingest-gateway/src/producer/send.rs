@@ -26,6 +26,8 @@ use pipeline_core::{
     retry::Backoff,
 };
 
+use tokio::{sync::mpsc, task::JoinSet};
+
 use super::{
     drain::Drain,
     outcome::{Next, judge},
@@ -88,9 +90,39 @@ type Pieces = Vec<(PartitionId, EncodedBatch)>;
 type Plan = Vec<usize>;
 
 impl Sender {
-    /// Ends when every batch is settled, at the latest when the last deadline has come.
+    /// Ends when every batch is settled, at the latest when the last deadline has come. What goes
+    /// to different brokers goes side by side: one that hangs delays only its own.
     pub async fn send(&self, view: &TopicView, batches: Vec<Batch>, settle: &mut Settle<'_>) {
-        let mut groups = self.group(view, batches);
+        let mut by_leader: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for group in self.group(view, batches) {
+            let leader = view.leader(group.partition);
+            by_leader.entry(leader).or_default().push(group);
+        }
+        if by_leader.len() <= 1 {
+            for groups in by_leader.into_values() {
+                self.send_groups(view, groups, settle).await;
+            }
+            return;
+        }
+        let (settled, mut seen) = mpsc::unbounded_channel();
+        let mut sends = JoinSet::new();
+        for groups in by_leader.into_values() {
+            let (sender, view, settled) = (self.clone(), view.clone(), settled.clone());
+            sends.spawn(async move {
+                let mut settle = |place, batch, how| {
+                    // It is there until this send has ended.
+                    let _ = settled.send((place, batch, how));
+                };
+                sender.send_groups(&view, groups, &mut settle).await;
+            });
+        }
+        drop(settled);
+        while let Some((place, batch, how)) = seen.recv().await {
+            settle(place, batch, how);
+        }
+    }
+
+    async fn send_groups(&self, view: &TopicView, mut groups: Vec<Group>, settle: &mut Settle<'_>) {
         while !groups.is_empty() {
             self.learn_ends(view, &mut groups, settle).await;
             let (pieces, plans) = self.next_pieces(view, &mut groups, settle);

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI32, AtomicI64, Ordering},
     },
     time::Instant,
 };
@@ -33,6 +33,8 @@ pub struct TopicView {
 struct Partition {
     /// -1: not known.
     end: AtomicI64,
+    /// -1: none, or not known.
+    leader: AtomicI32,
     circuit: Mutex<Circuit>,
 }
 
@@ -94,6 +96,21 @@ impl TopicView {
         }
     }
 
+    /// The broker that leads the partition, as far as is known. Good enough to keep one broker's
+    /// silence from others; where to send to is the client's business.
+    #[must_use]
+    pub fn leader(&self, partition: PartitionId) -> Option<i32> {
+        let leader = self.partition(partition)?.leader.load(Ordering::Relaxed);
+        (leader >= 0).then_some(leader)
+    }
+
+    pub fn led_by(&self, partition: PartitionId, leader: Option<i32>) {
+        if let Some(partition) = self.partition(partition) {
+            let leader = leader.unwrap_or(-1);
+            partition.leader.store(leader, Ordering::Relaxed);
+        }
+    }
+
     /// Whether a send may go now; see [`Circuit::admit`].
     #[must_use]
     pub fn admit(&self, partition: PartitionId, now: Instant) -> bool {
@@ -150,6 +167,7 @@ impl Default for Partition {
     fn default() -> Self {
         Self {
             end: AtomicI64::new(-1),
+            leader: AtomicI32::new(-1),
             circuit: Mutex::default(),
         }
     }

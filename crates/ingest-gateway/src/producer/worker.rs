@@ -135,6 +135,7 @@ pub async fn sweep(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
+        queue.refresh();
         for batch in queue.take_overdue(Instant::now()) {
             settler.settle(batch, Settled::Left(Reason::Deadline));
         }

@@ -251,6 +251,38 @@ async fn an_announced_length_over_the_limit_is_refused_before_the_body() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_its_whole_refused_body_first_still_reads_the_answer() {
+    let mut stage = Stage::new(1).await;
+    stage.config.server.max_body_bytes = 10_000;
+    let gateway = stage.start().await;
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let body = vec![b' '; 900_000];
+    let head = head("POST", "/logs", &[JSON], body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let heard = hear(&mut stream).await;
+    assert_eq!(heard.problem(), (413, "too_large".to_owned()));
+    assert_eq!(heard.headers["connection"], "close");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_request_with_a_short_body_keeps_its_connection() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let body = records(["a"]);
+    for target in ["/nothing", "/logs?x=1", "/logs"] {
+        let request = head("POST", target, &[JSON], body.len()) + &body;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let heard = hear(&mut stream).await;
+        assert_eq!(heard.headers.get("connection"), None, "{target}");
+        assert_eq!(heard.status == 202, target == "/logs");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn expect_100_continue_is_answered_before_the_body() {
     let stage = Stage::new(1).await;
     let gateway = stage.start().await;

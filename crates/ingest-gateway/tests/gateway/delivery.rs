@@ -174,6 +174,47 @@ async fn concurrent_clients_get_each_record_through_once() {
 }
 
 #[tokio::test]
+async fn a_broker_that_hangs_delays_only_what_it_leads() {
+    let mut stage = Stage::with(dev_broker::Options::default().nodes(3).topic("logs", 3)).await;
+    // Longer than the test waits.
+    stage.config.ingestion.producer_write_timeout = Duration::from_secs(100);
+    stage.config.server.request_timeout = Duration::from_secs(200);
+    // One load for both.
+    stage.config.kafka.batch_timeout = Duration::from_millis(200);
+    let gateway = stage.start().await;
+    let payload = records(["a"]);
+    let key_of = |partition: i32| {
+        let mut keys = (0..).map(|n| format!("k{n}"));
+        keys.find(|key| {
+            let id = ingest_gateway::identity::KeyedBody {
+                client: "",
+                key,
+                site: "",
+                media_type: "application/json",
+                body: payload.as_bytes(),
+            };
+            id.batch_id().partition(3).0 == partition
+        })
+    };
+    let (hung, well) = (key_of(0).unwrap(), key_of(1).unwrap());
+    let leader = stage.broker.leader("logs", 0).unwrap();
+    assert_ne!(stage.broker.leader("logs", 1), Some(leader));
+    stage.broker.pause_node(leader);
+    let hung = [("Idempotency-Key", hung.as_str())];
+    let well = [("Idempotency-Key", well.as_str())];
+    {
+        let mut slow = Box::pin(gateway.post_with(&payload, &hung));
+        tokio::select! {
+            heard = &mut slow => panic!("answered while its broker stood still: {heard:?}"),
+            heard = gateway.post_with(&payload, &well) => assert_eq!(heard.accepted().2, "kafka"),
+        }
+        stage.broker.resume_node(leader);
+        assert_eq!(slow.await.accepted().2, "kafka");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn with_async_the_answer_comes_from_the_queue_and_the_records_go_on() {
     let mut stage = Stage::new(1).await;
     stage.config.kafka.async_ack = true;
