@@ -255,7 +255,10 @@ async fn a_client_that_sends_its_whole_refused_body_first_still_reads_the_answer
     let mut stage = Stage::new(1).await;
     stage.config.server.max_body_bytes = 10_000;
     let gateway = stage.start().await;
-    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // So that it is the gateway that takes it, not the kernel.
+    socket.set_send_buffer_size(8 * 1024).unwrap();
+    let mut stream = socket.connect(gateway.addr).await.unwrap();
     let body = vec![b' '; 900_000];
     let head = head("POST", "/logs", &[JSON], body.len());
     stream.write_all(head.as_bytes()).await.unwrap();
