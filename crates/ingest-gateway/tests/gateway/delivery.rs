@@ -202,8 +202,14 @@ async fn a_broker_that_hangs_delays_only_what_it_leads() {
     let hung = [("Idempotency-Key", hung.as_str())];
     let well = [("Idempotency-Key", well.as_str())];
     // Now there are connections to both.
-    assert_eq!(gateway.post_with(&payload, &hung).await.accepted().2, "kafka");
-    assert_eq!(gateway.post_with(&payload, &well).await.accepted().2, "kafka");
+    assert_eq!(
+        gateway.post_with(&payload, &hung).await.accepted().2,
+        "kafka"
+    );
+    assert_eq!(
+        gateway.post_with(&payload, &well).await.accepted().2,
+        "kafka"
+    );
     stage.broker.pause_node(leader);
     {
         let mut slow = Box::pin(gateway.post_with(&payload, &hung));
