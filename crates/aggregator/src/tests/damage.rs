@@ -84,6 +84,26 @@ fn a_chain_of_another_history_halts() {
 }
 
 #[test]
+fn a_chain_with_another_start_halts() {
+    let mut world = World::with_records(13);
+    world.run().unwrap();
+    let chain = world.chain(1);
+    let mut start = chain.start().unwrap().unwrap();
+    start.topic_id = "f".repeat(32);
+    fs::remove_file(chain.start_path()).unwrap();
+    chain.put_start(&start).unwrap();
+    world.publish_random(2, 4);
+    let report = world.run().unwrap();
+    assert_eq!((report.halted.len(), report.records), (1, 4));
+    assert!(
+        report.halted[0].fault.contains("START"),
+        "{:?}",
+        report.halted
+    );
+    world.assert_counted();
+}
+
+#[test]
 fn a_first_look_at_a_chain_that_lost_its_beginning_halts() {
     let mut world = World::with_records(4);
     for segments in [world.segments(0), world.segments(1)] {

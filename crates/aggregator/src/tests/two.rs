@@ -47,8 +47,18 @@ fn another_aggregator_between_any_two_steps_changes_no_count() {
 
 #[test]
 fn one_that_wakes_long_after_takes_its_manifest_back() {
-    for asleep_at in [Step::WriteState, Step::SyncChain, Step::PutManifest] {
+    for (asleep_at, records) in [
+        (Step::WriteState, 3),
+        (Step::SyncChain, 3),
+        (Step::PutManifest, 3),
+        // Nothing to render or to remove: only the look after the put tells.
+        (Step::PutManifest, 0),
+    ] {
         let mut world = World::with_records(2);
+        if records == 0 {
+            world.run().unwrap();
+            world.publish(0, Vec::new());
+        }
         let mut one = world.aggregator();
         let mut woken = false;
         let shared = std::cell::RefCell::new(&mut world);
@@ -58,7 +68,7 @@ fn one_that_wakes_long_after_takes_its_manifest_back() {
                 let mut other = shared.borrow().aggregator();
                 // Until its number has come and gone.
                 for _ in 0..5 {
-                    shared.borrow_mut().publish_random(0, 3);
+                    shared.borrow_mut().publish_random(0, records);
                     other.run(&mut |_| true).unwrap();
                 }
             }

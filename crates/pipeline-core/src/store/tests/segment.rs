@@ -1,5 +1,7 @@
 use std::{fs, io::Write, process::Command};
 
+use sha2::Digest;
+
 use super::*;
 
 fn beginning() -> ChainEnd {
@@ -203,6 +205,36 @@ fn an_unknown_version_is_refused_by_name() {
     let file = write(&bytes);
     let error = read_trailer(file.as_file()).unwrap_err().to_string();
     assert_eq!(error, "trailer has version 2, known is 1");
+}
+
+#[test]
+fn lines_that_are_not_the_stored_records_are_found() {
+    let (draft, lines) = stored(20);
+    let trailer = draft.encode(&lines, 1).trailer;
+    let one_missing = &lines[..lines.len() - 12];
+    let cut_off = &lines[..lines.len() - 1];
+    for ndjson in [&lines, one_missing, cut_off] {
+        let mut bytes = zstd::bulk::compress(ndjson, 1).unwrap();
+        let trailer = codec::encode(&Trailer {
+            data_len: bytes.len() as u64,
+            data_sha256: sha2::Sha256::digest(&bytes).into(),
+            plain_len: ndjson.len() as u64,
+            ..trailer.clone()
+        });
+        bytes.extend_from_slice(&0x184D_2A50_u32.to_le_bytes());
+        bytes.extend_from_slice(&(trailer.len() as u32 + 16).to_le_bytes());
+        bytes.extend_from_slice(&trailer);
+        bytes.extend_from_slice(&(trailer.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&trailer).to_le_bytes());
+        bytes.extend_from_slice(b"SLUICEND");
+        let outcome = read_segment(write(&bytes).path());
+        if ndjson.len() == lines.len() {
+            assert_eq!(outcome.unwrap().2, lines);
+        } else {
+            let error = outcome.unwrap_err().to_string();
+            assert!(error.contains("19 whole lines"), "{error}");
+        }
+    }
 }
 
 #[test]

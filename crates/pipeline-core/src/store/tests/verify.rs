@@ -177,6 +177,20 @@ fn a_segment_of_another_history_breaks_the_links() {
     assert!(found.iter().any(|one| one.path == third.path), "{found:?}");
     let found = forged(|draft| draft.previous.as_mut().unwrap().hash.0[5] ^= 1);
     assert!(found.iter().any(|one| one.path == third.path), "{found:?}");
+    // Sums that fit, of totals that do not: told by the segment before.
+    let before = third.trailer.totals_before();
+    assert!(before.stored > 0, "{before:?}");
+    let found = forged(|draft| {
+        draft.totals_before.stored -= 1;
+        draft.totals_before.lost += 1;
+    });
+    assert!(found.iter().any(|one| one.path == third.path), "{found:?}");
+    // Sums that do not fit, at a watermark, where the segment before is not known.
+    chain.put_watermark(third.trailer.first).unwrap();
+    let found = forged(|draft| draft.totals_before.lost += 1);
+    assert!(found.iter().any(|one| one.path == third.path), "{found:?}");
+    assert!(chain.walk(None, &mut |_| true).is_err());
+
     // A name inside another segment's range.
     let dir = tempfile::tempdir().unwrap();
     let chain = random_chain(dir.path(), &mut rng, 1);
