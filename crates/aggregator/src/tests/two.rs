@@ -54,11 +54,13 @@ fn one_that_wakes_long_after_takes_its_manifest_back() {
         // Nothing to render or to remove: only the look after the put tells.
         (Step::PutManifest, 0),
     ] {
-        let mut world = World::with_records(2);
-        if records == 0 {
-            world.run().unwrap();
+        let mut world = if records == 0 {
+            let mut world = World::new(2);
             world.publish(0, Vec::new());
-        }
+            world
+        } else {
+            World::with_records(2)
+        };
         let mut one = world.aggregator();
         let mut woken = false;
         let shared = std::cell::RefCell::new(&mut world);
