@@ -2,40 +2,35 @@
 //! what the partitions' cores say. Decides nothing about a partition by itself, and does nothing
 //! that blocks: see [`steps`](crate::steps).
 
+mod hear;
+mod slot;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use kafka_link::{
-    Assignment, Beat, Cluster, ErrorKind, FetchFrom, FetchOptions, Fetched, KafkaError, Member,
-};
+use kafka_link::{Assignment, Cluster, FetchFrom, FetchOptions, KafkaError, Member};
 use metrics::{Histogram, counter, gauge, histogram};
 use pipeline_core::{
-    Offset, PartitionId,
-    retry::Backoff,
-    store::Totals,
+    PartitionId,
     telemetry::catalog::{self, label},
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use slot::Slot;
+
 use crate::{
-    batcher::{Batch, Chunk, Content, DrainState},
-    partition::{Action, LoadOutcome, PartitionCore, SaveOutcome},
-    save::{SaveReport, SaveTrouble},
+    batcher::DrainState,
+    partition::Action,
     shared::{Held, Shared},
     steps::{self, Event, Events},
 };
 
 /// Events waiting for the loop; who has more waits.
 const EVENTS_MAX: usize = 1024;
-/// Pauses of one partition's fetch after trouble.
-const FETCH_BACKOFF: Backoff = Backoff {
-    base: Duration::from_millis(100),
-    max: Duration::from_secs(5),
-};
 /// A long poll with nothing to read, and one on a stream that flows: a little patience there
 /// makes few large answers of many small ones.
 const IDLE_WAIT: Duration = Duration::from_millis(500);
@@ -89,19 +84,6 @@ pub struct Session {
     histograms: Histograms,
 }
 
-/// One partition of the assignment.
-struct Slot {
-    core: PartitionCore,
-    held: Held,
-    fetch_not_before: Option<Instant>,
-    fetch_failures: u32,
-    asking_bounds: bool,
-    /// First offset of the batch that a copy was made of.
-    copied: Option<Offset>,
-    /// The last reason for not being ready, so that it is said once.
-    reason: Option<String>,
-}
-
 struct Histograms {
     flush_records: Histogram,
     flush_bytes: Histogram,
@@ -121,18 +103,7 @@ impl Session {
         let slots: BTreeMap<_, _> = assignment
             .partitions
             .iter()
-            .map(|partition| {
-                let slot = Slot {
-                    core: PartitionCore::new(shared.settings, fastrand::u64(..)),
-                    held: Held::new(&shared, topic_id, *partition),
-                    fetch_not_before: None,
-                    fetch_failures: 0,
-                    asking_bounds: false,
-                    copied: None,
-                    reason: None,
-                };
-                (*partition, slot)
-            })
+            .map(|id| (*id, Slot::new(Held::new(&shared, topic_id, *id))))
             .collect();
         shared.add_running(slots.len());
         for partition in slots.keys() {
@@ -323,280 +294,6 @@ impl Session {
         }
     }
 
-    fn hear(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Loaded {
-                partition,
-                outcome,
-                reason,
-            } => self.loaded(partition, outcome, reason, now),
-            Event::Saving { partition, serial } => {
-                if let Some(slot) = self.slots.get_mut(&partition) {
-                    slot.core.saving(serial, now);
-                }
-            }
-            Event::Saved {
-                partition,
-                serial,
-                report,
-                batch,
-                took,
-            } => self.saved(partition, serial, *report, &batch, took, now),
-            Event::Fetched { asked, results } => self.fetched(&asked, results, now),
-            Event::Bounds {
-                partition,
-                from,
-                bounds,
-            } => self.bounds(partition, from, bounds, now),
-            Event::Committed(results) => {
-                self.committing = false;
-                for (partition, due, result) in results {
-                    let Some(slot) = self.slots.get_mut(&partition) else {
-                        continue;
-                    };
-                    slot.core.committed(due, result.is_ok(), now);
-                    match result {
-                        Ok(()) => {
-                            kafka_up(true);
-                            self.shared.adopted(partition);
-                        }
-                        Err(error) => {
-                            tracing::warn!(%partition, offset = %due.offset, %error, "commit failed");
-                            self.heard_error(&error, now);
-                        }
-                    }
-                }
-            }
-            Event::Beat(Ok(Beat::Stable)) => kafka_up(true),
-            Event::Beat(Ok(Beat::Rebalance)) => {
-                kafka_up(true);
-                self.give_up(now);
-            }
-            Event::Beat(Err(error)) => {
-                tracing::warn!(%error, "heartbeat failed");
-                self.heard_error(&error, now);
-            }
-            Event::LogEnds(ends) => {
-                for (partition, end) in ends {
-                    match end {
-                        Ok(end) => self.shared.books.log_end(partition, end),
-                        Err(error) => count_error(&error),
-                    }
-                }
-            }
-        }
-    }
-
-    fn loaded(
-        &mut self,
-        partition: PartitionId,
-        outcome: LoadOutcome,
-        reason: Option<String>,
-        now: Instant,
-    ) {
-        let Some(slot) = self.slots.get_mut(&partition) else {
-            return;
-        };
-        let topic = &self.shared.topic;
-        let news = reason != slot.reason;
-        match &outcome {
-            LoadOutcome::Ready(memory) => {
-                let next = memory.end.next;
-                self.shared.books.chain(partition, memory);
-                self.shared.dead_letters.passed(topic, partition, next);
-                tracing::info!(topic, %partition, %next, "chain read");
-                let remove = steps::remove_copies(slot.held.clone(), next);
-                self.tasks.spawn(remove);
-            }
-            LoadOutcome::Retry if news => {
-                let reason = reason.as_deref().unwrap_or_default();
-                tracing::warn!(topic, %partition, reason, "partition cannot be taken yet, trying again");
-            }
-            LoadOutcome::Halt if news => {
-                let reason = reason.as_deref().unwrap_or_default();
-                tracing::error!(topic, %partition, reason, "partition halted");
-            }
-            LoadOutcome::Retry | LoadOutcome::Halt => {}
-        }
-        slot.reason = reason;
-        let halted = matches!(outcome, LoadOutcome::Halt);
-        self.shared.books.halt(partition, halted);
-        slot.core.loaded(outcome, now);
-    }
-
-    fn saved(
-        &mut self,
-        partition: PartitionId,
-        serial: u64,
-        report: SaveReport,
-        batch: &Arc<Batch>,
-        took: Duration,
-        now: Instant,
-    ) {
-        let Some(slot) = self.slots.get_mut(&partition) else {
-            return;
-        };
-        let topic = &self.shared.topic;
-        match (&report.outcome, &report.trouble) {
-            (SaveOutcome::Landed(memory), _) => {
-                let next = memory.end.next;
-                self.shared.books.chain(partition, memory);
-                self.shared.dead_letters.passed(topic, partition, next);
-                if let Some(encoded) = &report.encoded {
-                    count_fates(&encoded.trailer.own_totals());
-                }
-                #[allow(clippy::cast_precision_loss)]
-                {
-                    self.histograms.flush_records.record(batch.records as f64);
-                    self.histograms.flush_bytes.record(batch.bytes as f64);
-                }
-                self.histograms.flush_duration.record(took.as_secs_f64());
-                tracing::debug!(topic, %partition, first = %batch.first, %next, ?took, "saved");
-                if slot.copied.take().is_some() {
-                    tracing::info!(topic, %partition, first = %batch.first, %next, "saved after trouble");
-                    self.tasks
-                        .spawn(steps::remove_copies(slot.held.clone(), next));
-                }
-            }
-            (SaveOutcome::Unknown(_), trouble) => {
-                let detail = trouble
-                    .as_ref()
-                    .map_or_else(String::new, SaveTrouble::to_string);
-                slot.not_saved(batch, detail, &mut self.tasks);
-            }
-            (SaveOutcome::Taken, trouble) => {
-                let trouble = trouble
-                    .as_ref()
-                    .map_or_else(String::new, SaveTrouble::to_string);
-                tracing::warn!(topic, %partition, trouble, "another writer extends this chain; reading it anew");
-            }
-        }
-        slot.core.saved(serial, report.outcome, now);
-    }
-
-    fn fetched(
-        &mut self,
-        asked: &[FetchFrom],
-        results: Vec<(PartitionId, Result<Fetched, KafkaError>)>,
-        now: Instant,
-    ) {
-        self.fetching = false;
-        let mut bytes = 0;
-        for (partition, result) in results {
-            let Some(from) = asked.iter().find(|asked| asked.partition == partition) else {
-                continue;
-            };
-            let Some(slot) = self.slots.get_mut(&partition) else {
-                continue;
-            };
-            match result {
-                Ok(fetched) => {
-                    kafka_up(true);
-                    slot.fetch_failures = 0;
-                    slot.fetch_not_before = None;
-                    self.shared.books.log_end(partition, fetched.high_watermark);
-                    let budget = &self.shared.budget;
-                    let mut reached = from.offset;
-                    let mut chunks = Vec::with_capacity(fetched.blocks.len() + 1);
-                    for block in fetched.blocks {
-                        // A batch that lies below where we are: nothing new.
-                        if block.next > reached {
-                            reached = block.next;
-                            let chunk = Chunk::messages(block, now, budget);
-                            bytes += chunk.bytes;
-                            chunks.push(chunk);
-                        }
-                    }
-                    if fetched.next > reached {
-                        chunks.push(Chunk::gap(Content::Skipped, fetched.next, now, budget));
-                    }
-                    slot.core.fetched(from.offset, chunks);
-                }
-                Err(error) if error.kind == ErrorKind::OffsetOutOfRange => {
-                    count_error(&error);
-                    slot.asking_bounds = true;
-                    let topic = self.shared.topic.clone();
-                    let (cluster, events) = (self.cluster.clone(), self.events.clone());
-                    self.tasks.spawn(steps::bounds(
-                        cluster,
-                        topic,
-                        partition,
-                        from.offset,
-                        events,
-                    ));
-                }
-                Err(error) => {
-                    count_error(&error);
-                    slot.fetch_failed(now);
-                    if slot.fetch_failures.is_power_of_two() {
-                        kafka_up(false);
-                        tracing::warn!(topic = self.shared.topic, %partition, %error, "fetch failed");
-                    }
-                }
-            }
-        }
-        self.flowing = bytes > 0 && bytes < u64::from(FLOW_BYTES);
-    }
-
-    /// The log did not have the offset that was asked for.
-    fn bounds(
-        &mut self,
-        partition: PartitionId,
-        from: Offset,
-        bounds: Result<(Offset, Offset), KafkaError>,
-        now: Instant,
-    ) {
-        let Some(slot) = self.slots.get_mut(&partition) else {
-            return;
-        };
-        slot.asking_bounds = false;
-        let topic = &self.shared.topic;
-        match bounds {
-            Err(error) => {
-                count_error(&error);
-                slot.fetch_failed(now);
-            }
-            Ok((log_start, _)) if log_start > from => {
-                tracing::error!(
-                    topic,
-                    %partition,
-                    %from,
-                    %log_start,
-                    lost = log_start.0 - from.0,
-                    "retention was faster than this writer: messages are lost"
-                );
-                let gap = Chunk::gap(Content::Lost, log_start, now, &self.shared.budget);
-                slot.core.fetched(from, [gap]);
-            }
-            Ok((_, log_end)) if log_end < from => {
-                tracing::error!(topic, %partition, %from, %log_end, "the log is shorter than what was read of it; comparing it with the chain");
-                slot.fetch_failed(now);
-                slot.core.reload(now);
-            }
-            // It has the offset after all: a leader that was behind for a moment.
-            Ok(_) => slot.fetch_failed(now),
-        }
-    }
-
-    fn heard_error(&mut self, error: &KafkaError, now: Instant) {
-        count_error(error);
-        match error.kind {
-            ErrorKind::Lost => {
-                tracing::error!(%error, "this member is out of the group: dropping what is not committed");
-                self.ending = Some(if error.code == Some(FENCED_INSTANCE_ID) {
-                    End::Fenced
-                } else {
-                    End::Lost
-                });
-            }
-            ErrorKind::Rejoin => {
-                self.commits_refused = true;
-                self.give_up(now);
-            }
-            _ => kafka_up(false),
-        }
-    }
-
     /// The group rebalances: save what is here, within a bound.
     fn give_up(&mut self, now: Instant) {
         if self.ending.is_none() {
@@ -682,47 +379,6 @@ impl Session {
             {
                 std::panic::resume_unwind(error.into_panic());
             }
-        }
-    }
-}
-
-impl Slot {
-    fn fetch_failed(&mut self, now: Instant) {
-        self.fetch_failures += 1;
-        let pause = FETCH_BACKOFF.pause(self.fetch_failures, fastrand::f64().max(0.5));
-        self.fetch_not_before = Some(now + pause);
-    }
-
-    /// Says that a save has not ended well, and keeps one copy of its messages for people.
-    fn not_saved(&mut self, batch: &Arc<Batch>, detail: String, tasks: &mut JoinSet<()>) {
-        counter!(catalog::BATCH_FLUSH_FAILURES).increment(1);
-        tracing::error!(
-            topic = self.held.place.topic,
-            partition = %self.held.partition(),
-            first = %batch.first,
-            next = %batch.next,
-            detail,
-            "failed to save a batch; it is tried again"
-        );
-        if self.copied != Some(batch.first) {
-            self.copied = Some(batch.first);
-            let copy = steps::copy_unsaved(self.held.clone(), batch.clone(), detail);
-            tasks.spawn(copy);
-        }
-    }
-}
-
-fn count_fates(own: &Totals) {
-    let counted = [
-        (catalog::LOGS_INGESTED, own.stored),
-        (catalog::CONSUMER_DUPLICATES, own.duplicate),
-        (catalog::CONSUMER_POISON, own.poison),
-        (catalog::CONSUMER_UNDECIDABLE, own.undecidable),
-        (catalog::CONSUMER_LOST, own.lost),
-    ];
-    for (name, count) in counted {
-        if count > 0 {
-            counter!(name).increment(count);
         }
     }
 }

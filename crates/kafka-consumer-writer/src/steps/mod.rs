@@ -2,33 +2,29 @@
 //! work for blocking threads. A step that nobody waits for any more still ends, and its event is
 //! dropped with its session.
 
+mod take;
+
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use kafka_link::{
     Beat, Cluster, Committed, ErrorKind, FetchFrom, FetchOptions, Fetched, KafkaError, Member,
-    TopicInfo,
 };
-use pipeline_core::{
-    Offset, PartitionId,
-    store::{ChainFault, LastMessage, message_hash},
-};
+use pipeline_core::{Offset, PartitionId};
 use tokio::sync::mpsc;
+
+pub use take::load;
 
 use crate::{
     batcher::Batch,
     budget::Reserved,
-    load::{self, Loaded},
     partition::{CommitDue, LoadOutcome, SaveJob},
     save::{self, SaveReport},
     shared::{Held, Shared},
-    takeover::{CommitFacts, Difference, LogFacts, Verdict, commit_metadata, judge},
+    takeover::commit_metadata,
 };
-
-/// Older temporary files of a chain's directory belong to nobody alive.
-const TEMPORARY_AGE: Duration = Duration::from_secs(3_600);
 
 /// What a session hears.
 pub enum Event {
@@ -225,208 +221,6 @@ pub async fn remove_copies(held: Held, next: Offset) {
     .await;
 }
 
-/// Reads the chains of these partitions and compares each with its log and its last commit.
-pub async fn load(cluster: Cluster, member: Arc<Member>, held: Vec<Held>, events: Events) {
-    let Some(shared) = held.first().map(|held| held.shared.clone()) else {
-        return;
-    };
-    let partitions: Vec<PartitionId> = held.iter().map(Held::partition).collect();
-    // The topic may have been made anew since it was asked for.
-    cluster.forget(&shared.topic);
-    let facts = async {
-        let topic = cluster.topic(&shared.topic).await?;
-        let commits = member.committed(&partitions).await?;
-        Ok::<_, KafkaError>((topic, commits))
-    };
-    let (topic, mut commits) = match facts.await {
-        Ok(facts) => facts,
-        Err(error) => {
-            for partition in partitions {
-                let reason = Some(error.to_string());
-                let event = Event::Loaded {
-                    partition,
-                    outcome: LoadOutcome::Retry,
-                    reason,
-                };
-                let _ = events.send(event).await;
-            }
-            return;
-        }
-    };
-    let mut loads = tokio::task::JoinSet::new();
-    for held in held {
-        let commit = commits.remove(&held.partition()).map(|commit| CommitFacts {
-            offset: commit.offset,
-            metadata: commit.metadata,
-        });
-        let (cluster, topic, events) = (cluster.clone(), topic.clone(), events.clone());
-        loads.spawn(async move {
-            let partition = held.partition();
-            let (outcome, reason) = match load_one(&cluster, &topic, &held, commit).await {
-                Ok(memory) => (LoadOutcome::Ready(Box::new(memory)), None),
-                Err(NotReady::Retry(reason)) => (LoadOutcome::Retry, Some(reason)),
-                Err(NotReady::Halt(reason)) => (LoadOutcome::Halt, Some(reason)),
-            };
-            let event = Event::Loaded {
-                partition,
-                outcome,
-                reason,
-            };
-            let _ = events.send(event).await;
-        });
-    }
-    while let Some(ended) = loads.join_next().await {
-        if let Err(error) = ended
-            && error.is_panic()
-        {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
-}
-
-enum NotReady {
-    Retry(String),
-    Halt(String),
-}
-
-impl From<KafkaError> for NotReady {
-    fn from(error: KafkaError) -> Self {
-        Self::Retry(error.to_string())
-    }
-}
-
-impl From<ChainFault> for NotReady {
-    fn from(fault: ChainFault) -> Self {
-        match fault {
-            ChainFault::Io(_) => Self::Retry(fault.to_string()),
-            ChainFault::Damaged { .. } | ChainFault::Missing { .. } => {
-                Self::Halt(fault.to_string())
-            }
-        }
-    }
-}
-
-impl From<Difference> for NotReady {
-    fn from(difference: Difference) -> Self {
-        Self::Halt(difference.to_string())
-    }
-}
-
-async fn load_one(
-    cluster: &Cluster,
-    topic: &TopicInfo,
-    held: &Held,
-    commit: Option<CommitFacts>,
-) -> Result<crate::partition::Memory, NotReady> {
-    let (shared, partition) = (&held.shared, held.partition());
-    let batches_max = shared.dedup_max_batches;
-    let loaded = on_disk(held, move |held| load::load(&held.chain, batches_max)).await?;
-    // After the chain: a writer thought dead may still have made it longer.
-    let (log_start, log_end) = log_bounds(cluster, &shared.topic, partition).await?;
-    shared.books.log_end(partition, log_end);
-    let facts = LogFacts {
-        cluster_id: topic.cluster_id.clone(),
-        topic_id: topic.topic_id.clone(),
-        log_start,
-        log_end,
-    };
-    let verdict = judge(
-        loaded
-            .as_ref()
-            .map(|loaded| (&loaded.start, &loaded.memory.end)),
-        &facts,
-        commit.as_ref(),
-        shared.store.id(),
-        shared.start_at,
-        shared.may_adopt(partition),
-    );
-    match verdict {
-        Verdict::Halt(difference) => Err(difference.into()),
-        Verdict::Begin(start) => {
-            let wanted = start.clone();
-            let stands = on_disk(held, move |held| held.chain.put_start(&wanted)).await?;
-            if stands != start {
-                return Err(NotReady::Retry("another writer began the chain".to_owned()));
-            }
-            tracing::info!(
-                topic = shared.topic,
-                %partition,
-                first = %start.first_offset,
-                "began a chain"
-            );
-            Ok(load::begun(&start, batches_max))
-        }
-        Verdict::GoOn => {
-            // `GoOn` is said of a chain only.
-            let Some(Loaded { memory, .. }) = loaded else {
-                return Err(NotReady::Retry("the chain went away".to_owned()));
-            };
-            remove_stale_temporaries(held).await;
-            if let Some(last) = memory.end.last_message
-                && last.offset >= log_start
-                && !same_message(cluster, &shared.topic, partition, &last).await?
-            {
-                return Err(Difference::OtherMessage {
-                    offset: last.offset,
-                }
-                .into());
-            }
-            Ok(memory)
-        }
-    }
-}
-
-/// What writers that died have left. One that is merely slow finds its file gone and looks at the
-/// chain.
-async fn remove_stale_temporaries(held: &Held) {
-    let before = SystemTime::now() - TEMPORARY_AGE;
-    let removed = on_disk(held, move |held| {
-        Ok(held.chain.remove_stale_temporaries(before)?)
-    });
-    if let Err(error) = removed.await {
-        tracing::warn!(%error, "failed to remove what dead writers have left");
-    }
-}
-
-/// Whether the log has this message at its offset. Where the log has nothing there (retention,
-/// compaction) there is nothing to compare.
-async fn same_message(
-    cluster: &Cluster,
-    topic: &str,
-    partition: PartitionId,
-    last: &LastMessage,
-) -> Result<bool, KafkaError> {
-    let from = FetchFrom {
-        partition,
-        offset: last.offset,
-    };
-    let options = FetchOptions {
-        wait_max: Duration::from_millis(100),
-        bytes_min: 1,
-        bytes_max: 1,
-        partition_bytes_max: 1,
-    };
-    for (_, result) in cluster.fetch(topic, &[from], options).await {
-        let fetched = match result {
-            Err(error) if error.kind == ErrorKind::OffsetOutOfRange => return Ok(true),
-            fetched => fetched?,
-        };
-        for block in &fetched.blocks {
-            for message in &block.messages {
-                if message.offset == last.offset {
-                    let hash = message_hash(
-                        message.timestamp_ms,
-                        block.value(message),
-                        block.header(message),
-                    );
-                    return Ok(hash == last.hash);
-                }
-            }
-        }
-    }
-    Ok(true)
-}
-
 async fn log_bounds(
     cluster: &Cluster,
     topic: &str,
@@ -443,20 +237,6 @@ async fn log_bounds(
             .map_or_else(|| Err(missing_answer("offsets", partition)), |one| one.1)
     };
     Ok((one(starts)?, one(ends)?))
-}
-
-async fn on_disk<T: Send + 'static>(
-    held: &Held,
-    work: impl FnOnce(&Held) -> Result<T, ChainFault> + Send + 'static,
-) -> Result<T, ChainFault> {
-    let disk = acquire(&held.shared.disk).await;
-    let held = held.clone();
-    blocking(move || {
-        let result = work(&held);
-        drop(disk);
-        result
-    })
-    .await
 }
 
 async fn acquire(semaphore: &Arc<tokio::sync::Semaphore>) -> tokio::sync::OwnedSemaphorePermit {

@@ -1,0 +1,158 @@
+use std::time::Instant;
+
+use bytes::Bytes;
+use kafka_link::{HeaderSlot, Message, MessageBlock};
+
+use super::*;
+use crate::{
+    batcher::{Chunk, Trigger},
+    budget::Budget,
+};
+
+fn place(partition: i32) -> Place {
+    Place {
+        topic: "logs".to_owned(),
+        topic_id: "id".to_owned(),
+        partition: PartitionId(partition),
+    }
+}
+
+fn entry(offset: i64, value: &[u8]) -> Entry<'_> {
+    Entry {
+        kind: EntryKind::Poison,
+        offset: Offset(offset),
+        timestamp_ms: 1,
+        header: EntryHeader::Absent,
+        value: Some(value),
+        detail: "bad".into(),
+    }
+}
+
+fn batch(first: i64, next: i64) -> Batch {
+    let budget = Budget::new(u64::MAX);
+    let messages = (first..next).map(|offset| Message {
+        offset: Offset(offset),
+        timestamp_ms: 1,
+        value: Some((0, 2)),
+        header: HeaderSlot::Absent,
+    });
+    let block = MessageBlock {
+        bytes: Bytes::from_static(b"{}"),
+        messages: messages.collect(),
+        first: Offset(first),
+        next: Offset(next),
+    };
+    let chunk = Chunk::messages(block, Instant::now(), &budget);
+    Batch {
+        first: Offset(first),
+        next: Offset(next),
+        records: chunk.records(),
+        bytes: chunk.bytes,
+        chunks: vec![chunk],
+        trigger: Trigger::Size,
+    }
+}
+
+fn written(dir: &Path) -> Vec<(i32, i64)> {
+    let mut keys = Vec::new();
+    for path in files(dir).expect("listed") {
+        read_frames(&path, FILE_KIND, &mut |_, payload| {
+            read_payload(payload, &mut |place, entry| {
+                keys.push((place.partition.0, entry.offset.0));
+            })
+            .expect("whole");
+        })
+        .expect("readable");
+    }
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_key_is_written_once_also_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |writer| DeadLetters::open(dir.path(), 1 << 20, [writer; 16]).expect("opens");
+    let first = open(1);
+    let entries = [entry(4, b"x"), entry(6, b"y")];
+    first.keep(&place(0), &entries).expect("kept");
+    first.keep(&place(0), &entries).expect("kept already");
+    first.keep(&place(1), &entries[..1]).expect("kept");
+    assert_eq!(first.records(), 3);
+    let second = open(2);
+    assert_eq!(second.records(), 3);
+    second.keep(&place(0), &entries).expect("kept already");
+    second
+        .keep(&place(0), &[entry(6, b"y"), entry(7, b"z")])
+        .expect("one is new");
+    assert_eq!(second.records(), 4);
+    assert_eq!(written(dir.path()), [(0, 4), (0, 6), (0, 7), (1, 4)]);
+}
+
+#[test]
+fn a_full_queue_refuses_and_copies_leave_half_of_it_for_poison() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 4_000, [1; 16]).expect("opens");
+    let large = vec![b'x'; 5_000];
+    let refused = queue.keep(&place(0), &[entry(1, &large)]);
+    assert_eq!(
+        refused.expect_err("no room").kind(),
+        io::ErrorKind::StorageFull
+    );
+    assert_eq!(queue.records(), 0);
+    let mut copies = 0;
+    for n in 0..40 {
+        let batch = batch(n * 10, n * 10 + 10);
+        let copied = queue.copy_unsaved(&place(0), &batch, "no space");
+        copies += u32::from(copied.expect("written").is_some());
+    }
+    assert!((1..40).contains(&copies), "{copies}");
+    queue
+        .keep(&place(0), &[entry(1, b"small")])
+        .expect("there is room for poison");
+}
+
+#[test]
+fn a_copy_stays_until_the_chain_has_passed_all_of_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+    let copy = |partition, first, next| {
+        queue
+            .copy_unsaved(&place(partition), &batch(first, next), "no space")
+            .expect("written")
+    };
+    let path = copy(0, 10, 20).expect("a copy");
+    assert!(copy(0, 10, 20).is_none(), "it is there already");
+    let other = copy(1, 10, 20).expect("a copy");
+    let used = queue.bytes();
+    let pass = |next| {
+        queue
+            .remove_passed_copies("logs", PartitionId(0), Offset(next))
+            .expect("removed");
+    };
+    pass(19);
+    assert!(path.exists());
+    pass(20);
+    assert!(!path.exists() && other.exists());
+    assert!(queue.bytes() < used);
+    assert_eq!(queue.records(), 0, "copies wait for nobody");
+}
+
+#[test]
+fn a_damaged_file_gives_what_is_whole_and_stops_no_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+    queue.keep(&place(0), &[entry(1, b"x")]).expect("kept");
+    queue.keep(&place(0), &[entry(2, b"y")]).expect("kept");
+    drop(queue);
+    let path = &files(dir.path()).expect("listed")[0];
+    let mut bytes = fs::read(path).expect("read");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(path, bytes).expect("written");
+    fs::write(dir.path().join("records-foreign.dlq"), b"nonsense").expect("written");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [2; 16]).expect("opens");
+    assert_eq!(queue.records(), 1);
+    // What was damaged is durable again before it counts.
+    queue.keep(&place(0), &[entry(2, b"y")]).expect("kept");
+    assert_eq!(queue.records(), 2);
+}

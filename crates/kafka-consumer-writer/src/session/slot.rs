@@ -1,0 +1,68 @@
+//! One partition of a session: its core, and what the session remembers beside it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use metrics::counter;
+use pipeline_core::{Offset, retry::Backoff, telemetry::catalog};
+use tokio::task::JoinSet;
+
+use crate::{batcher::Batch, partition::PartitionCore, shared::Held, steps};
+
+/// Pauses of one partition's fetch after trouble.
+const FETCH_BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    max: Duration::from_secs(5),
+};
+/// One partition of the assignment.
+pub(super) struct Slot {
+    pub core: PartitionCore,
+    pub held: Held,
+    pub fetch_not_before: Option<Instant>,
+    pub fetch_failures: u32,
+    pub asking_bounds: bool,
+    /// First offset of the batch that a copy was made of.
+    pub copied: Option<Offset>,
+    /// The last reason for not being ready, so that it is said once.
+    pub reason: Option<String>,
+}
+
+impl Slot {
+    pub fn new(held: Held) -> Self {
+        Self {
+            core: PartitionCore::new(held.shared.settings, fastrand::u64(..)),
+            held,
+            fetch_not_before: None,
+            fetch_failures: 0,
+            asking_bounds: false,
+            copied: None,
+            reason: None,
+        }
+    }
+
+    pub fn fetch_failed(&mut self, now: Instant) {
+        self.fetch_failures += 1;
+        let pause = FETCH_BACKOFF.pause(self.fetch_failures, fastrand::f64().max(0.5));
+        self.fetch_not_before = Some(now + pause);
+    }
+
+    /// Says that a save has not ended well, and keeps one copy of its messages for people.
+    pub fn not_saved(&mut self, batch: &Arc<Batch>, detail: String, tasks: &mut JoinSet<()>) {
+        counter!(catalog::BATCH_FLUSH_FAILURES).increment(1);
+        tracing::error!(
+            topic = self.held.place.topic,
+            partition = %self.held.partition(),
+            first = %batch.first,
+            next = %batch.next,
+            detail,
+            "failed to save a batch; it is tried again"
+        );
+        if self.copied != Some(batch.first) {
+            self.copied = Some(batch.first);
+            let copy = steps::copy_unsaved(self.held.clone(), batch.clone(), detail);
+            tasks.spawn(copy);
+        }
+    }
+}
