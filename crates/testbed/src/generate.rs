@@ -12,6 +12,8 @@ use crate::clock::{HOUR_MS, Millis};
 pub struct Piece {
     /// What it is, for messages about its lines.
     pub name: String,
+    /// All pieces are of one file, whose line numbers say enough.
+    pub in_one_file: bool,
     pub target: String,
     pub content_type: &'static str,
     pub body: Vec<u8>,
@@ -30,6 +32,7 @@ pub fn from_file(text: &[u8], lines: usize) -> Vec<Piece> {
         .collect();
     let cut = |(number, part): (usize, &[(usize, &[u8])])| Piece {
         name: format!("body {}", number + 1),
+        in_one_file: true,
         target: "/logs".to_owned(),
         content_type: "text/plain",
         body: part.iter().flat_map(|(_, line)| *line).copied().collect(),
@@ -417,6 +420,7 @@ fn piece(
     };
     Piece {
         name: format!("body {} ({kind})", number + 1),
+        in_one_file: false,
         target,
         content_type,
         body: body.into_bytes(),

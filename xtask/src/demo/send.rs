@@ -130,10 +130,14 @@ fn reason(piece: &Piece, error: &serde_json::Value) -> String {
         .as_u64()
         .and_then(|index| usize::try_from(index).ok());
     let place = index.and_then(|index| piece.places.get(index));
+    let place = place.map_or("place unknown", String::as_str);
+    let body = if piece.in_one_file {
+        String::new()
+    } else {
+        format!("{}, ", piece.name)
+    };
     format!(
-        "{}, {}: {} [{}]",
-        piece.name,
-        place.map_or("place unknown", String::as_str),
+        "{body}{place}: {} [{}]",
         error["message"].as_str().unwrap_or("no message"),
         error["code"].as_str().unwrap_or("no code"),
     )
