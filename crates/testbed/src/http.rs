@@ -63,7 +63,7 @@ impl Client {
     /// # Errors
     /// When there is no answer, and whether the request may have been seen.
     pub fn send(&mut self, request: &Request<'_>) -> Result<Response, Failure> {
-        let mut stream = match self.stream.take() {
+        let mut stream = match self.stream.take().filter(still_open) {
             Some(stream) => stream,
             None => self.connect().map_err(Failure::NotSent)?,
         };
@@ -168,6 +168,17 @@ pub fn raw(address: SocketAddr, bytes: &[u8], timeout: Duration) -> Result<Respo
         (Err(error), Ok(())) => bail!("no answer: {error}"),
         (Err(answer), Err(sent)) => bail!("no answer: {answer}, sending: {sent}"),
     }
+}
+
+/// Whether a connection kept from the last request is still good: a server that ends closes the
+/// idle ones, and a request sent into such a one would count as perhaps seen.
+fn still_open(stream: &BufReader<TcpStream>) -> bool {
+    let socket = stream.get_ref();
+    let peeked = socket
+        .set_nonblocking(true)
+        .and_then(|()| socket.peek(&mut [0]));
+    let quiet = matches!(&peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+    quiet && stream.buffer().is_empty() && socket.set_nonblocking(false).is_ok()
 }
 
 fn write(stream: &mut TcpStream, request: &Request<'_>) -> io::Result<()> {

@@ -59,6 +59,7 @@ fn kafka_frozen_then_killed_costs_no_accepted_record() -> Result<()> {
     );
     assert_eq!(ledger.answered("no answer"), 0, "{ledger}");
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
+    println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
     Ok(())
 }

@@ -51,6 +51,7 @@ fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
     );
     let ledger = load.stop();
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
+    println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
     Ok(())
 }

@@ -43,6 +43,7 @@ fn sigterm_under_load_ends_each_service_in_time_and_loses_nothing() -> Result<()
     let ledger = load.stop();
     assert_eq!(ledger.answered("503 unknown_outcome"), 0, "{ledger}");
     let verdict = stand.settle(&ledger, Duration::from_secs(120))?;
+    println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
     Ok(())
 }
