@@ -1,4 +1,7 @@
 //! Fetch and offset lookups: what is cut, what is waited for, who may read what.
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::batches::{changed, offsets, plain};
 use crate::client::{Wire, fetch, name, partition_of};
@@ -82,7 +85,9 @@ async fn a_fetch_waits_until_there_is_something() {
         .produce(9, 1, ("logs", 1), plain(&["a"]))
         .await
         .unwrap();
-    let ResponseKind::Fetch(answer) = waiting.await.unwrap() else {
+    // far less than the fetch would wait by itself
+    let answer = timeout(Duration::from_secs(60), waiting).await;
+    let ResponseKind::Fetch(answer) = answer.expect("woken by the append").unwrap() else {
         panic!("not an answer to a fetch");
     };
     assert_eq!(offsets(partition_of(answer, 1).records), [0]);

@@ -125,6 +125,12 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     let (_, after) = process.http("GET", "");
     assert_eq!(after["cluster"], before["cluster"]);
     assert_eq!(after["topics"][0]["id"], before["topics"][0]["id"]);
+    let epoch = |state: &Value| state["topics"][0]["partitions"][0]["epoch"].as_i64();
+    assert_eq!(
+        epoch(&after),
+        epoch(&before).map(|epoch| epoch + 1),
+        "a restart elects"
+    );
     let mut wire = Wire::connect(process.addr).await;
     let data = wire.fetch("logs", 0, 3).await;
     assert_eq!((data.log_start_offset, data.high_watermark), (3, 20));

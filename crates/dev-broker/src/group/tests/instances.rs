@@ -87,3 +87,32 @@ fn a_static_member_that_is_away_is_kept_until_its_session_ends() {
     let late = static_join(&mut sim, &second, "i2");
     assert_eq!(sim.joined(late).unwrap().error, code::UNKNOWN_MEMBER_ID);
 }
+
+#[test]
+fn a_static_member_that_misses_a_round_is_still_a_member() {
+    let mut sim = Sim::new();
+    let (first, second, generation) = static_pair(&mut sim);
+    sim.enter();
+    static_join(&mut sim, &first, "i1");
+    let mut waited = Duration::ZERO;
+    while waited < REBALANCE {
+        sim.pass(SESSION / 2);
+        waited += SESSION / 2;
+        // alive, but it does not join again: the last heartbeat comes after the round's end
+        let alive = Who {
+            member_id: &second,
+            instance_id: Some("i2"),
+            generation: sim.group.generation(),
+        };
+        sim.group.heartbeat(sim.now, alive);
+    }
+    assert_eq!(
+        sim.group.generation(),
+        generation + 1,
+        "the round ended without it"
+    );
+    assert_eq!(
+        sim.group.members().filter(|(id, _)| **id == second).count(),
+        1
+    );
+}
