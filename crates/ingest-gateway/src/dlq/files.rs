@@ -32,7 +32,7 @@ const RESERVE_BYTES: usize = 256 * 1024;
 
 #[derive(Clone, Copy, Debug)]
 pub struct FileLimits {
-    /// Of everything under the directory.
+    /// Of data, marks and what is set aside; the reserve comes on top.
     pub bytes_max: u64,
     /// After which a new data file is begun.
     pub file_bytes_max: u64,
@@ -563,3 +563,6 @@ fn bytes_in(dir: &Path) -> u64 {
         .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
         .sum()
 }
+
+#[cfg(test)]
+mod tests;

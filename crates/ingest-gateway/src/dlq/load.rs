@@ -27,6 +27,8 @@ pub struct Pending {
     pub records: u32,
     /// Of its payload, uncompressed.
     pub bytes: usize,
+    /// Where it goes, where that is fixed or was known.
+    pub partition: Option<PartitionId>,
     /// What its marks say, where it was sent after it had been stored.
     pub sent: Option<(PartitionId, Offset)>,
 }
@@ -80,12 +82,15 @@ pub fn load(dir: &Path, number: u64, ours: &dyn Fn(&Head) -> bool) -> io::Result
                 loaded.entries += 1;
                 loaded.records += u64::from(records);
                 if marks.done.contains_key(&position) {
+                    // In Kafka already.
                 } else if ours(&head) {
+                    let sent = marks.sent.get(&position).copied();
                     loaded.pending.push(Pending {
                         position,
                         records,
                         bytes: payload.len(),
-                        sent: marks.sent.get(&position).copied(),
+                        partition: head.partition.or(sent.map(|(partition, _)| partition)),
+                        sent,
                     });
                 } else {
                     loaded.foreign += 1;

@@ -6,12 +6,12 @@
 //! attempts and holds nothing else up.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use pipeline_core::Offset;
+use pipeline_core::{Offset, PartitionId};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Before what the broker has refused is tried again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// Before a disk that did not take a mark is asked again.
+const UNMARKED_PAUSE: Duration = Duration::from_secs(5);
 /// Live traffic gets this many times as long as a replayed chunk took.
 const LIVE_SHARE: u32 = 2;
 
@@ -42,20 +44,28 @@ pub struct Replayer {
     sender: Sender,
     view: ViewReceiver,
     queue: Arc<Queue>,
-    /// Files of which nothing can be sent now, and until when that is believed.
-    stuck: HashMap<u64, Instant>,
+    /// Files of which nothing can be sent now.
+    stuck: HashMap<u64, Stuck>,
     /// Foreign entries are said once a file.
     said_foreign: HashSet<u64>,
 }
 
-/// How one file's turn ended.
-enum Turn {
-    /// All that can be sent was.
-    Ended,
-    /// Something in it was refused for good.
-    Refused,
-    /// Kafka does not take more now.
-    Away,
+/// Why a file is left alone, and until when.
+enum Stuck {
+    Until(Instant),
+    /// Until one of these partitions takes something.
+    Away(BTreeSet<PartitionId>),
+}
+
+/// What of a file was not sent.
+#[derive(Default)]
+struct Left {
+    /// For partitions that do not take anything now.
+    away: BTreeSet<PartitionId>,
+    /// Refused for good, or not to be read.
+    refused: bool,
+    /// The disk did not take the marks without which nothing may be sent.
+    unmarked: bool,
 }
 
 impl Replayer {
@@ -102,19 +112,29 @@ impl Replayer {
             return;
         };
         let now = Instant::now();
-        self.stuck.retain(|_, until| *until > now);
+        self.stuck.retain(|_, stuck| match stuck {
+            Stuck::Until(until) => *until > now,
+            Stuck::Away(partitions) => !partitions.iter().any(|id| view.would_admit(*id, now)),
+        });
         let stuck = self.stuck.keys().copied().collect();
         for number in self.dlq.sealed(stuck).await {
             let Some(loaded) = self.load(number, &view).await else {
-                self.stuck.insert(number, now + REFUSED_PAUSE);
+                let until = Stuck::Until(Instant::now() + REFUSED_PAUSE);
+                self.stuck.insert(number, until);
                 continue;
             };
-            match self.replay(number, &view, &loaded).await {
-                Turn::Away => return,
-                Turn::Ended if loaded.foreign == 0 => {}
-                Turn::Ended | Turn::Refused => {
-                    self.stuck.insert(number, now + REFUSED_PAUSE);
-                }
+            let left = self.replay(number, &view, &loaded).await;
+            if left.unmarked {
+                let until = Stuck::Until(Instant::now() + UNMARKED_PAUSE);
+                self.stuck.insert(number, until);
+            } else if !left.away.is_empty() {
+                self.stuck.insert(number, Stuck::Away(left.away));
+            } else if left.refused || loaded.foreign > 0 {
+                let until = Stuck::Until(Instant::now() + REFUSED_PAUSE);
+                self.stuck.insert(number, until);
+            }
+            if self.usable_view().is_none() {
+                return;
             }
         }
     }
@@ -171,27 +191,21 @@ impl Replayer {
         Some(loaded)
     }
 
-    async fn replay(&mut self, number: u64, view: &TopicView, loaded: &Loaded) -> Turn {
-        let mut turn = Turn::Ended;
+    async fn replay(&mut self, number: u64, view: &TopicView, loaded: &Loaded) -> Left {
+        let mut left = Left::default();
         let mut rest = loaded.pending.as_slice();
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(self.chunk(rest));
             rest = after;
             let seen = self.queue.pushed();
             let began = Instant::now();
-            match self
-                .replay_chunk(number, view, chunk, loaded.marks_damaged)
-                .await
-            {
-                Turn::Ended => {}
-                Turn::Refused => turn = Turn::Refused,
-                Turn::Away => return Turn::Away,
-            }
+            self.replay_chunk(number, view, chunk, loaded.marks_damaged, &mut left)
+                .await;
             if self.queue.pushed() != seen {
                 tokio::time::sleep(began.elapsed() * LIVE_SHARE).await;
             }
         }
-        turn
+        left
     }
 
     /// How many of `pending` go together: about one record batch.
@@ -211,28 +225,34 @@ impl Replayer {
         view: &TopicView,
         chunk: &[Pending],
         marks_damaged: bool,
-    ) -> Turn {
-        let Some(entries) = self.read(number, chunk, marks_damaged).await else {
-            return Turn::Refused;
-        };
-        let mut missing = entries.len() < chunk.len();
-        let mut away = false;
-        let (mut places, mut batches, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        left: &mut Left,
+    ) {
         let now = Instant::now();
+        let mut wanted = Vec::with_capacity(chunk.len());
+        for pending in chunk {
+            match pending.partition {
+                // Not even read.
+                Some(id) if !view.would_admit(id, now) => _ = left.away.insert(id),
+                _ => wanted.push(*pending),
+            }
+        }
+        let entries = self.read(number, &wanted, marks_damaged).await;
+        left.refused |= entries.len() < wanted.len();
+        let (mut places, mut batches, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         for (pending, mut batch) in entries {
             let partition = *batch
                 .progress
                 .partition
                 .get_or_insert_with(|| view.partition_of(batch.id));
-            if !view.would_admit(partition, now) {
-                away = true;
+            let known_end = view.end(partition);
+            let fixed = batch.progress.may_have_been_sent;
+            if !view.would_admit(partition, now) || (known_end.is_none() && !fixed) {
+                left.away.insert(partition);
                 continue;
             }
-            if !batch.progress.may_have_been_sent {
-                let Some(since) = view.end(partition) else {
-                    away = true;
-                    continue;
-                };
+            if let Some(since) = known_end
+                && !fixed
+            {
                 batch.progress.since = Some(since);
                 marks.push(SentMark {
                     position: pending.position,
@@ -250,10 +270,11 @@ impl Replayer {
                 file = number,
                 "failed to mark entries of the dead letter queue, they are not sent yet: {error}"
             );
-            return Turn::Away;
+            left.unmarked = true;
+            return;
         }
         let mut done = Vec::new();
-        let mut settle = |place: usize, _, settled| match settled {
+        let mut settle = |place: usize, batch: Batch, settled| match settled {
             Settled::Acknowledged => {
                 let pending: &Pending = &places[place];
                 done.push(DoneMark {
@@ -261,8 +282,8 @@ impl Replayer {
                     records: pending.records,
                 });
             }
-            Settled::Left(Reason::Poison | Reason::TooLarge) => missing = true,
-            Settled::Left(_) => away = true,
+            Settled::Left(Reason::Poison | Reason::TooLarge) => left.refused = true,
+            Settled::Left(_) => left.away.extend(batch.progress.partition),
         };
         self.sender.send(view, batches, &mut settle).await;
         if !done.is_empty() {
@@ -275,11 +296,6 @@ impl Replayer {
                 "replayed entries of the dead letter queue"
             );
         }
-        match (away, missing) {
-            (true, _) => Turn::Away,
-            (false, true) => Turn::Refused,
-            (false, false) => Turn::Ended,
-        }
     }
 
     /// Reads the entries; what cannot be read (any more) is said and left out.
@@ -288,7 +304,7 @@ impl Replayer {
         number: u64,
         chunk: &[Pending],
         marks_damaged: bool,
-    ) -> Option<Vec<(Pending, Batch)>> {
+    ) -> Vec<(Pending, Batch)> {
         let dir = self.dlq.dir();
         let chunk = chunk.to_vec();
         let deadline = Instant::now() + self.sender.write_timeout * 2;
@@ -318,7 +334,7 @@ impl Replayer {
             }
             entries
         });
-        read.await.ok()
+        read.await.unwrap_or_default()
     }
 }
 
@@ -348,7 +364,7 @@ fn progress_of(head: &Head, pending: &Pending, marks_damaged: bool) -> Progress 
 
 #[cfg(test)]
 mod tests {
-    use pipeline_core::{BatchId, PartitionId};
+    use pipeline_core::BatchId;
 
     use super::*;
 
@@ -371,6 +387,7 @@ mod tests {
             position: 20,
             records: 1,
             bytes: 10,
+            partition: Some(PartitionId(1)),
             sent: sent.map(|since| (PartitionId(1), Offset(since))),
         }
     }

@@ -3,7 +3,7 @@
 //! One task looks every second. Its lookup of the ends is the probe that lets an open circuit try
 //! again, and keeps *since* fresh while nothing is sent from here. Never produces.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kafka_link::{Cluster, ErrorKind, KafkaError, NewTopic, TopicInfo};
 use pipeline_core::config::CreateTopic;
@@ -231,6 +231,7 @@ impl Link {
             return;
         };
         let partitions: Vec<_> = view.partition_ids().collect();
+        let known: HashMap<_, _> = partitions.iter().map(|id| (*id, view.end(*id))).collect();
         let asked = self.cluster.log_ends(&self.config.topic, &partitions);
         let Ok(ends) = timeout(LOOK_MAX, asked).await else {
             self.say_away(&format!("no answer within {LOOK_MAX:?}"));
@@ -243,7 +244,14 @@ impl Link {
         for (partition, end) in ends {
             match end {
                 Ok(end) => {
-                    view.saw_end(partition, end);
+                    if view.looked_up(partition, known.get(&partition).copied().flatten(), end) {
+                        tracing::warn!(
+                            topic = %self.config.topic,
+                            %partition,
+                            %end,
+                            "the log ends before what was acknowledged: records were lost in kafka"
+                        );
+                    }
                     view.probe_answered(partition, now);
                     answered += 1;
                 }

@@ -373,7 +373,7 @@ impl Group {
     /// Encodes the next piece; fixes the since of what is in it.
     fn encode(&mut self, view: &TopicView, bytes_max: usize, codec: Codec) -> (EncodedBatch, Plan) {
         let known_end = view.end(self.partition);
-        let mut encoder = BatchEncoder::new(now_ms());
+        let mut encoder = BatchEncoder::with_capacity(now_ms(), self.bytes_of_piece(bytes_max));
         let mut plan = Plan::new();
         for (_, batch) in &mut self.members {
             let Some(since) = batch.progress.since.or(known_end) else {
@@ -397,6 +397,19 @@ impl Group {
             }
         }
         (encoder.finish(codec), plan)
+    }
+
+    /// What the next piece will have, about: room is made for it once.
+    fn bytes_of_piece(&self, bytes_max: usize) -> usize {
+        let members = self.members.iter().map(|(_, batch)| batch);
+        let mut bytes = 0;
+        for batch in members {
+            bytes += size_of(batch).bytes;
+            if bytes >= bytes_max {
+                return bytes_max;
+            }
+        }
+        bytes
     }
 
     fn acknowledged(
@@ -436,6 +449,25 @@ impl Group {
     }
 }
 
+/// What a batch takes in record batches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// What is left of a batch, as it will be in record batches, at most.
+#[must_use]
+pub fn size_of(batch: &Batch) -> Size {
+    let records = batch.len() - batch.progress.acknowledged;
+    // The lengths of a longer value take more than that of an empty one: the message's and its own.
+    let overhead = BatchEncoder::message_len_max(0, ENVELOPE_LEN) + 2 * 4;
+    Size {
+        records,
+        bytes: batch.bytes_left() + records * overhead,
+    }
+}
+
 fn leave_all(members: VecDeque<(usize, Batch)>, reason: Reason, settle: &mut Settle<'_>) {
     for (place, batch) in members {
         settle(place, batch, Settled::Left(reason));
@@ -456,12 +488,18 @@ fn push_records(
     let mut start = start_of(records, first);
     let ends = &records.ends[first..];
     let sequences = &records.sequences[first..];
+    let whole = size_of(batch);
+    // Most often all of it fits, and is not looked at record by record.
+    let fits = encoder.count() as usize + whole.records <= records_max
+        && encoder.len() + whole.bytes <= bytes_max;
     for (taken, (end, sequence)) in ends.iter().zip(sequences).enumerate() {
         let line = &records.lines[start..*end as usize];
-        let len = encoder.len() + BatchEncoder::message_len_max(line.len(), ENVELOPE_LEN);
-        let count = encoder.count() as usize;
-        if count >= records_max || (len > bytes_max && count > 0) {
-            return taken;
+        if !fits {
+            let len = encoder.len() + BatchEncoder::message_len_max(line.len(), ENVELOPE_LEN);
+            let count = encoder.count() as usize;
+            if count >= records_max || (len > bytes_max && count > 0) {
+                return taken;
+            }
         }
         let envelope = Envelope {
             batch: batch.id,

@@ -101,8 +101,11 @@ impl Settler {
 }
 
 fn kept(batch: &mut Batch, kept: Kept) {
-    if batch.answer.is_some() {
-        telemetry::records_accepted(batch.len(), kept);
+    if let Some(waiting) = &batch.answer {
+        // The books count what a 202 says: not what nobody waits for any more.
+        if !waiting.is_closed() {
+            telemetry::records_accepted(batch.len(), kept);
+        }
         batch.answer(Answer::Kept(kept));
     }
 }

@@ -81,8 +81,8 @@ impl TopicView {
         batch.partition(count)
     }
 
-    /// The greatest end of the partition that is known. It only rises: it is told by
-    /// acknowledgements and lookups, each true when it was given.
+    /// The greatest end of the partition that is known: it is told by acknowledgements and
+    /// lookups, each true when it was given, and rises but where the log was cut.
     #[must_use]
     pub fn end(&self, partition: PartitionId) -> Option<Offset> {
         let end = self.partition(partition)?.end.load(Ordering::Acquire);
@@ -94,6 +94,18 @@ impl TopicView {
         if let Some(partition) = self.partition(partition) {
             partition.end.fetch_max(end.0, Ordering::AcqRel);
         }
+    }
+
+    /// A lookup that was begun when `known` was known has found `end`. A log that ends before what
+    /// was in it then has been cut (an unclean election, acknowledgements of the leader alone):
+    /// what is sent from now on may lie there again. Whether it was.
+    pub fn looked_up(&self, partition: PartitionId, known: Option<Offset>, end: Offset) -> bool {
+        let cut = known.is_some_and(|known| end < known);
+        match self.partition(partition) {
+            Some(partition) if cut => partition.end.store(end.0, Ordering::Release),
+            _ => self.saw_end(partition, end),
+        }
+        cut
     }
 
     /// The broker that leads the partition, as far as is known. Good enough to keep one broker's
@@ -201,6 +213,19 @@ mod tests {
         view.saw_end(id, Offset(12));
         assert_eq!(grown.end(id), Some(Offset(12)));
         assert_eq!(view.end(PartitionId(7)), None);
+    }
+
+    #[test]
+    fn the_end_falls_only_when_the_log_was_cut() {
+        let view = TopicView::new("c", "t", 1);
+        let id = PartitionId(0);
+        assert!(!view.looked_up(id, None, Offset(5)));
+        // Acknowledged while the lookup was on its way.
+        view.saw_end(id, Offset(9));
+        assert!(!view.looked_up(id, Some(Offset(5)), Offset(7)));
+        assert_eq!(view.end(id), Some(Offset(9)));
+        assert!(view.looked_up(id, Some(Offset(9)), Offset(7)));
+        assert_eq!(view.end(id), Some(Offset(7)));
     }
 
     #[test]

@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_link::BatchEncoder;
-use pipeline_core::{PartitionId, envelope::ENVELOPE_LEN};
+use pipeline_core::PartitionId;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     link::ViewReceiver,
-    send::{Sender, Settled},
+    send::{Sender, Settled, Size, size_of},
     settle::Settler,
     view::TopicView,
 };
@@ -41,12 +40,6 @@ struct Load {
     records_max: usize,
     bytes_max: usize,
     full: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Size {
-    records: usize,
-    bytes: usize,
 }
 
 impl Worker {
@@ -173,17 +166,6 @@ impl Load {
         size.bytes += more.bytes;
         self.full |= size.records >= self.records_max || size.bytes >= self.bytes_max;
         self.batches.push(batch);
-    }
-}
-
-/// As it will be in a record batch, at most.
-fn size_of(batch: &Batch) -> Size {
-    let records = batch.len() - batch.progress.acknowledged;
-    Size {
-        records,
-        bytes: batch.bytes_left() + records * BatchEncoder::message_len_max(0, ENVELOPE_LEN)
-            // The length of a value takes up to four bytes more than that of an empty one.
-            + records * 4,
     }
 }
 

@@ -2,18 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use dev_broker::{Api, Fault, error_code};
+use dev_broker::{Api, Fault, RuleHandle, error_code};
 
-use crate::harness::{Stage, record, records};
+use crate::harness::{Stage, key_for, record, records};
 
 /// Kafka away for good: produce fails at once.
-fn take_kafka_away(stage: &Stage) {
-    stage
-        .broker
-        .faults()
-        .on(Api::Produce)
-        .always()
-        .then(Fault::AnswerError(error_code::NOT_ENOUGH_REPLICAS));
+fn take_kafka_away(stage: &Stage) -> RuleHandle {
+    let produce = stage.broker.faults().on(Api::Produce).always();
+    produce.then(Fault::AnswerError(error_code::NOT_ENOUGH_REPLICAS))
 }
 
 #[tokio::test]
@@ -153,6 +149,33 @@ async fn a_circuit_that_is_open_costs_no_batch_an_attempt() {
     // Trials of the half-open circuit, one at a time.
     let attempts = stage.broker.requests_seen(Api::Produce) - before;
     assert!(attempts < 25, "{attempts} attempts for 50 batches");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_is_away_does_not_hold_up_the_others() {
+    let stage = Stage::new(2).await;
+    let gateway = stage.start().await;
+    let everywhere = take_kafka_away(&stage);
+    let body = records(["a"]);
+    // The one that stays away is the oldest, too.
+    for partition in [0, 0, 1, 0, 1] {
+        let key = key_for(&body, 2, partition);
+        let heard = gateway.post_with(&body, &[("Idempotency-Key", &key)]).await;
+        assert_eq!(heard.accepted().2, "dlq");
+    }
+    stage
+        .broker
+        .faults()
+        .on(Api::Produce)
+        .partition("logs", 0)
+        .always()
+        .then(Fault::AnswerError(error_code::NOT_ENOUGH_REPLICAS));
+    everywhere.remove();
+    let stored = stage.stored_when(2).await;
+    assert!(stored.iter().all(|s| s.partition.0 == 1), "{stored:?}");
+    stage.broker.faults().clear();
+    assert_eq!(stage.stored_when(5).await.len(), 5);
     gateway.stop().await;
 }
 

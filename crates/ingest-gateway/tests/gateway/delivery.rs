@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use dev_broker::{Api, Fault, error_code};
 
-use crate::harness::{Stage, record, records};
+use crate::harness::{Stage, key_for, record, records};
 
 #[tokio::test]
 async fn the_same_key_and_body_is_the_same_batch() {
@@ -183,20 +183,7 @@ async fn a_broker_that_hangs_delays_only_what_it_leads() {
     stage.config.kafka.batch_timeout = Duration::from_millis(200);
     let gateway = stage.start().await;
     let payload = records(["a"]);
-    let key_of = |partition: i32| {
-        let mut keys = (0..).map(|n| format!("k{n}"));
-        keys.find(|key| {
-            let id = ingest_gateway::identity::KeyedBody {
-                client: "",
-                key,
-                site: "",
-                media_type: "application/json",
-                body: payload.as_bytes(),
-            };
-            id.batch_id().partition(3).0 == partition
-        })
-    };
-    let (hung, well) = (key_of(0).unwrap(), key_of(1).unwrap());
+    let (hung, well) = (key_for(&payload, 3, 0), key_for(&payload, 3, 1));
     let leader = stage.broker.leader("logs", 0).unwrap();
     assert_ne!(stage.broker.leader("logs", 1), Some(leader));
     let hung = [("Idempotency-Key", hung.as_str())];

@@ -8,7 +8,7 @@ use std::{
 };
 
 use dev_broker::{Broker, Options};
-use ingest_gateway::{Gateway, StartError};
+use ingest_gateway::{Gateway, StartError, identity::KeyedBody};
 use kafka_link::{Cluster, ClusterConfig, FetchFrom, FetchOptions};
 use pipeline_core::{
     Offset, PartitionId,
@@ -253,6 +253,22 @@ pub fn record(path: &str) -> String {
 pub fn records<'a>(paths: impl IntoIterator<Item = &'a str>) -> String {
     let records: Vec<_> = paths.into_iter().map(record).collect();
     format!("[{}]", records.join(","))
+}
+
+/// An idempotency key with which this JSON goes to `partition`.
+pub fn key_for(body: &str, partitions: u32, partition: i32) -> String {
+    let mut keys = (0..).map(|n| format!("k{n}"));
+    let goes_there = |key: &String| {
+        let keyed = KeyedBody {
+            client: "",
+            key,
+            site: "",
+            media_type: "application/json",
+            body: body.as_bytes(),
+        };
+        keyed.batch_id().partition(partitions).0 == partition
+    };
+    keys.find(goes_there).unwrap()
 }
 
 pub async fn ask(

@@ -1,0 +1,326 @@
+//! The directory through crashes, damage and full disks.
+
+use std::sync::Arc;
+
+use pipeline_core::{Offset, PartitionId};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    batch::test::batch_of,
+    dlq::{
+        entry::{Head, Reason},
+        load::Loaded,
+    },
+};
+
+const LIMITS: FileLimits = FileLimits {
+    bytes_max: 64 << 20,
+    file_bytes_max: 64 << 20,
+};
+
+fn dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn entry(id: u8, lines: &[&str]) -> Entry {
+    let batch = batch_of(id, lines);
+    Entry {
+        head: Head {
+            reason: Reason::KafkaAway,
+            may_have_been_sent: false,
+            partition: Some(PartitionId(0)),
+            since: None,
+            batch: batch.id,
+            received_ms: 1,
+            stored_ms: 2,
+            cluster_id: "c".into(),
+            topic: "t".into(),
+        },
+        records: Arc::clone(&batch.records),
+        first: 0,
+    }
+}
+
+fn store(files: &mut Files, entries: &[Entry]) {
+    for result in files.store(entries) {
+        result.unwrap();
+    }
+}
+
+fn loaded(dir: &Path, number: u64) -> Loaded {
+    load(dir, number, &|_| true).unwrap()
+}
+
+fn done(loaded: &Loaded, places: &[usize]) -> Vec<DoneMark> {
+    let mark = |place: &usize| DoneMark {
+        position: loaded.pending[*place].position,
+        records: loaded.pending[*place].records,
+    };
+    places.iter().map(mark).collect()
+}
+
+#[test]
+fn totals_follow_what_is_stored_and_done_also_over_a_restart() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a", "b"]), entry(2, &["c"])]);
+    store(&mut files, &[entry(3, &["d"])]);
+    assert_eq!((files.totals().entries, files.totals().records), (3, 4));
+    assert!(
+        files.sealed().is_empty(),
+        "the current file is not to be read"
+    );
+    files.seal();
+    assert_eq!(files.sealed(), [1]);
+    let read = loaded(dir.path(), 1);
+    assert_eq!(read.pending.len(), 3);
+    files.mark_done(1, done(&read, &[0]));
+    for _ in 0..3 {
+        assert_eq!((files.totals().entries, files.totals().records), (2, 2));
+        drop(files);
+        files = Files::open(dir.path(), LIMITS).unwrap();
+    }
+    assert_eq!(loaded(dir.path(), 1).pending, read.pending[1..]);
+    files.mark_done(1, done(&read, &[1, 2]));
+    assert_eq!(files.totals(), Totals::default());
+    assert!(data_numbers(dir.path()).unwrap().is_empty());
+    assert!(marks_numbers(dir.path()).unwrap().is_empty());
+}
+
+#[test]
+fn a_number_is_never_used_again() {
+    let dir = dir();
+    for expected in 1..4 {
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
+        files.seal();
+        let number = *files.sealed().last().unwrap();
+        assert_eq!(number, expected);
+        if number > 1 {
+            let read = loaded(dir.path(), number);
+            files.mark_done(number, done(&read, &[0]));
+        }
+    }
+}
+
+#[test]
+fn files_leave_in_any_order() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    for id in 1..=3 {
+        store(&mut files, &[entry(id, &["a"])]);
+        files.seal();
+    }
+    let read = loaded(dir.path(), 2);
+    files.mark_done(2, done(&read, &[0]));
+    assert_eq!(files.sealed(), [1, 3]);
+    drop(files);
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(files.sealed(), [1, 3]);
+}
+
+#[test]
+fn a_large_file_is_ended_and_another_begun() {
+    let dir = dir();
+    let limits = FileLimits {
+        file_bytes_max: 100,
+        ..LIMITS
+    };
+    let mut files = Files::open(dir.path(), limits).unwrap();
+    for id in 1..=3 {
+        store(&mut files, &[entry(id, &["a line that is long enough"])]);
+    }
+    assert_eq!(files.sealed(), [1, 2]);
+    assert_eq!(files.totals().entries, 3);
+}
+
+#[test]
+fn marks_of_sends_are_there_after_a_restart() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
+    files.seal();
+    let position = loaded(dir.path(), 1).pending[1].position;
+    let mark = SentMark {
+        position,
+        partition: PartitionId(4),
+        since: Offset(17),
+    };
+    files.mark_sent(1, vec![mark]).unwrap();
+    drop(files);
+    let _files = Files::open(dir.path(), LIMITS).unwrap();
+    let read = loaded(dir.path(), 1);
+    assert_eq!(read.pending[0].sent, None);
+    assert_eq!(read.pending[1].sent, Some((PartitionId(4), Offset(17))));
+    assert!(!read.marks_damaged);
+}
+
+#[test]
+fn a_file_cut_at_any_byte_keeps_every_whole_entry_and_the_start() {
+    let source = dir();
+    let mut files = Files::open(source.path(), LIMITS).unwrap();
+    let mut ends = Vec::new();
+    for id in 1..=3 {
+        store(&mut files, &[entry(id, &["some line", "another"])]);
+        ends.push(files.totals().bytes);
+    }
+    let bytes = fs::read(data_path(source.path(), 1)).unwrap();
+    for len in 0..bytes.len() {
+        let dir = dir();
+        fs::write(data_path(dir.path(), 1), &bytes[..len]).unwrap();
+        let files = Files::open(dir.path(), LIMITS).unwrap();
+        let whole = ends.iter().filter(|end| **end <= len as u64).count() as u64;
+        assert_eq!(files.totals().entries, whole, "cut at {len}");
+        assert_eq!(files.totals().records, whole * 2, "cut at {len}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_costs_at_most_one_entry_and_never_the_start() {
+    let source = dir();
+    let mut files = Files::open(source.path(), LIMITS).unwrap();
+    store(
+        &mut files,
+        &[entry(1, &["a"]), entry(2, &["b"]), entry(3, &["c"])],
+    );
+    drop(files);
+    let bytes = fs::read(data_path(source.path(), 1)).unwrap();
+    let mut rng = fastrand::Rng::with_seed(11);
+    for _ in 0..300 {
+        let dir = dir();
+        let mut damaged = bytes.clone();
+        let at = rng.usize(..bytes.len());
+        damaged[at] ^= 1 << rng.u32(..8);
+        fs::write(data_path(dir.path(), 1), &damaged).unwrap();
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        let read = loaded(dir.path(), 1);
+        assert!(read.pending.len() >= 2, "byte {at}");
+        assert_eq!(read.pending.len() as u64, files.totals().entries);
+        // What is whole goes its way, and the file is set aside.
+        let all: Vec<_> = (0..read.pending.len()).collect();
+        files.mark_done(1, done(&read, &all));
+        assert_eq!(files.totals().entries, 0);
+        assert!(
+            data_path(&dir.path().join(DAMAGED), 1).exists(),
+            "byte {at}"
+        );
+        assert_eq!(files.totals().bytes, damaged.len() as u64, "still counted");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_marks_is_noticed_and_nothing_is_thought_unsent() {
+    let source = dir();
+    let mut files = Files::open(source.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
+    files.seal();
+    let position = loaded(source.path(), 1).pending[0].position;
+    let mark = SentMark {
+        position,
+        partition: PartitionId(4),
+        since: Offset(17),
+    };
+    files.mark_sent(1, vec![mark]).unwrap();
+    drop(files);
+    let marks = marks_paths(source.path(), 1).unwrap().remove(0);
+    let bytes = fs::read(&marks).unwrap();
+    for at in 0..bytes.len() {
+        let dir = dir();
+        fs::copy(data_path(source.path(), 1), data_path(dir.path(), 1)).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x20;
+        fs::write(marks_path(dir.path(), 1, 1), &damaged).unwrap();
+        let files = Files::open(dir.path(), LIMITS).unwrap();
+        assert_eq!(files.totals().entries, 2, "byte {at}");
+        let read = loaded(dir.path(), 1);
+        let noticed = read.marks_damaged || read.pending[0].sent.is_some();
+        assert!(noticed, "byte {at}");
+    }
+}
+
+#[test]
+fn above_the_bound_entries_are_refused_and_below_it_taken_again() {
+    let dir = dir();
+    let limits = FileLimits {
+        bytes_max: 2_000,
+        ..LIMITS
+    };
+    let mut files = Files::open(dir.path(), limits).unwrap();
+    let mut kept = 0;
+    let refusal = loop {
+        match files
+            .store(&[entry(1, &["a line of some length"])])
+            .remove(0)
+        {
+            Ok(()) => kept += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(kept < 1000, "no bound");
+    };
+    assert!(kept > 0);
+    assert!(!refusal.may_be_kept);
+    assert_eq!(files.totals().entries, kept);
+    assert!(files.totals().bytes <= limits.bytes_max);
+    files.seal();
+    let read = loaded(dir.path(), 1);
+    let all: Vec<_> = (0..read.pending.len()).collect();
+    files.mark_done(1, done(&read, &all));
+    store(&mut files, &[entry(2, &["b"])]);
+}
+
+#[test]
+fn a_directory_that_is_gone_refuses_and_recovers_with_a_new_file() {
+    let dir = dir();
+    let queue = dir.path().join("queue");
+    let mut files = Files::open(&queue, LIMITS).unwrap();
+    fs::rename(&queue, dir.path().join("away")).unwrap();
+    let refusal = files.store(&[entry(1, &["a"])]).remove(0).unwrap_err();
+    assert!(!refusal.may_be_kept, "{refusal}");
+    assert_eq!(files.totals().entries, 0);
+    fs::rename(dir.path().join("away"), &queue).unwrap();
+    store(&mut files, &[entry(2, &["b"])]);
+    drop(files);
+    let files = Files::open(&queue, LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 1);
+}
+
+#[test]
+fn what_was_refused_after_a_failed_write_is_not_there_after_a_restart() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["kept"])]);
+    // As if the write of the second had failed half way.
+    let current = files.current.as_mut().unwrap();
+    let mut payload = Vec::new();
+    entry(2, &["refused"]).encode_into(&mut payload);
+    current.writer.append(&payload).unwrap();
+    let refusal = files.give_up_current("fsync", &io::Error::other("the disk is gone"));
+    assert!(!refusal.may_be_kept);
+    store(&mut files, &[entry(3, &["kept, too"])]);
+    drop(files);
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 2);
+    assert_eq!(files.sealed(), [1, 2]);
+}
+
+#[test]
+fn files_of_tomorrow_are_set_aside_and_do_not_stop_a_start() {
+    let dir = dir();
+    fs::write(data_path(dir.path(), 3), b"sluicefr of another world").unwrap();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 0);
+    store(&mut files, &[entry(1, &["a"])]);
+    files.seal();
+    assert_eq!(files.sealed(), [4]);
+}
+
+#[test]
+fn one_process_at_a_time_has_the_directory() {
+    let dir = dir();
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    let error = Files::open(dir.path(), LIMITS).unwrap_err();
+    assert!(matches!(error, OpenError::InUse(_)), "{error}");
+    drop(files);
+    Files::open(dir.path(), LIMITS).unwrap();
+}
