@@ -313,6 +313,33 @@ async fn a_batch_larger_than_the_fetch_comes_whole() {
 }
 
 #[tokio::test]
+async fn a_busy_partition_does_not_starve_its_neighbour() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 2, &[]).await;
+    for partition in [0, 0, 0, 0, 0, 0, 1] {
+        let large = batch(&[vec![b'x'; 100_000]], Codec::None);
+        let batches = vec![(PartitionId(partition), large)];
+        only(cluster.produce(&topic, Acks::All, LONG, batches).await).unwrap();
+    }
+    let tiny = FetchOptions {
+        bytes_max: 1_000,
+        partition_bytes_max: 1_000,
+        ..options()
+    };
+    let mut next = [0; 2];
+    // Each answer has room for one batch, and partition 0 always has one.
+    for _ in 0..4 {
+        let asked = [from(0, next[0]), from(1, next[1])];
+        for (id, result) in cluster.fetch(&topic, &asked, tiny).await {
+            next[id.0 as usize] = result.unwrap().next.0;
+        }
+    }
+    assert!(next[0] < 6, "{next:?}");
+    assert_eq!(next[1], 1);
+}
+
+#[tokio::test]
 async fn many_produces_at_once_all_land() {
     let stage = Stage::any().await;
     let cluster = stage.cluster();

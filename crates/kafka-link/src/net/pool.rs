@@ -167,7 +167,6 @@ impl LaneConnections {
         Ok(Lease {
             connection,
             home: Arc::clone(self),
-            finished: false,
             _permit: permit,
         })
     }
@@ -243,12 +242,11 @@ impl LaneConnections {
     }
 }
 
-/// A connection that one request has to itself. Dropped before [`finish`](Self::finish), the
-/// connection is closed: an answer nobody waits for may be on its way.
+/// A connection that one request has to itself. Dropped before [`finish`](Self::finish), it takes
+/// the connection along, and so closes it: an answer nobody waits for may be on its way.
 pub(crate) struct Lease {
     connection: Arc<Connection>,
     home: Arc<LaneConnections>,
-    finished: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -262,18 +260,9 @@ impl Lease {
     }
 
     /// Its request has its answer: the next may use it.
-    pub(crate) fn finish(mut self) {
-        self.finished = true;
+    pub(crate) fn finish(self) {
         if !self.connection.is_closed() {
             self.home.lock().open.push(Arc::clone(&self.connection));
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.connection.close("its request was given up");
         }
     }
 }
