@@ -74,7 +74,7 @@ impl<'a> Entry<'a> {
 }
 
 /// What all entries of a frame share.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Place {
     pub topic: String,
     /// Empty where the broker gives none.

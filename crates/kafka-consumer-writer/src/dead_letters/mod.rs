@@ -5,7 +5,7 @@
 //! <dlqDir>/unsaved-<topic>-p00003-<first>-<next>.dlq       a copy, removed once the chain is past it
 //! ```
 //!
-//! Entries are keyed by topic, partition and offset. This process writes a key once; after a crash
+//! Entries are keyed by topic (name and id), partition and offset. This process writes a key once; after a crash
 //! (or from a second process) it may stand there again, so readers go by the key. Files of other
 //! processes are read and never written. All calls block; a failed file is left and a new one begun.
 
@@ -62,8 +62,8 @@ struct State {
     /// Bytes of all files but the open one.
     closed_bytes: u64,
     records: u64,
-    /// Keys that are here and that no chain is known to have passed, by partition.
-    known: HashMap<(String, PartitionId), BTreeSet<i64>>,
+    /// Offsets that are here and that no chain is known to have passed.
+    known: HashMap<Place, BTreeSet<i64>>,
 }
 
 impl DeadLetters {
@@ -84,7 +84,7 @@ impl DeadLetters {
             let mut unreadable = 0_u64;
             let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
                 let read = read_payload(payload, &mut |place, entry| {
-                    if keys.insert((place.topic.clone(), place.partition, entry.offset)) {
+                    if keys.insert((place.clone(), entry.offset)) {
                         state.records += 1;
                     }
                 });
@@ -105,9 +105,8 @@ impl DeadLetters {
                 ),
             }
         }
-        for (topic, partition, offset) in keys {
-            let known = state.known.entry((topic, partition)).or_default();
-            known.insert(offset.0);
+        for (place, offset) in keys {
+            state.known.entry(place).or_default().insert(offset.0);
         }
         use std::fmt::Write as _;
         let name = writer.iter().take(8).fold(String::new(), |mut name, byte| {
@@ -128,10 +127,9 @@ impl DeadLetters {
         self.lock().records
     }
 
-    /// The chain of this partition has come to `next`: keys below need not be remembered, and
-    /// copies of saves below it go.
-    pub fn passed(&self, topic: &str, partition: PartitionId, next: Offset) {
-        if let Some(known) = self.lock().known.get_mut(&(topic.to_owned(), partition)) {
+    /// The chain of this partition has come to `next`: keys below need not be remembered.
+    pub fn passed(&self, place: &Place, next: Offset) {
+        if let Some(known) = self.lock().known.get_mut(place) {
             *known = known.split_off(&next.0);
         }
     }
@@ -222,9 +220,8 @@ impl DeadLetters {
 impl Aside for DeadLetters {
     fn keep(&self, place: &Place, entries: &[Entry<'_>]) -> io::Result<()> {
         let mut state = self.lock();
-        let key = (place.topic.clone(), place.partition);
         let new: Vec<&Entry<'_>> = {
-            let known = state.known.entry(key.clone()).or_default();
+            let known = state.known.entry(place.clone()).or_default();
             entries
                 .iter()
                 .filter(|entry| !known.contains(&entry.offset.0))
@@ -264,7 +261,7 @@ impl Aside for DeadLetters {
         }
         state.file = Some(file);
         state.records += new.len() as u64;
-        if let Some(known) = state.known.get_mut(&key) {
+        if let Some(known) = state.known.get_mut(place) {
             known.extend(new.iter().map(|entry| entry.offset.0));
         }
         Ok(())

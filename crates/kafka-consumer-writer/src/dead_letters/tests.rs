@@ -89,6 +89,19 @@ fn a_key_is_written_once_also_after_a_restart() {
 }
 
 #[test]
+fn a_topic_made_anew_has_keys_of_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+    queue.keep(&place(0), &[entry(4, b"x")]).expect("kept");
+    let anew = Place {
+        topic_id: "another".to_owned(),
+        ..place(0)
+    };
+    queue.keep(&anew, &[entry(4, b"y")]).expect("kept");
+    assert_eq!(queue.records(), 2);
+}
+
+#[test]
 fn a_full_queue_refuses_and_copies_leave_half_of_it_for_poison() {
     let dir = tempfile::tempdir().expect("a directory");
     let queue = DeadLetters::open(dir.path(), 4_000, [1; 16]).expect("opens");

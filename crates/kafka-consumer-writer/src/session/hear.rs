@@ -98,8 +98,8 @@ impl Session {
             LoadOutcome::Ready(memory) => {
                 let next = memory.end.next;
                 self.shared.books.chain(partition, memory);
-                self.shared.dead_letters.passed(topic, partition, next);
-                tracing::info!(topic, %partition, %next, "chain read");
+                self.shared.dead_letters.passed(&slot.held.place, next);
+                tracing::debug!(topic, %partition, %next, "chain read");
                 let remove = steps::remove_copies(slot.held.clone(), next);
                 self.tasks.spawn(remove);
             }
@@ -136,7 +136,7 @@ impl Session {
             (SaveOutcome::Landed(memory), _) => {
                 let next = memory.end.next;
                 self.shared.books.chain(partition, memory);
-                self.shared.dead_letters.passed(topic, partition, next);
+                self.shared.dead_letters.passed(&slot.held.place, next);
                 if let Some(encoded) = &report.encoded {
                     count_fates(&encoded.trailer.own_totals());
                 }

@@ -41,7 +41,7 @@ const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// A partition's part of one fetch.
 const PARTITION_FETCH_BYTES: u64 = 1 << 20;
 /// How often the ends of logs are asked for, also of those that are not read.
-const LOG_ENDS_EVERY: Duration = Duration::from_secs(5);
+const LOG_ENDS_EVERY: Duration = Duration::from_secs(1);
 /// Once all is saved, how long an end waits for the commit: the chain knows better anyway.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -8,3 +8,4 @@ mod halts;
 mod strangers;
 mod takeovers;
 mod troubles;
+mod verifying;
