@@ -1,15 +1,18 @@
 //! Fetch and offset lookups: what is cut, what is waited for, who may read what.
+
 use std::time::Duration;
 
-use tokio::time::timeout;
-
-use crate::batches::{changed, offsets, plain};
-use crate::client::{Wire, fetch, name, partition_of};
 use dev_broker::{Api, Broker, Options, RawBatch, error_code};
 use kafka_protocol::messages::{
     ApiKey, ListOffsetsRequest, OffsetForLeaderEpochRequest, RequestKind, ResponseKind,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
+};
+use tokio::time::timeout;
+
+use crate::{
+    batches::{changed, offsets, plain},
+    client::{Wire, fetch, name, partition_of},
 };
 
 #[tokio::test]

@@ -12,8 +12,10 @@ use dev_broker::control::Command as Control;
 use kafka_protocol::messages::{ApiKey, ListGroupsRequest, RequestKind, ResponseKind};
 use serde_json::{Value, json};
 
-use crate::batches::{offsets, plain};
-use crate::client::{Wire, produce};
+use crate::{
+    batches::{offsets, plain},
+    client::{Wire, produce},
+};
 
 struct Process {
     child: Child,

@@ -1,10 +1,13 @@
 //! Produce and topics: what a real broker refuses, what it keeps.
 
-use crate::batches::{changed, offsets, plain};
-use crate::client::{Wire, produce};
 use bytes::Bytes;
 use dev_broker::{Broker, Options, TopicSpec, error_code};
 use kafka_protocol::messages::ApiKey;
+
+use crate::{
+    batches::{changed, offsets, plain},
+    client::{Wire, produce},
+};
 
 #[tokio::test]
 async fn a_batch_that_a_real_broker_refuses_is_refused_and_not_kept() {
