@@ -1,4 +1,4 @@
-//! What stands in the frames of the dead letter queue. Pure: bytes in, bytes out.
+//! Entries of the dead letter queue. Pure: bytes in, bytes out.
 //!
 //! A data file (kind `pdlq`) holds entries, one a frame, integers big-endian:
 //!
@@ -8,24 +8,16 @@
 //! · cluster id (u16 length, text; empty: unknown) · topic (u16 length, text)
 //! · count (u32) · sequences (count × u32) · ends (count × u32) · canonical lines
 //! ```
-//!
-//! A marks file (kind `pdlm`) beside it holds what became of its entries, by their positions:
-//!
-//! ```text
-//! version 1 (u8) · 1 sent   (u8) · n × (position u64 · partition i32 · since i64)
-//! version 1 (u8) · 2 done   (u8) · n × (position u64 · records u32)
-//! version 1 (u8) · 3 sealed (u8) · entries (u64) · records (u64)
-//! ```
 
 use std::sync::Arc;
 
 use pipeline_core::{BatchId, Offset, PartitionId};
 
+use super::bytes::{Rest, version};
 use crate::{batch::start_of, decode::RecordBatch};
 
 pub const DATA_KIND: [u8; 4] = *b"pdlq";
-pub const MARKS_KIND: [u8; 4] = *b"pdlm";
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 
 /// Why a batch is here and not in Kafka.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -194,98 +186,9 @@ pub fn decode(payload: &[u8]) -> Result<(Head, RecordBatch), String> {
     Ok((head, records))
 }
 
-/// What became of entries of one data file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Mark {
-    /// About to be sent for the first time: from here on partition and since are fixed.
-    Sent(Vec<SentMark>),
-    /// In Kafka.
-    Done(Vec<DoneMark>),
-    /// Nothing is appended to the data file any more, and this is what it held.
-    Sealed { entries: u64, records: u64 },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SentMark {
-    pub position: u64,
-    pub partition: PartitionId,
-    pub since: Offset,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct DoneMark {
-    pub position: u64,
-    pub records: u32,
-}
-
-impl Mark {
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
-        match self {
-            Self::Sent(marks) => {
-                out.push(1);
-                for mark in marks {
-                    out.extend(mark.position.to_be_bytes());
-                    out.extend(mark.partition.0.to_be_bytes());
-                    out.extend(mark.since.0.to_be_bytes());
-                }
-            }
-            Self::Done(marks) => {
-                out.push(2);
-                for mark in marks {
-                    out.extend(mark.position.to_be_bytes());
-                    out.extend(mark.records.to_be_bytes());
-                }
-            }
-            Self::Sealed { entries, records } => {
-                out.push(3);
-                out.extend(entries.to_be_bytes());
-                out.extend(records.to_be_bytes());
-            }
-        }
-        out
-    }
-
-    /// # Errors
-    /// Says what is wrong with it.
-    pub fn decode(payload: &[u8]) -> Result<Self, String> {
-        let mut rest = Rest(payload);
-        version(&mut rest)?;
-        match rest.u8()? {
-            1 => {
-                let mut marks = Vec::new();
-                while !rest.0.is_empty() {
-                    marks.push(SentMark {
-                        position: rest.u64()?,
-                        partition: PartitionId(rest.i32()?),
-                        since: Offset(rest.i64()?),
-                    });
-                }
-                Ok(Self::Sent(marks))
-            }
-            2 => {
-                let mut marks = Vec::new();
-                while !rest.0.is_empty() {
-                    marks.push(DoneMark {
-                        position: rest.u64()?,
-                        records: rest.u32()?,
-                    });
-                }
-                Ok(Self::Done(marks))
-            }
-            3 => Ok(Self::Sealed {
-                entries: rest.u64()?,
-                records: rest.u64()?,
-            }),
-            other => Err(format!("mark of unknown kind {other}")),
-        }
-    }
-}
-
 fn split(payload: &[u8]) -> Result<(Head, u32, Rest<'_>), String> {
     let mut rest = Rest(payload);
-    version(&mut rest)?;
+    version(&mut rest, VERSION)?;
     let reason = rest.u8()?;
     let reason =
         Reason::from_code(reason).ok_or_else(|| format!("entry with unknown reason {reason}"))?;
@@ -310,59 +213,6 @@ fn split(payload: &[u8]) -> Result<(Head, u32, Rest<'_>), String> {
 fn words(bytes: &[u8]) -> Vec<u32> {
     let (words, _) = bytes.as_chunks::<4>();
     words.iter().map(|word| u32::from_be_bytes(*word)).collect()
-}
-
-fn version(rest: &mut Rest<'_>) -> Result<(), String> {
-    match rest.u8()? {
-        VERSION => Ok(()),
-        other => Err(format!("version {other}, known is {VERSION}")),
-    }
-}
-
-struct Rest<'a>(&'a [u8]);
-
-impl<'a> Rest<'a> {
-    fn take(&mut self, n: usize) -> Result<&'a [u8], String> {
-        let (head, tail) = self
-            .0
-            .split_at_checked(n)
-            .ok_or_else(|| format!("ends {} bytes too early", n - self.0.len()))?;
-        self.0 = tail;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(N)?);
-        Ok(out)
-    }
-
-    fn u8(&mut self) -> Result<u8, String> {
-        self.array().map(u8::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, String> {
-        self.array().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, String> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn i32(&mut self) -> Result<i32, String> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Result<i64, String> {
-        self.array().map(i64::from_be_bytes)
-    }
-
-    fn text(&mut self) -> Result<Arc<str>, String> {
-        let len = self.array().map(u16::from_be_bytes)?;
-        let bytes = self.take(usize::from(len))?;
-        let text = std::str::from_utf8(bytes).map_err(|_| "text that is not UTF-8".to_owned())?;
-        Ok(text.into())
-    }
 }
 
 #[cfg(test)]
@@ -430,35 +280,6 @@ mod tests {
             // Frames are checksummed; here only a panic would be wrong.
             let _ = decode(&damaged);
         }
-    }
-
-    #[test]
-    fn marks_come_back_as_they_were() {
-        for mark in [
-            Mark::Sent(vec![SentMark {
-                position: 20,
-                partition: PartitionId(1),
-                since: Offset(7),
-            }]),
-            Mark::Done(vec![
-                DoneMark {
-                    position: 20,
-                    records: 3,
-                },
-                DoneMark {
-                    position: 99,
-                    records: 1,
-                },
-            ]),
-            Mark::Sealed {
-                entries: 2,
-                records: 4,
-            },
-        ] {
-            assert_eq!(Mark::decode(&mark.encode()), Ok(mark));
-        }
-        assert!(Mark::decode(&[2, 1]).is_err());
-        assert!(Mark::decode(&[1, 9]).is_err());
     }
 
     #[test]

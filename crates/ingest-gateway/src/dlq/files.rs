@@ -11,24 +11,29 @@
 //! Numbers are never used again. A data file leaves when all its entries are done, in any order,
 //! as nothing in it or its marks says anything of another file. Synchronous; one owner (a thread).
 
+mod marks;
+mod start;
+
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
 use pipeline_core::{dlq::FrameWriter, fsx};
 
 use super::{
-    entry::{DATA_KIND, DoneMark, Entry, MARKS_KIND, Mark, SentMark},
-    load::{data_numbers, data_path, load, load_marks, marks_numbers, marks_path, marks_paths},
+    entry::{DATA_KIND, Entry},
+    load::{data_path, marks_paths},
+    mark::{DoneMark, Mark, SentMark},
 };
 
 const LOCK: &str = "LOCK";
-const RESERVE: &str = "RESERVE";
 const DAMAGED: &str = "damaged";
-const RESERVE_BYTES: usize = 256 * 1024;
 
 #[derive(Clone, Copy, Debug)]
 pub struct FileLimits {
@@ -365,42 +370,6 @@ impl Files {
         }
     }
 
-    fn mark(&mut self, number: u64, mark: &Mark) -> io::Result<()> {
-        let payload = mark.encode();
-        match self.write_mark(number, &payload) {
-            Err(error) if is_full(&error) && self.give_up_reserve() => {
-                self.write_mark(number, &payload)
-            }
-            written => written,
-        }
-    }
-
-    fn write_mark(&mut self, number: u64, payload: &[u8]) -> io::Result<()> {
-        let Some(file) = self.known.get_mut(&number) else {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                format!("file {number} of the dead letter queue has left"),
-            ));
-        };
-        let mut writer = match file.marks.take() {
-            Some(writer) => writer,
-            None => {
-                let path = marks_path(&self.dir, number, self.next_marks);
-                self.next_marks += 1;
-                FrameWriter::create(&path, MARKS_KIND).inspect_err(|_| {
-                    let _ = fs::remove_file(&path);
-                })?
-            }
-        };
-        let before = if writer.is_empty() { 0 } else { writer.len() };
-        writer.append(payload)?;
-        writer.sync()?;
-        file.marks_bytes += writer.len() - before;
-        // Only a writer that has not failed is used again.
-        file.marks = Some(writer);
-        Ok(())
-    }
-
     /// Removes a data file without entries and its marks, or sets it aside where it has damage.
     fn remove_if_done(&mut self, number: u64) {
         let is_current = self.current.as_ref().is_some_and(|c| c.number == number);
@@ -442,103 +411,6 @@ impl Files {
         }
         Ok(())
     }
-
-    /// Reads what an earlier process left.
-    fn look(&mut self) -> io::Result<()> {
-        let numbers = data_numbers(&self.dir)?;
-        for (data, marks) in marks_numbers(&self.dir)? {
-            self.next_marks = self.next_marks.max(marks + 1);
-            self.next_number = self.next_number.max(data + 1);
-            if !numbers.contains(&data) {
-                fs::remove_file(marks_path(&self.dir, data, marks))?;
-            }
-        }
-        self.damaged_bytes = bytes_in(&self.dir.join(DAMAGED));
-        for number in numbers {
-            self.next_number = self.next_number.max(number + 1);
-            let file = self.look_at(number)?;
-            let seal = (file.entries, file.records);
-            let sealed = file.marks_bytes > 0 && load_marks(&self.dir, number)?.sealed.is_some();
-            let has_entries = file.has_entries();
-            self.known.insert(number, file);
-            if !has_entries {
-                self.remove_if_done(number);
-            } else if !sealed {
-                let (entries, records) = seal;
-                if let Err(error) = self.mark(number, &Mark::Sealed { entries, records }) {
-                    tracing::warn!(
-                        file = number,
-                        "failed to note the end of a file of the dead letter queue: {error}"
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn look_at(&self, number: u64) -> io::Result<Known> {
-        let path = data_path(&self.dir, number);
-        let marks = load_marks(&self.dir, number)?;
-        let mut file = Known {
-            data_bytes: fs::metadata(&path)?.len(),
-            done_entries: marks.done.len() as u64,
-            done_records: marks.done.values().map(|n| u64::from(*n)).sum(),
-            ..Known::default()
-        };
-        for path in marks_paths(&self.dir, number)? {
-            file.marks_bytes += fs::metadata(path)?.len();
-        }
-        for line in &marks.damage {
-            tracing::error!("damage in the dead letter queue: {line}");
-        }
-        if let Some((entries, records)) = marks.sealed {
-            (file.entries, file.records) = (entries, records);
-            return Ok(file);
-        }
-        match load(&self.dir, number, &|_| true) {
-            Ok(loaded) => {
-                (file.entries, file.records) = (loaded.entries, loaded.records);
-                file.damaged = loaded.damaged_bytes > 0;
-                for line in &loaded.damage {
-                    tracing::error!("damage in the dead letter queue: {line}");
-                }
-            }
-            // Of another kind or a version of tomorrow: it stays, and is nothing of ours.
-            Err(error) => {
-                file.damaged = true;
-                tracing::error!(
-                    "damage in the dead letter queue: {}: {error}",
-                    path.display()
-                );
-            }
-        }
-        Ok(file)
-    }
-
-    /// Without one the queue still works, but for marks on a full disk.
-    fn make_reserve(&self) {
-        let path = self.dir.join(RESERVE);
-        if path.exists() {
-            return;
-        }
-        // Random, so that no file system stores it in less.
-        let mut bytes = vec![0; RESERVE_BYTES];
-        let made = getrandom::fill(&mut bytes)
-            .map_err(io::Error::other)
-            .and_then(|()| File::create_new(&path))
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            });
-        if let Err(error) = made {
-            let _ = fs::remove_file(&path);
-            tracing::warn!("failed to reserve space for the dead letter queue's marks: {error}");
-        }
-    }
-
-    fn give_up_reserve(&self) -> bool {
-        fs::remove_file(self.dir.join(RESERVE)).is_ok()
-    }
 }
 
 impl Known {
@@ -546,23 +418,3 @@ impl Known {
         self.entries > self.done_entries
     }
 }
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
-/// Bytes of the files in `dir`; 0 where it cannot be read.
-fn bytes_in(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return 0;
-    };
-    entries
-        .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
-        .sum()
-}
-
-#[cfg(test)]
-mod tests;

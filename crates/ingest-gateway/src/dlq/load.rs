@@ -13,7 +13,10 @@ use pipeline_core::{
     dlq::{FrameReport, read_frame, read_frames},
 };
 
-use super::entry::{self, DATA_KIND, Head, MARKS_KIND, Mark};
+use super::{
+    entry::{self, DATA_KIND, Head},
+    mark::{MARKS_KIND, Mark},
+};
 use crate::decode::RecordBatch;
 
 const DATA_SUFFIX: &str = ".pdlq";

@@ -5,9 +5,13 @@
 //! answers again. Bounded in bytes on disk, and in memory by the queue's budget, as each waiting
 //! entry's batch still holds its share of it.
 
+mod bytes;
 pub mod entry;
+pub mod mark;
+
 pub mod files;
 pub mod load;
+
 pub mod replay;
 
 use std::{
@@ -21,8 +25,9 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 pub use self::{
-    entry::{DoneMark, Entry, Head, Reason, SentMark},
+    entry::{Entry, Head, Reason},
     files::{FileLimits, Files, OpenError, Refusal, Totals},
+    mark::{DoneMark, SentMark},
 };
 use crate::telemetry;
 

@@ -13,32 +13,27 @@
 //! pieces; it is acknowledged when all of them are. Never touches the dead letter queue or the
 //! clients: what is settled is handed back at once, as other partitions may still be trying.
 
+mod group;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use kafka_link::{Acks, BatchEncoder, Cluster, Codec, EncodedBatch, ErrorKind, KafkaError};
-use pipeline_core::{
-    Offset, PartitionId,
-    envelope::{ENVELOPE_LEN, Envelope, HEADER_NAME},
-    retry::Backoff,
-};
+use kafka_link::{Acks, Cluster, Codec, EncodedBatch, ErrorKind, KafkaError};
+use pipeline_core::{Offset, PartitionId, retry::Backoff};
 
 use tokio::{sync::mpsc, task::JoinSet};
 
+use self::group::{Group, Plan, leave_all};
+pub use self::group::{Size, size_of};
 use super::{
     drain::Drain,
     outcome::{Next, judge},
-    settle::now_ms,
     view::TopicView,
 };
-use crate::{
-    batch::{Batch, start_of},
-    dlq::Reason,
-    telemetry,
-};
+use crate::{batch::Batch, dlq::Reason, telemetry};
 
 /// With less time than this left, an attempt is not worth beginning.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
@@ -70,24 +65,8 @@ pub struct Sender {
     pub drain: Drain,
 }
 
-/// What goes to one partition.
-struct Group {
-    partition: PartitionId,
-    members: VecDeque<(usize, Batch)>,
-    /// Failed attempts since the last success.
-    failed: u32,
-    not_before: Option<Instant>,
-    /// Shrinks when the broker says that a piece is too large.
-    piece_records_max: usize,
-    /// One client's batch in a piece, to find which of them the broker refuses.
-    alone: bool,
-}
-
 /// One record batch for each partition that is due.
 type Pieces = Vec<(PartitionId, EncodedBatch)>;
-
-/// How many records of each of the first members are in a piece.
-type Plan = Vec<usize>;
 
 impl Sender {
     /// Ends when every batch is settled, at the latest when the last deadline has come. What goes
@@ -367,148 +346,4 @@ impl Sender {
             .map_or(self.write_timeout, |at| at.saturating_duration_since(now))
             .min(self.write_timeout)
     }
-}
-
-impl Group {
-    /// Encodes the next piece; fixes the since of what is in it.
-    fn encode(&mut self, view: &TopicView, bytes_max: usize, codec: Codec) -> (EncodedBatch, Plan) {
-        let known_end = view.end(self.partition);
-        let mut encoder = BatchEncoder::with_capacity(now_ms(), self.bytes_of_piece(bytes_max));
-        let mut plan = Plan::new();
-        for (_, batch) in &mut self.members {
-            let Some(since) = batch.progress.since.or(known_end) else {
-                // Its end was known a moment ago, and that is never forgotten.
-                break;
-            };
-            let taken = push_records(
-                &mut encoder,
-                batch,
-                since,
-                self.piece_records_max,
-                bytes_max,
-            );
-            if taken == 0 {
-                break;
-            }
-            batch.progress.since = Some(since);
-            plan.push(taken);
-            if self.alone || batch.progress.acknowledged + taken < batch.len() {
-                break;
-            }
-        }
-        (encoder.finish(codec), plan)
-    }
-
-    /// What the next piece will have, about: room is made for it once.
-    fn bytes_of_piece(&self, bytes_max: usize) -> usize {
-        let members = self.members.iter().map(|(_, batch)| batch);
-        let mut bytes = 0;
-        for batch in members {
-            bytes += size_of(batch).bytes;
-            if bytes >= bytes_max {
-                return bytes_max;
-            }
-        }
-        bytes
-    }
-
-    fn acknowledged(
-        &mut self,
-        view: &TopicView,
-        base: Offset,
-        plan: &Plan,
-        settle: &mut Settle<'_>,
-    ) {
-        let records: usize = plan.iter().sum();
-        let records = i64::try_from(records).expect("a piece is small");
-        view.saw_end(self.partition, Offset(base.0 + records));
-        view.succeeded(self.partition);
-        self.failed = 0;
-        self.not_before = None;
-        for taken in plan {
-            let (place, mut batch) = self.members.pop_front().expect("the plan is of members");
-            batch.progress.acknowledged += taken;
-            // Also for what is left of it: its identity is in the topic.
-            batch.progress.may_have_been_sent = true;
-            if batch.progress.acknowledged == batch.len() {
-                settle(place, batch, Settled::Acknowledged);
-            } else {
-                // Only the last of a piece can be incomplete.
-                self.members.push_front((place, batch));
-            }
-        }
-    }
-
-    fn leave(&mut self, reason: Reason, settle: &mut Settle<'_>) {
-        leave_all(std::mem::take(&mut self.members), reason, settle);
-    }
-
-    fn leave_first(&mut self, reason: Reason, settle: &mut Settle<'_>) {
-        let first = self.members.pop_front();
-        leave_all(first.into_iter().collect(), reason, settle);
-    }
-}
-
-/// What a batch takes in record batches.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Size {
-    pub records: usize,
-    pub bytes: usize,
-}
-
-/// What is left of a batch, as it will be in record batches, at most.
-#[must_use]
-pub fn size_of(batch: &Batch) -> Size {
-    let records = batch.len() - batch.progress.acknowledged;
-    // The lengths of a longer value take more than that of an empty one: the message's and its own.
-    let overhead = BatchEncoder::message_len_max(0, ENVELOPE_LEN) + 2 * 4;
-    Size {
-        records,
-        bytes: batch.bytes_left() + records * overhead,
-    }
-}
-
-fn leave_all(members: VecDeque<(usize, Batch)>, reason: Reason, settle: &mut Settle<'_>) {
-    for (place, batch) in members {
-        settle(place, batch, Settled::Left(reason));
-    }
-}
-
-/// Pushes what fits of a batch; gives the number of records. The first record of a piece always
-/// fits: the broker has the last word on it.
-fn push_records(
-    encoder: &mut BatchEncoder,
-    batch: &Batch,
-    since: Offset,
-    records_max: usize,
-    bytes_max: usize,
-) -> usize {
-    let records = &batch.records;
-    let first = batch.progress.acknowledged;
-    let mut start = start_of(records, first);
-    let ends = &records.ends[first..];
-    let sequences = &records.sequences[first..];
-    let whole = size_of(batch);
-    // Most often all of it fits, and is not looked at record by record.
-    let fits = encoder.count() as usize + whole.records <= records_max
-        && encoder.len() + whole.bytes <= bytes_max;
-    for (taken, (end, sequence)) in ends.iter().zip(sequences).enumerate() {
-        let line = &records.lines[start..*end as usize];
-        if !fits {
-            let len = encoder.len() + BatchEncoder::message_len_max(line.len(), ENVELOPE_LEN);
-            let count = encoder.count() as usize;
-            if count >= records_max || (len > bytes_max && count > 0) {
-                return taken;
-            }
-        }
-        let envelope = Envelope {
-            batch: batch.id,
-            sequence: *sequence,
-            received_ms: batch.received_ms,
-            since,
-        };
-        encoder.push(line, Some((HEADER_NAME, &envelope.encode())));
-        start = *end as usize;
-    }
-    ends.len()
 }
