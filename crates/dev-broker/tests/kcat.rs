@@ -1,7 +1,7 @@
 //! A stranger drives the broker: kcat, which is librdkafka and shares no code with us. In CI kcat
 //! must be there; on another machine its absence is said and the test passes.
 
-use std::{process::Stdio, time::Duration};
+use std::{io::Write, process::Stdio, time::Duration};
 
 use dev_broker::{Broker, Options};
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
@@ -37,7 +37,8 @@ async fn there() -> bool {
     }
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(!in_ci, "kcat is not installed, and CI must have it");
-    println!("SKIPPED kcat: not installed");
+    // past the harness, which keeps the prints of a passing test to itself
+    writeln!(std::io::stdout(), "SKIPPED kcat: not installed").expect("stdout");
     false
 }
 
