@@ -15,12 +15,17 @@ use testbed::{
 
 use crate::shell::root;
 
+/// How long all of Kafka is away, once, in `pipeline`.
+const OUTAGE: Duration = Duration::from_secs(20);
+/// `server.requestTimeout` at its default, and what a busy machine adds.
+const ANSWER_WITHIN: Duration = Duration::from_secs(33);
+
 /// kill -9 under load at seeded moments, then the oracle
 ///
 /// Starts a whole pipeline, sends at least 20,000 records a second over 8 connections (a tenth
 /// of the requests twice, with their key), and in each round kills the service at a seeded moment
 /// and starts it again. `pipeline` mixes all three and the broker, which is frozen for a while,
-/// killed and started again on its data.
+/// killed and started again on its data; once, in the middle, all of Kafka is away for 20 s.
 ///
 /// At the end everything comes to rest, `verify` must say whole, and the oracle compares: each
 /// record of a 202 stored once and counted once, no other record there but those whose answer
@@ -107,19 +112,26 @@ pub fn run(args: &Args) -> Result<()> {
         .join(&stand.topic);
     println!("building and starting in {}", dir.display());
     let plan = chaos::Plan {
-        targets,
         rounds: args.rounds,
         seed: args.seed,
         stand,
         load,
+        outage: targets.contains(&Target::Kafka).then_some(OUTAGE),
+        targets,
         cluster,
         rest_within: Duration::from_secs(180),
     };
-    let (_, verdict) = chaos::run(&dir, &plan, &mut |line| println!("{line}"))?;
+    let (ledger, verdict) = chaos::run(&dir, &plan, &mut |line| println!("{line}"))?;
     if !verdict.holds() {
         bail!(
             "the promise is broken; everything is left in {}",
             dir.display()
+        );
+    }
+    if ledger.slowest > ANSWER_WITHIN {
+        bail!(
+            "an answer took {:?}: longer than requestTimeout",
+            ledger.slowest
         );
     }
     std::fs::remove_dir_all(&dir)?;

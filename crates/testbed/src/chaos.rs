@@ -15,6 +15,7 @@ use crate::{
     ledger::Ledger,
     load::{self, Load},
     oracle::Verdict,
+    service::Broker,
     stand::{self, Stand},
 };
 
@@ -38,6 +39,9 @@ pub struct Plan {
     pub load: load::Plan,
     /// The real Kafka behind [`stand::Plan::kafka`], if its nodes may be hit.
     pub cluster: Option<Cluster>,
+    /// Once, in the middle, all of Kafka is away for so long: frozen for the first half, dead for
+    /// the second.
+    pub outage: Option<Duration>,
     /// How long the pipeline may take to come to rest when the load has ended.
     pub rest_within: Duration,
 }
@@ -56,6 +60,14 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<(Ledger
         bail!("nothing was accepted in 60 s: {}", load.stop());
     }
     for round in 1..=plan.rounds {
+        if let Some(outage) = plan.outage.filter(|_| round == plan.rounds.div_ceil(2)) {
+            let accepted = load.accepted();
+            away(&mut stand, plan.cluster.as_ref(), outage).context("Kafka away")?;
+            say(&format!(
+                "all of Kafka away for {outage:?}, {} records accepted meanwhile",
+                load.accepted() - accepted
+            ));
+        }
         let target = plan.targets[rng.usize(0..plan.targets.len())];
         sleep(Duration::from_millis(rng.u64(100..1_500)));
         let accepted = load.accepted();
@@ -110,12 +122,15 @@ fn blow(
 fn blow_to_kafka(stand: &mut Stand, cluster: Option<&Cluster>, rng: &mut Rng) -> Result<String> {
     let frozen = Duration::from_millis(rng.u64(200..4_000));
     let away = Duration::from_millis(rng.u64(0..1_000));
-    let mut hit = pick(stand, cluster, rng)?;
+    let mut brokers = brokers(stand, cluster)?;
+    let number = rng.usize(0..brokers.len());
+    let hit = &mut brokers[number];
     hit.freeze()?;
     sleep(frozen);
     hit.kill()?;
     sleep(away);
     hit.start()?;
+    hit.wait()?;
     Ok(format!(
         "{} frozen for {} ms, killed, back",
         hit.name(),
@@ -123,18 +138,31 @@ fn blow_to_kafka(stand: &mut Stand, cluster: Option<&Cluster>, rng: &mut Rng) ->
     ))
 }
 
-/// A broker that can be hit: the embedded one, or a node of a real one.
+fn away(stand: &mut Stand, cluster: Option<&Cluster>, outage: Duration) -> Result<()> {
+    let mut brokers = brokers(stand, cluster)?;
+    brokers.iter_mut().try_for_each(Hit::freeze)?;
+    sleep(outage / 2);
+    brokers.iter_mut().try_for_each(Hit::kill)?;
+    sleep(outage / 2);
+    brokers.iter_mut().try_for_each(Hit::start)?;
+    brokers.iter_mut().try_for_each(Hit::wait)
+}
+
+/// A broker that can be hit: the embedded one, or a node of a real one and how many there are.
 enum Hit<'a> {
-    Embedded(&'a mut crate::service::Broker),
+    Embedded(&'a mut Broker),
     Node(&'a Node, usize),
 }
 
-fn pick<'a>(stand: &'a mut Stand, cluster: Option<&'a Cluster>, rng: &mut Rng) -> Result<Hit<'a>> {
+fn brokers<'a>(stand: &'a mut Stand, cluster: Option<&'a Cluster>) -> Result<Vec<Hit<'a>>> {
     match (&mut stand.broker, cluster) {
-        (Some(broker), _) => Ok(Hit::Embedded(broker)),
+        (Some(broker), _) => Ok(vec![Hit::Embedded(broker)]),
         (None, Some(cluster)) => {
             let nodes = cluster.nodes();
-            Ok(Hit::Node(&nodes[rng.usize(0..nodes.len())], nodes.len()))
+            Ok(nodes
+                .iter()
+                .map(|node| Hit::Node(node, nodes.len()))
+                .collect())
         }
         (None, None) => bail!("this Kafka was not started by us: nothing of it may be hit"),
     }
@@ -171,10 +199,16 @@ impl Hit<'_> {
     fn start(&mut self) -> Result<()> {
         match self {
             Hit::Embedded(broker) => broker.start(),
-            Hit::Node(node, count) => {
-                node.start()?;
-                node.wait_until_it_knows(*count)
-            }
+            Hit::Node(node, _) => node.start(),
+        }
+    }
+
+    /// Until it takes requests.
+    fn wait(&mut self) -> Result<()> {
+        match self {
+            // Its start returns when it listens.
+            Hit::Embedded(_) => Ok(()),
+            Hit::Node(node, count) => node.wait_until_it_knows(*count),
         }
     }
 }

@@ -61,6 +61,7 @@ fn rounds(name: &str, targets: &[Target], seed: u64, stand: stand::Plan) -> Resu
         stand,
         load: load(seed),
         cluster: None,
+        outage: None,
         rest_within: Duration::from_secs(180),
     };
     let (_, verdict) = chaos::run(&dir, &plan, &mut |line| println!("{line}"))?;
