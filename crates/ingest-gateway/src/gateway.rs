@@ -41,6 +41,8 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Most of a request's (or the shutdown's) time that is kept for the disk and the last answers.
 const RESERVE_MAX: Duration = Duration::from_secs(5);
+/// An attempt on Kafka is given at least this long, where the configured times allow it.
+const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 /// Longest pause between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -227,6 +229,18 @@ fn reserve(config: &Config) -> Duration {
     (config.server.request_timeout / 4).min(RESERVE_MAX)
 }
 
+/// With less time than this left, nothing is sent any more. A good part of a write's, so that a
+/// batch that is nearly due does not cut the write of all that goes along; and a small part of the
+/// whole time there is, so that there are attempts at all.
+fn attempt_min(config: &Config) -> Duration {
+    let write = config.ingestion.producer_write_timeout;
+    let whole = config
+        .server
+        .request_timeout
+        .min(config.server.shutdown_timeout);
+    ATTEMPT_MIN.max(write / 4).min(write).min(whole / 4)
+}
+
 async fn open_dlq(config: &Config) -> Result<Dlq, StartError> {
     let dir = config.ingestion.producer_dlq_dir.clone();
     let limits = FileLimits {
@@ -276,6 +290,7 @@ fn sender(config: &Config, cluster: Cluster, drain: Drain) -> Sender {
         batch_records_max: kafka.batch_size,
         batch_bytes_max: kafka.batch_bytes,
         write_timeout: ingestion.producer_write_timeout,
+        attempt_min: attempt_min(config),
         retries_max: ingestion.producer_max_retries,
         backoff: Backoff {
             base: ingestion.producer_retry_backoff,

@@ -14,6 +14,8 @@
 //! clients: what is settled is handed back at once, as other partitions may still be trying.
 
 mod group;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -34,9 +36,6 @@ use super::{
     view::TopicView,
 };
 use crate::{batch::Batch, dlq::Reason, telemetry};
-
-/// With less time than this left, an attempt is not worth beginning.
-const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
 /// How a batch's way to Kafka ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +59,9 @@ pub struct Sender {
     /// Bytes of one record batch, before compression; the topic may allow less.
     pub batch_bytes_max: usize,
     pub write_timeout: Duration,
+    /// With less time than this left, an attempt is not worth beginning. Its timeout is that of
+    /// all that goes along, and one that passes costs them their connection.
+    pub attempt_min: Duration,
     pub retries_max: u32,
     pub backoff: Backoff,
     pub drain: Drain,
@@ -103,7 +105,10 @@ impl Sender {
 
     async fn send_groups(&self, view: &TopicView, mut groups: Vec<Group>, settle: &mut Settle<'_>) {
         while !groups.is_empty() {
+            // Before it is asked anything: the shortest time left bounds all that is awaited.
+            self.leave_late(&mut groups, settle);
             self.learn_ends(view, &mut groups, settle).await;
+            self.leave_late(&mut groups, settle);
             let (pieces, plans) = self.next_pieces(view, &mut groups, settle);
             groups.retain(|group| !group.members.is_empty());
             if pieces.is_empty() {
@@ -199,6 +204,26 @@ impl Sender {
         }
     }
 
+    /// Settles what has no time for another attempt.
+    fn leave_late(&self, groups: &mut [Group], settle: &mut Settle<'_>) {
+        let now = Instant::now();
+        for group in groups {
+            self.leave_late_at(now, group, settle);
+        }
+    }
+
+    /// Settles what will have no time for another attempt at `at`.
+    fn leave_late_at(&self, at: Instant, group: &mut Group, settle: &mut Settle<'_>) {
+        let late = |batch: &Batch| self.drain.cap(batch.deadline) < at + self.attempt_min;
+        if group.members.iter().any(|(_, batch)| late(batch)) {
+            let (gone, members) = std::mem::take(&mut group.members)
+                .into_iter()
+                .partition(|(_, batch)| late(batch));
+            group.members = members;
+            leave_all(gone, Reason::Deadline, settle);
+        }
+    }
+
     /// One piece of each group that is due.
     fn next_pieces(
         &self,
@@ -210,14 +235,6 @@ impl Sender {
         let bytes_max = self.batch_bytes_max.min(view.message_bytes_max);
         let (mut pieces, mut plans) = (Vec::new(), Vec::new());
         for group in groups {
-            let late = |batch: &Batch| self.drain.cap(batch.deadline) < now + ATTEMPT_MIN;
-            if group.members.iter().any(|(_, batch)| late(batch)) {
-                let (gone, members) = std::mem::take(&mut group.members)
-                    .into_iter()
-                    .partition(|(_, batch)| late(batch));
-                group.members = members;
-                leave_all(gone, Reason::Deadline, settle);
-            }
             if group.members.is_empty() || group.not_before.is_some_and(|at| at > now) {
                 continue;
             }
@@ -238,8 +255,8 @@ impl Sender {
         pieces: Pieces,
     ) -> BTreeMap<PartitionId, Result<Offset, KafkaError>> {
         let asked: Vec<_> = pieces.iter().map(|(partition, _)| *partition).collect();
-        let due = groups.iter().filter(|g| asked.contains(&g.partition));
-        let timeout = self.time_for(due);
+        // Also of those that pause: they are not looked at before this ends.
+        let timeout = self.time_for(groups.iter());
         let began = Instant::now();
         let produced = self
             .cluster
@@ -301,6 +318,8 @@ impl Sender {
                 telemetry::producer_retry();
                 let pause = self.backoff.pause(group.failed, fastrand::f64());
                 group.not_before = Some(now + pause);
+                // Now, and not after the pause: their clients wait.
+                self.leave_late_at(now + pause, group, settle);
             }
             Next::Split => match plan.iter().sum::<usize>() {
                 0 | 1 => {
@@ -325,7 +344,7 @@ impl Sender {
         }
     }
 
-    /// Until the first group is due again, or the first deadline.
+    /// Until the first group is due again: what it has left in it has the time.
     async fn pause(&self, groups: &[Group]) {
         let Some(until) = groups.iter().filter_map(|group| group.not_before).min() else {
             return;

@@ -280,3 +280,16 @@ async fn futures_join(futures: impl IntoIterator<Item = impl Future<Output = ()>
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_pause_does_not_outlast_the_time_of_a_request() {
+    let mut stage = Stage::new(1).await;
+    stage.config.server.request_timeout = Duration::from_secs(3);
+    stage.config.ingestion.producer_retry_backoff = Duration::from_secs(3600);
+    let gateway = stage.start().await;
+    let produce = stage.broker.faults().on(Api::Produce).always();
+    produce.then(Fault::AnswerError(error_code::NOT_ENOUGH_REPLICAS));
+    let heard = gateway.post(&records(["a"])).await;
+    assert_eq!(heard.accepted(), (1, 0, "dlq".to_owned()));
+    gateway.stop().await;
+}

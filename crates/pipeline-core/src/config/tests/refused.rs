@@ -103,7 +103,7 @@ fn what_is_not_available_yet_is_refused_at_any_value_but_its_default() {
             Kind::Count { .. } => json!(7),
             Kind::Size { .. } => json!("32MiB"),
             Kind::Duration { .. } => json!("2h"),
-            Kind::Path | Kind::Name => json!("x"),
+            Kind::Path | Kind::Name | Kind::HeaderName => json!("x"),
             Kind::Section => json!({"mechanism": "PLAIN", "password": "hunter2"}),
             Kind::Sections => json!([{"id": "a", "sha256": "hunter2"}]),
             kind => panic!("{path}: {kind:?}"),
