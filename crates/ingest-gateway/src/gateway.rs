@@ -146,6 +146,7 @@ impl Gateway {
             sender: sender.clone(),
             settler: settler.clone(),
             linger: config.kafka.batch_timeout,
+            flight: Arc::default(),
         };
         let mut workers = JoinSet::new();
         for _ in 0..config.ingestion.producer_workers {

@@ -115,8 +115,7 @@ impl Link {
                     self.refreshed = Some(Instant::now());
                 }
                 Err(error) => {
-                    self.say_away(&error.message);
-                    telemetry::kafka(false, true);
+                    self.unanswered(&error.message);
                     return;
                 }
             }
@@ -234,8 +233,7 @@ impl Link {
         let known: HashMap<_, _> = partitions.iter().map(|id| (*id, view.end(*id))).collect();
         let asked = self.cluster.log_ends(&self.config.topic, &partitions);
         let Ok(ends) = timeout(LOOK_MAX, asked).await else {
-            self.say_away(&format!("no answer within {LOOK_MAX:?}"));
-            telemetry::kafka(false, view.away() > 0);
+            self.unanswered(&format!("no answer within {LOOK_MAX:?}"));
             return;
         };
         let now = std::time::Instant::now();
@@ -255,7 +253,10 @@ impl Link {
                     view.probe_answered(partition, now);
                     answered += 1;
                 }
-                Err(error) => last_error = Some(error.message),
+                Err(error) => {
+                    view.failed(partition, now);
+                    last_error = Some(error.message);
+                }
             }
         }
         match last_error {
@@ -265,6 +266,19 @@ impl Link {
         }
         let away = view.away();
         telemetry::kafka(answered > 0 && away < view.len(), away > 0);
+    }
+
+    /// No partition has answered. That counts for the circuits, so that the first batches after a
+    /// quiet time do not have to find out.
+    fn unanswered(&mut self, why: &str) {
+        self.say_away(why);
+        let view = self.view.borrow().clone();
+        if let Some(view) = &view {
+            let now = std::time::Instant::now();
+            view.partition_ids().for_each(|id| view.failed(id, now));
+        }
+        let circuit_open = view.is_none_or(|view| view.away() > 0);
+        telemetry::kafka(false, circuit_open);
     }
 
     /// Once when it begins, and then now and again.

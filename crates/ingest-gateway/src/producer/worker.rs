@@ -1,13 +1,20 @@
 //! Takes batches from the queue, what belongs together at once, and hands them to the sender.
+//!
+//! One worker collects at a time. A load goes as soon as it is full or nothing is on its way to
+//! Kafka; while something is, it waits for more, for `batchTimeout` at most. So a quiet gateway
+//! adds no delay, and a busy one sends large record batches.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use pipeline_core::PartitionId;
-use tokio::time::timeout_at;
+use tokio::{sync::Notify, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,9 +35,20 @@ pub struct Worker {
     pub view: ViewReceiver,
     pub sender: Sender,
     pub settler: Settler,
-    /// How long the first batch of a load waits for others.
+    /// How long the first batch of a load waits for others, at most.
     pub linger: Duration,
+    /// Shared by all workers.
+    pub flight: Arc<Flight>,
 }
+
+/// How many loads are on their way to Kafka.
+#[derive(Debug, Default)]
+pub struct Flight {
+    loads: AtomicUsize,
+    landed: Notify,
+}
+
+struct Aloft<'a>(&'a Flight);
 
 /// What goes out together. Pure.
 #[derive(Debug)]
@@ -55,6 +73,7 @@ impl Worker {
                 Some(view) => Some(view),
                 None => self.view.borrow().clone(),
             };
+            let _aloft = self.flight.start();
             let mut settle = |_, batch, settled| self.settler.settle(batch, settled);
             match view {
                 Some(view) if view.unfit.is_none() => {
@@ -102,16 +121,39 @@ impl Worker {
                 Taken::Empty => match until {
                     None => self.queue.changed().await,
                     Some(_) if load.full => return Some(load),
-                    Some(until) => {
-                        if timeout_at(until.into(), self.queue.changed())
-                            .await
-                            .is_err()
-                        {
-                            return Some(load);
-                        }
-                    }
+                    Some(until) => tokio::select! {
+                        () = self.queue.changed() => {}
+                        () = self.flight.none() => return Some(load),
+                        () = sleep_until(until.into()) => return Some(load),
+                    },
                 },
             }
+        }
+    }
+}
+
+impl Flight {
+    fn start(&self) -> Aloft<'_> {
+        self.loads.fetch_add(1, Ordering::AcqRel);
+        Aloft(self)
+    }
+
+    /// Ends when nothing is on its way.
+    async fn none(&self) {
+        loop {
+            let landed = self.landed.notified();
+            if self.loads.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            landed.await;
+        }
+    }
+}
+
+impl Drop for Aloft<'_> {
+    fn drop(&mut self) {
+        if self.0.loads.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.landed.notify_waiters();
         }
     }
 }

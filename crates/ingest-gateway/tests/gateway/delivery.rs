@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use dev_broker::{Api, Fault, error_code};
 
-use crate::harness::{Stage, key_for, record, records};
+use crate::harness::{LONG, Stage, key_for, record, records};
 
 #[tokio::test]
 async fn the_same_key_and_body_is_the_same_batch() {
@@ -134,17 +134,30 @@ async fn a_topic_that_takes_less_than_it_said_gets_smaller_pieces() {
 #[tokio::test]
 async fn one_batch_that_the_broker_refuses_does_not_take_its_neighbours_along() {
     let mut stage = Stage::new(1).await;
-    // All that comes within this goes together.
-    stage.config.kafka.batch_timeout = Duration::from_millis(300);
+    stage.config.kafka.batch_timeout = LONG;
     let gateway = stage.start().await;
-    stage
-        .broker
-        .faults()
+    let faults = stage.broker.faults();
+    // While the first is on its way, all that comes waits to go together.
+    let first = faults
         .on(Api::Produce)
-        .times(2)
-        .then(Fault::AnswerError(87)); // INVALID_RECORD
-    let (a, b, c) = (records(["a"]), records(["b"]), records(["c"]));
-    let (a, b, c) = tokio::join!(gateway.post(&a), gateway.post(&b), gateway.post(&c));
+        .nth(1)
+        .then(Fault::Delay(Duration::from_millis(500)));
+    let refused = faults.on(Api::Produce).after(1).times(2);
+    let refused = refused.then(Fault::AnswerError(87)); // INVALID_RECORD
+    let (z, a, b, c) = (
+        records(["z"]),
+        records(["a"]),
+        records(["b"]),
+        records(["c"]),
+    );
+    let others = async {
+        while first.hits() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::join!(gateway.post(&a), gateway.post(&b), gateway.post(&c))
+    };
+    let (_, (a, b, c)) = tokio::join!(gateway.post(&z), others);
+    assert_eq!(refused.hits(), 2);
     let mut kept: Vec<_> = [a, b, c].iter().map(|heard| heard.accepted().2).collect();
     kept.sort();
     // Together they are refused, then the first alone.
@@ -179,34 +192,38 @@ async fn a_broker_that_hangs_delays_only_what_it_leads() {
     // Longer than the test waits.
     stage.config.ingestion.producer_write_timeout = Duration::from_secs(100);
     stage.config.server.request_timeout = Duration::from_secs(200);
-    // One load for both.
-    stage.config.kafka.batch_timeout = Duration::from_millis(200);
+    stage.config.kafka.batch_timeout = LONG;
     let gateway = stage.start().await;
-    let payload = records(["a"]);
-    let (hung, well) = (key_for(&payload, 3, 0), key_for(&payload, 3, 1));
-    let leader = stage.broker.leader("logs", 0).unwrap();
-    assert_ne!(stage.broker.leader("logs", 1), Some(leader));
+    let body = records(["a"]);
+    let (hung, well) = (key_for(&body, 3, 0), key_for(&body, 3, 1));
     let hung = [("Idempotency-Key", hung.as_str())];
     let well = [("Idempotency-Key", well.as_str())];
+    let leader = stage.broker.leader("logs", 0).unwrap();
+    assert_ne!(stage.broker.leader("logs", 1), Some(leader));
     // Now there are connections to both.
-    assert_eq!(
-        gateway.post_with(&payload, &hung).await.accepted().2,
-        "kafka"
-    );
-    assert_eq!(
-        gateway.post_with(&payload, &well).await.accepted().2,
-        "kafka"
-    );
-    stage.broker.pause_node(leader);
-    {
-        let mut slow = Box::pin(gateway.post_with(&payload, &hung));
+    assert_eq!(gateway.post_with(&body, &hung).await.accepted().2, "kafka");
+    assert_eq!(gateway.post_with(&body, &well).await.accepted().2, "kafka");
+    // While this one is on its way, the next two come together.
+    let first = stage
+        .broker
+        .faults()
+        .on(Api::Produce)
+        .nth(1)
+        .then(Fault::Delay(Duration::from_millis(500)));
+    let others = async {
+        while first.hits() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stage.broker.pause_node(leader);
+        let mut slow = Box::pin(gateway.post_with(&body, &hung));
         tokio::select! {
             heard = &mut slow => panic!("answered while its broker stood still: {heard:?}"),
-            heard = gateway.post_with(&payload, &well) => assert_eq!(heard.accepted().2, "kafka"),
+            heard = gateway.post_with(&body, &well) => assert_eq!(heard.accepted().2, "kafka"),
         }
         stage.broker.resume_node(leader);
         assert_eq!(slow.await.accepted().2, "kafka");
-    }
+    };
+    tokio::join!(gateway.post_with(&body, &well), others);
     gateway.stop().await;
 }
 

@@ -7,3 +7,4 @@ mod answers;
 mod dead_letters;
 mod delivery;
 mod drain;
+mod faults;
