@@ -26,6 +26,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const RESPONSE_BYTES_MAX: usize = 128 << 20;
 /// Between looks for a topic or a Kafka that is not there.
 const WAIT: Duration = Duration::from_secs(1);
+/// Between looks at what others have done with the consumer DLQ's files.
+const RECOUNT_EVERY: Duration = Duration::from_secs(60);
 /// Between words about it.
 const WORDS_EVERY: u32 = 30;
 
@@ -93,8 +95,20 @@ async fn show_gauges(shared: Arc<Shared>) {
     let dlq_records = gauge!(catalog::CONSUMER_DLQ_RECORDS);
     let dlq_bytes = gauge!(catalog::CONSUMER_DLQ_BYTES);
     let mut clock = tokio::time::interval(Duration::from_secs(1));
+    let mut recount = tokio::task::spawn_blocking(|| ());
+    let mut recounted = Instant::now();
     loop {
         clock.tick().await;
+        // One that hangs in the disk is waited for, so that there is never a second one.
+        if recount.is_finished() && recounted.elapsed() >= RECOUNT_EVERY {
+            recounted = Instant::now();
+            let shared = shared.clone();
+            recount = tokio::task::spawn_blocking(move || {
+                if let Err(error) = shared.dead_letters.recount() {
+                    tracing::warn!(%error, "failed to list the consumer DLQ");
+                }
+            });
+        }
         shared.books.tick(Instant::now(), now_ms());
         #[allow(clippy::cast_precision_loss)]
         {

@@ -7,15 +7,20 @@
 //!
 //! Entries are keyed by topic (name and id), partition and offset. This process writes a key once; after a crash
 //! (or from a second process) it may stand there again, so readers go by the key. Files of other
-//! processes are read and never written. All calls block; a failed file is left and a new one begun.
+//! processes are read and never written. Calls that touch the disk block, for as long as it hangs;
+//! `records`, `bytes` and `passed` never wait for one of them. A failed file is left and a new one
+//! begun.
 
 mod entry;
+mod keys;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub use entry::{Entry, EntryHeader, EntryKind, PayloadError, Place, read as read_payload};
@@ -26,6 +31,7 @@ use pipeline_core::{
 };
 
 use crate::batcher::{Batch, Content};
+use keys::Keys;
 
 /// Kind of the files, in their header.
 pub const FILE_KIND: [u8; 4] = *b"cdlq";
@@ -52,18 +58,19 @@ pub struct DeadLetters {
     bytes_max: u64,
     /// Makes this process's file names its own.
     writer: String,
-    state: Mutex<State>,
+    /// Of all files, as far as is known.
+    bytes: AtomicU64,
+    records: AtomicU64,
+    /// Never held over a call to the file system: those who must not block take it too.
+    keys: Mutex<Keys>,
+    /// Held while the disk works, by blocking threads alone.
+    open: Mutex<OpenFile>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OpenFile {
     file: Option<FrameWriter>,
     files_made: u32,
-    /// Bytes of all files but the open one.
-    closed_bytes: u64,
-    records: u64,
-    /// Offsets that are here and that no chain is known to have passed.
-    known: HashMap<Place, BTreeSet<i64>>,
 }
 
 impl DeadLetters {
@@ -74,19 +81,16 @@ impl DeadLetters {
     /// Where the directory cannot be made or listed.
     pub fn open(dir: &Path, bytes_max: u64, writer: [u8; 16]) -> io::Result<Self> {
         fsx::create_dirs(dir)?;
-        let mut state = State::default();
-        let mut keys = HashSet::new();
+        let mut keys = Keys::default();
+        let mut records = 0;
         for path in files(dir)? {
-            state.closed_bytes += fs::metadata(&path)?.len();
             if !is_records_file(&path) {
                 continue;
             }
             let mut unreadable = 0_u64;
             let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
                 let read = read_payload(payload, &mut |place, entry| {
-                    if keys.insert((place.clone(), entry.offset)) {
-                        state.records += 1;
-                    }
+                    records += u64::from(keys.found(place, entry.offset));
                 });
                 unreadable += u64::from(read.is_err());
             });
@@ -98,6 +102,8 @@ impl DeadLetters {
                     unreadable,
                     "consumer DLQ file is damaged; what is whole is used"
                 ),
+                // Another process removes its own files.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => tracing::warn!(
                     path = %path.display(),
                     %error,
@@ -105,33 +111,53 @@ impl DeadLetters {
                 ),
             }
         }
-        for (place, offset) in keys {
-            state.known.entry(place).or_default().insert(offset.0);
-        }
         use std::fmt::Write as _;
         let name = writer.iter().take(8).fold(String::new(), |mut name, byte| {
             let _ = write!(name, "{byte:02x}");
             name
         });
-        Ok(Self {
+        let queue = Self {
             dir: dir.to_owned(),
             bytes_max,
             writer: name,
-            state: Mutex::new(state),
-        })
+            bytes: AtomicU64::new(0),
+            records: AtomicU64::new(records),
+            keys: Mutex::new(keys),
+            open: Mutex::default(),
+        };
+        queue.recount()?;
+        Ok(queue)
     }
 
     /// Poison and undecidable records that wait for someone's decision.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.lock().records
+        self.records.load(Ordering::Relaxed)
     }
 
-    /// The chain of this partition has come to `next`: keys below need not be remembered.
-    pub fn passed(&self, place: &Place, next: Offset) {
-        if let Some(known) = self.lock().known.get_mut(place) {
-            *known = known.split_off(&next.0);
+    /// Bytes of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sums the files anew: other processes and people add and remove some too.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn recount(&self) -> io::Result<()> {
+        let mut bytes = 0;
+        for path in files(&self.dir)? {
+            bytes += len(&path)?.unwrap_or(0);
         }
+        self.bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The chain of this partition has come to `next`: keys below need not be remembered, nor
+    /// copies kept.
+    pub fn passed(&self, place: &Place, next: Offset) {
+        self.lock_keys().pass(place, next);
     }
 
     /// Removes the copies of failed saves that the chain has passed.
@@ -152,18 +178,15 @@ impl DeadLetters {
                 .and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(SUFFIX))
                 .and_then(|range| range.split_once('-')?.1.parse::<i64>().ok());
             if copied_next.is_some_and(|copied| copied <= next.0) {
-                let len = fs::metadata(&path)?.len();
-                fs::remove_file(&path)?;
-                let mut state = self.lock();
-                state.closed_bytes = state.closed_bytes.saturating_sub(len);
+                self.remove(&path)?;
             }
         }
         Ok(())
     }
 
     /// Writes a copy of a batch whose save failed. Copies take at most half of the bound, so that
-    /// they never keep poison from its place; gives `None` where that is used up or the copy is
-    /// there already.
+    /// they never keep poison from its place; gives `None` where that is used up, the copy is
+    /// there already, or the chain has meanwhile passed it.
     ///
     /// # Errors
     /// As the file system says.
@@ -201,32 +224,58 @@ impl DeadLetters {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        self.lock().closed_bytes += file.len();
+        self.bytes.fetch_add(file.len(), Ordering::Relaxed);
+        // A later try may have landed while this was written. Either it is seen here, or those who
+        // remove the passed copies come after this and see the file.
+        if self.lock_keys().is_past(place, batch.next) {
+            self.remove(&path)?;
+            return Ok(None);
+        }
         Ok(Some(path))
     }
 
-    /// Bytes of all files.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        let state = self.lock();
-        state.closed_bytes + state.file.as_ref().map_or(0, FrameWriter::len)
+    /// Removes a file; one that is gone already is fine.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let Some(len) = len(path)? else { return Ok(()) };
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let less = |bytes: u64| Some(bytes.saturating_sub(len));
+                let _ = self
+                    .bytes
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                Ok(())
+            }
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic under this lock")
+    fn lock_keys(&self) -> MutexGuard<'_, Keys> {
+        self.keys.lock().expect("no panic under this lock")
+    }
+
+    /// The open file, or a new one where that is full or there is none.
+    fn file_of(&self, open: &mut OpenFile) -> io::Result<FrameWriter> {
+        if let Some(file) = open.file.take()
+            && file.len() < FILE_BYTES
+        {
+            return Ok(file);
+        }
+        let name = format!("records-{}-{:06}{SUFFIX}", self.writer, open.files_made);
+        open.files_made += 1;
+        let file = FrameWriter::create(&self.dir.join(name), FILE_KIND)?;
+        self.bytes.fetch_add(file.len(), Ordering::Relaxed);
+        Ok(file)
     }
 }
 
 impl Aside for DeadLetters {
     fn keep(&self, place: &Place, entries: &[Entry<'_>]) -> io::Result<()> {
-        let mut state = self.lock();
-        let new: Vec<&Entry<'_>> = {
-            let known = state.known.entry(place.clone()).or_default();
-            entries
-                .iter()
-                .filter(|entry| !known.contains(&entry.offset.0))
-                .collect()
-        };
+        if self.lock_keys().all_durable(place, entries) {
+            return Ok(());
+        }
+        let mut open = self.open.lock().expect("no panic under this lock");
+        let new = self.lock_keys().not_durable(place, entries);
         if new.is_empty() {
             return Ok(());
         }
@@ -234,36 +283,31 @@ impl Aside for DeadLetters {
             .iter()
             .map(|entry| entry.value.map_or(0, <[u8]>::len) + entry.detail.len() + 64)
             .sum();
-        let used = state.closed_bytes + state.file.as_ref().map_or(0, FrameWriter::len);
-        if used + wanted as u64 > self.bytes_max {
+        let fits = || self.bytes() + wanted as u64 <= self.bytes_max;
+        if !fits() {
+            // Someone may have made room.
+            self.recount()?;
+        }
+        if !fits() {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 format!(
-                    "consumer DLQ {} is full: {used} of {} bytes used, {wanted} more wanted",
+                    "consumer DLQ {} is full: {} of {} bytes used, {wanted} more wanted",
                     self.dir.display(),
+                    self.bytes(),
                     self.bytes_max
                 ),
             ));
         }
-        let mut file = match state.file.take() {
-            Some(file) if file.len() < FILE_BYTES => file,
-            full => {
-                state.closed_bytes += full.map_or(0, |file| file.len());
-                let name = format!("records-{}-{:06}{SUFFIX}", self.writer, state.files_made);
-                state.files_made += 1;
-                FrameWriter::create(&self.dir.join(name), FILE_KIND)?
-            }
-        };
-        if let Err(error) = append_all(&mut file, place, new.iter().map(|&entry| entry.clone())) {
-            // What stands in that file is unknown: the next try begins a new one.
-            state.closed_bytes += file.len();
-            return Err(error);
-        }
-        state.file = Some(file);
-        state.records += new.len() as u64;
-        if let Some(known) = state.known.get_mut(place) {
-            known.extend(new.iter().map(|entry| entry.offset.0));
-        }
+        let mut file = self.file_of(&mut open)?;
+        let before = file.len();
+        let appended = append_all(&mut file, place, new.iter().map(|&entry| entry.clone()));
+        self.bytes.fetch_add(file.len() - before, Ordering::Relaxed);
+        // What stands in a file that failed is unknown: the next try begins a new one.
+        appended?;
+        open.file = Some(file);
+        let counted = self.lock_keys().synced(place, &new);
+        self.records.fetch_add(counted, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -297,6 +341,15 @@ fn is_records_file(path: &Path) -> bool {
     path.file_name()
         .and_then(|name| name.to_str())
         .is_some_and(|name| name.starts_with("records-"))
+}
+
+/// `None`: it is gone.
+fn len(path: &Path) -> io::Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {

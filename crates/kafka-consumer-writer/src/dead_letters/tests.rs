@@ -69,7 +69,7 @@ fn written(dir: &Path) -> Vec<(i32, i64)> {
 }
 
 #[test]
-fn a_key_is_written_once_also_after_a_restart() {
+fn a_key_is_written_once_by_each_process_and_counted_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let open = |writer| DeadLetters::open(dir.path(), 1 << 20, [writer; 16]).expect("opens");
     let first = open(1);
@@ -80,12 +80,75 @@ fn a_key_is_written_once_also_after_a_restart() {
     assert_eq!(first.records(), 3);
     let second = open(2);
     assert_eq!(second.records(), 3);
+    // The first may have died before its fsync: what it has written proves nothing.
+    second.keep(&place(0), &entries).expect("kept");
     second.keep(&place(0), &entries).expect("kept already");
+    assert_eq!(second.records(), 3);
     second
         .keep(&place(0), &[entry(6, b"y"), entry(7, b"z")])
         .expect("one is new");
     assert_eq!(second.records(), 4);
-    assert_eq!(written(dir.path()), [(0, 4), (0, 6), (0, 7), (1, 4)]);
+    let keys = [(0, 4), (0, 4), (0, 6), (0, 6), (0, 7), (1, 4)];
+    assert_eq!(written(dir.path()), keys);
+}
+
+#[test]
+fn a_hung_disk_keeps_nobody_from_the_counts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+    queue.keep(&place(0), &[entry(4, b"x")]).expect("kept");
+    let _hung = queue.open.lock().expect("no panic");
+    queue.passed(&place(1), Offset(4));
+    assert_eq!(queue.records(), 1);
+    assert!(queue.bytes() > 0);
+    // Nor from what is durable already.
+    queue.keep(&place(0), &[entry(4, b"x")]).expect("kept already");
+}
+
+#[test]
+fn room_made_by_others_is_seen() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let foreign = dir.path().join("unsaved-foreign.dlq");
+    fs::write(&foreign, vec![0; 4_000]).expect("written");
+    let queue = DeadLetters::open(dir.path(), 4_000, [1; 16]).expect("opens");
+    assert_eq!(queue.bytes(), 4_000);
+    queue
+        .keep(&place(0), &[entry(1, b"x")])
+        .expect_err("no room");
+    fs::remove_file(&foreign).expect("removed");
+    queue.keep(&place(0), &[entry(1, b"x")]).expect("kept");
+    let used = queue.bytes();
+    queue.recount().expect("listed");
+    assert_eq!(queue.bytes(), used);
+}
+
+#[test]
+fn a_file_that_went_away_stops_no_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Listed, and not there when it is looked at.
+    let gone = dir.path().join("gone");
+    for name in ["unsaved-x.dlq", "records-x.dlq"] {
+        std::os::unix::fs::symlink(&gone, dir.path().join(name)).expect("linked");
+    }
+    let queue = DeadLetters::open(dir.path(), 4_000, [1; 16]).expect("opens");
+    assert_eq!((queue.records(), queue.bytes()), (0, 0));
+}
+
+#[test]
+fn a_copy_that_comes_after_its_batch_has_landed_is_not_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+    let copy = || {
+        queue
+            .copy_unsaved(&place(0), &batch(10, 20), "slow disk")
+            .expect("written")
+    };
+    queue.passed(&place(0), Offset(20));
+    assert_eq!(copy(), None);
+    assert!(files(dir.path()).expect("listed").is_empty());
+    assert_eq!(queue.bytes(), 0);
+    queue.passed(&place(0), Offset(19));
+    assert!(copy().is_some());
 }
 
 #[test]

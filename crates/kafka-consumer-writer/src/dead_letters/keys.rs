@@ -1,0 +1,86 @@
+//! Which keys the consumer DLQ has, as far as the chains have not passed them. Touches no disk.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pipeline_core::Offset;
+
+use super::{Entry, Place};
+
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    places: HashMap<Place, Keyed>,
+}
+
+#[derive(Debug, Default)]
+struct Keyed {
+    /// Where the chain has come to.
+    next: Option<Offset>,
+    offsets: BTreeMap<i64, State>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// Found at the start: another process has written it, and may have died before its fsync.
+    Found,
+    /// This process has synced it.
+    Durable,
+}
+
+impl Keys {
+    /// A key that a file has; says whether it is new.
+    pub fn found(&mut self, place: &Place, offset: Offset) -> bool {
+        let offsets = &mut self.of(place).offsets;
+        let before = offsets.len();
+        offsets.entry(offset.0).or_insert(State::Found);
+        offsets.len() > before
+    }
+
+    /// These are durable now; says how many of them no file had before.
+    pub fn synced(&mut self, place: &Place, entries: &[&Entry<'_>]) -> u64 {
+        let offsets = &mut self.of(place).offsets;
+        entries
+            .iter()
+            .map(|entry| u64::from(offsets.insert(entry.offset.0, State::Durable).is_none()))
+            .sum()
+    }
+
+    pub fn all_durable(&self, place: &Place, entries: &[Entry<'_>]) -> bool {
+        entries.iter().all(|entry| self.is_durable(place, entry))
+    }
+
+    pub fn not_durable<'e, 'a>(
+        &self,
+        place: &Place,
+        entries: &'e [Entry<'a>],
+    ) -> Vec<&'e Entry<'a>> {
+        entries
+            .iter()
+            .filter(|entry| !self.is_durable(place, entry))
+            .collect()
+    }
+
+    /// The chain has come to `next`: what lies below is forgotten.
+    pub fn pass(&mut self, place: &Place, next: Offset) {
+        let keyed = self.of(place);
+        keyed.next = Some(next);
+        keyed.offsets = keyed.offsets.split_off(&next.0);
+    }
+
+    /// Whether the chain is known to have come to `offset`.
+    pub fn is_past(&self, place: &Place, offset: Offset) -> bool {
+        let next = self.places.get(place).and_then(|keyed| keyed.next);
+        next.is_some_and(|next| next >= offset)
+    }
+
+    fn is_durable(&self, place: &Place, entry: &Entry<'_>) -> bool {
+        let keyed = self.places.get(place);
+        keyed.and_then(|keyed| keyed.offsets.get(&entry.offset.0)) == Some(&State::Durable)
+    }
+
+    fn of(&mut self, place: &Place) -> &mut Keyed {
+        if !self.places.contains_key(place) {
+            self.places.insert(place.clone(), Keyed::default());
+        }
+        self.places.get_mut(place).expect("it is there")
+    }
+}
