@@ -1,8 +1,8 @@
 //! What the metrics say of the chains: totals, lag, reach, for every partition of the store.
 //!
 //! The totals are the chains' own, not this process's: they hold through any restart. A partition
-//! that another member takes over stays in the sums for a while, so that it is never in nobody's
-//! books; [`Books::tick`] lets it go. One lock, taken once per save.
+//! that another member takes over stays in the sums and keeps its lag for a while, so that it is
+//! never in nobody's books; [`Books::tick`] lets it go. One lock, taken once per save.
 
 use std::{
     collections::BTreeMap,
@@ -46,13 +46,15 @@ struct State {
 
 struct Chapter {
     totals: Totals,
-    next: Offset,
-    log_end: Offset,
+    /// Both unknown until the chain and the log have been looked at.
+    next: Option<Offset>,
+    log_end: Option<Offset>,
     oldest_received_ms: Option<i64>,
     held: bool,
     halted: bool,
     let_go: Option<Instant>,
-    lag: Gauge,
+    /// Made with the first value: one that is not known is not shown as none.
+    lag: Option<Gauge>,
 }
 
 impl Default for Books {
@@ -70,9 +72,9 @@ impl Default for Books {
 
 impl Books {
     /// A chain as it was found at the start of the process.
-    pub fn found(&self, partition: PartitionId, totals: Totals) {
+    pub fn found(&self, partition: PartitionId, next: Offset, totals: Totals) {
         let mut state = self.lock();
-        state.chapter(partition);
+        state.chapter(partition).next = Some(next);
         state.set_totals(partition, totals);
         self.show_totals(&state);
     }
@@ -87,6 +89,29 @@ impl Books {
         self.show_held(&state);
     }
 
+    /// The group has said what this process has: the other chains that were found here are another
+    /// process's, and are let go like those that were given up.
+    pub fn assigned(&self, now: Instant) {
+        let mut state = self.lock();
+        for chapter in state.chapters.values_mut() {
+            if !chapter.held && chapter.let_go.is_none() {
+                chapter.let_go = Some(now);
+            }
+        }
+    }
+
+    /// Partitions in the books that no member of this process holds: nobody else asks for the ends
+    /// of their logs.
+    #[must_use]
+    pub fn not_held(&self) -> Vec<PartitionId> {
+        let state = self.lock();
+        let chapters = state.chapters.iter();
+        chapters
+            .filter(|(_, chapter)| !chapter.held)
+            .map(|(partition, _)| *partition)
+            .collect()
+    }
+
     /// The member has given it up, or has lost it.
     pub fn let_go(&self, partition: PartitionId, now: Instant) {
         let mut state = self.lock();
@@ -95,13 +120,14 @@ impl Books {
         chapter.halted = false;
         chapter.let_go = Some(now);
         chapter.oldest_received_ms = None;
-        chapter.lag.set(0.0);
         self.show_held(&state);
     }
 
     pub fn halt(&self, partition: PartitionId, halted: bool) {
         let mut state = self.lock();
-        state.chapter(partition).halted = halted;
+        let chapter = state.chapter(partition);
+        chapter.halted = halted;
+        chapter.show_lag(partition);
         self.show_held(&state);
     }
 
@@ -122,16 +148,18 @@ impl Books {
         state.set_totals(partition, memory.end.totals);
         self.show_totals(&state);
         let chapter = state.chapter(partition);
-        chapter.next = memory.end.next;
+        chapter.next = Some(memory.end.next);
         chapter.oldest_received_ms = memory.window.oldest_received_ms();
-        chapter.show_lag();
+        chapter.show_lag(partition);
     }
 
+    /// Where the log ends; of a partition that is not in the books (any more), nothing is kept.
     pub fn log_end(&self, partition: PartitionId, log_end: Offset) {
         let mut state = self.lock();
-        let chapter = state.chapter(partition);
-        chapter.log_end = log_end;
-        chapter.show_lag();
+        if let Some(chapter) = state.chapters.get_mut(&partition) {
+            chapter.log_end = Some(log_end);
+            chapter.show_lag(partition);
+        }
     }
 
     /// Every second or so.
@@ -149,7 +177,9 @@ impl Books {
             .collect();
         for partition in gone {
             state.set_totals(partition, Totals::default());
-            state.chapters.remove(&partition);
+            if let Some(lag) = state.chapters.remove(&partition).and_then(|gone| gone.lag) {
+                lag.set(0.0);
+            }
             self.show_totals(&state);
         }
         // The window of the partition that reaches least.
@@ -187,13 +217,13 @@ impl State {
     fn chapter(&mut self, partition: PartitionId) -> &mut Chapter {
         self.chapters.entry(partition).or_insert_with(|| Chapter {
             totals: Totals::default(),
-            next: Offset(0),
-            log_end: Offset(0),
+            next: None,
+            log_end: None,
             oldest_received_ms: None,
             held: false,
             halted: false,
             let_go: None,
-            lag: gauge!(catalog::CONSUMER_LAG, label::PARTITION => partition.to_string()),
+            lag: None,
         })
     }
 
@@ -210,8 +240,20 @@ impl State {
 
 impl Chapter {
     #[allow(clippy::cast_precision_loss)]
-    fn show_lag(&self) {
-        self.lag.set((self.log_end.0 - self.next.0).max(0) as f64);
+    fn show_lag(&mut self, partition: PartitionId) {
+        if let Some(lag) = self.lag() {
+            self.lag
+                .get_or_insert_with(
+                    || gauge!(catalog::CONSUMER_LAG, label::PARTITION => partition.to_string()),
+                )
+                .set(lag as f64);
+        }
+    }
+
+    fn lag(&self) -> Option<i64> {
+        // Of a halted chain that cannot be read, nothing is known to be stored.
+        let next = self.next.or(self.halted.then_some(Offset(0)))?;
+        Some((self.log_end?.0 - next.0).max(0))
     }
 }
 
@@ -258,9 +300,11 @@ mod tests {
     fn a_partition_given_up_stays_in_the_sums_until_another_has_surely_taken_it() {
         let books = Books::default();
         let now = Instant::now();
-        books.found(PartitionId(0), totals(5));
-        books.found(PartitionId(1), totals(7));
+        books.found(PartitionId(0), Offset(5), totals(5));
+        books.found(PartitionId(1), Offset(7), totals(7));
         books.take(PartitionId(0));
+        books.take(PartitionId(1));
+        books.assigned(now);
         assert_eq!(books.lock().sums, totals(12));
         books.let_go(PartitionId(0), now);
         books.tick(now + KEPT_AFTER_LETTING_GO / 2, 0);
@@ -273,5 +317,47 @@ mod tests {
         books.take(PartitionId(1));
         books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
         assert_eq!(books.lock().sums, totals(7));
+    }
+
+    #[test]
+    fn chains_found_at_the_start_that_others_hold_leave_the_sums_too() {
+        let books = Books::default();
+        let now = Instant::now();
+        books.found(PartitionId(0), Offset(5), totals(5));
+        books.found(PartitionId(1), Offset(7), totals(7));
+        // Nothing is assigned yet: after a kill, that takes the dead member's session timeout.
+        books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
+        assert_eq!(books.lock().sums, totals(12));
+        books.take(PartitionId(0));
+        books.assigned(now);
+        assert_eq!(books.not_held(), [PartitionId(1)]);
+        // A later assignment that does not bring it either begins no new wait.
+        books.assigned(now + KEPT_AFTER_LETTING_GO / 2);
+        books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+        assert_eq!(books.lock().sums, totals(5));
+        assert!(books.not_held().is_empty());
+        // An answer that comes late brings nothing back.
+        books.log_end(PartitionId(1), Offset(9));
+        assert!(books.not_held().is_empty());
+    }
+
+    #[test]
+    fn the_lag_is_kept_as_long_as_the_totals_and_said_once_it_is_known() {
+        let books = Books::default();
+        let now = Instant::now();
+        let lag = |partition| books.lock().chapter(PartitionId(partition)).lag();
+        books.take(PartitionId(0));
+        books.log_end(PartitionId(0), Offset(10));
+        assert_eq!(lag(0), None, "the chain has not been read yet");
+        books.halt(PartitionId(0), true);
+        assert_eq!(lag(0), Some(10), "and cannot be");
+        books.found(PartitionId(1), Offset(7), totals(7));
+        assert_eq!(lag(1), None, "the log has not been asked yet");
+        books.log_end(PartitionId(1), Offset(10));
+        assert_eq!(lag(1), Some(3), "also before anything is assigned");
+        books.take(PartitionId(1));
+        books.let_go(PartitionId(1), now);
+        books.log_end(PartitionId(1), Offset(12));
+        assert_eq!(lag(1), Some(5));
     }
 }

@@ -67,6 +67,15 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
+        // Before /metrics: its sums are complete from the first answer on.
+        let shared = match open(&config, args.adopt).await {
+            Ok(shared) => Arc::new(shared),
+            Err(error) => {
+                tracing::error!("{error}");
+                return exit::FAILED;
+            }
+        };
+        readiness.met("directories");
         let admin = admin::serve(config.consumer.admin_addr, NAME, readiness.clone(), metrics);
         let _admin = match admin.await {
             Ok(admin) => admin,
@@ -76,14 +85,6 @@ fn main() -> ExitCode {
             }
         };
         readiness.met("admin listener");
-        let shared = match open(&config, args.adopt).await {
-            Ok(shared) => Arc::new(shared),
-            Err(error) => {
-                tracing::error!("{error}");
-                return exit::FAILED;
-            }
-        };
-        readiness.met("directories");
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             store = shared.store.id().0,

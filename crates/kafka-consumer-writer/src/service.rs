@@ -63,6 +63,7 @@ pub async fn run(
         ready = topic_ready(&first, kafka) => ready?,
         () = shutdown.cancelled() => return Ok(()),
     }
+    gauges.spawn(show_lag_of_not_held(shared.clone(), first.clone()));
     let mut members = JoinSet::new();
     let all = shutdown.child_token();
     for index in 0..kafka.consumers {
@@ -115,6 +116,26 @@ async fn show_gauges(shared: Arc<Shared>) {
             buffer_bytes.set(shared.budget.used() as f64);
             dlq_records.set(shared.dead_letters.records() as f64);
             dlq_bytes.set(shared.dead_letters.bytes() as f64);
+        }
+    }
+}
+
+/// The lag of partitions in the books that no session asks about: found at the start and not
+/// assigned yet, or given up a moment ago.
+async fn show_lag_of_not_held(shared: Arc<Shared>, cluster: Cluster) {
+    let mut clock = tokio::time::interval(Duration::from_secs(1));
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let partitions = shared.books.not_held();
+        if partitions.is_empty() {
+            continue;
+        }
+        // Those who join the group say what is wrong with Kafka.
+        for (partition, end) in cluster.log_ends(&shared.topic, &partitions).await {
+            if let Ok(end) = end {
+                shared.books.log_end(partition, end);
+            }
         }
     }
 }

@@ -144,8 +144,8 @@ impl Shared {
             if chain.topic() != self.topic {
                 continue;
             }
-            if let Ok(Some(totals)) = chain.newest_totals() {
-                self.books.found(chain.partition(), totals);
+            if let Ok(Some((next, totals))) = chain.newest() {
+                self.books.found(chain.partition(), next, totals);
             }
         }
         Ok(())

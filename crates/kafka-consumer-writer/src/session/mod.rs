@@ -109,6 +109,7 @@ impl Session {
         for partition in slots.keys() {
             shared.books.take(*partition);
         }
+        shared.books.assigned(Instant::now());
         Self {
             shared,
             cluster,

@@ -99,16 +99,18 @@ impl Chain {
         Ok(Some(walk.end))
     }
 
-    /// The running totals of the segment with the greatest name, without a walk: good enough for
-    /// a gauge until someone has walked, never the chain's end.
+    /// Where the segment with the greatest name ends and its running totals, without a walk: good
+    /// enough for a gauge until someone has walked, never the chain's end.
     ///
     /// # Errors
-    /// Where that segment cannot be read.
-    pub fn newest_totals(&self) -> Result<Option<Totals>, ChainFault> {
+    /// Where that segment (or START, where there is none) cannot be read.
+    pub fn newest(&self) -> Result<Option<(Offset, Totals)>, ChainFault> {
         let Some(newest) = self.list()?.segments.pop() else {
-            return Ok(None);
+            let start = self.start()?;
+            return Ok(start.map(|start| (start.first_offset, Totals::default())));
         };
-        Ok(self.visit(newest)?.map(|visited| visited.trailer.totals))
+        let visited = self.visit(newest)?;
+        Ok(visited.map(|visited| (visited.trailer.next, visited.trailer.totals)))
     }
 
     /// Opens the segment that begins at `first` and reads its trailer; `None`: there is no such
