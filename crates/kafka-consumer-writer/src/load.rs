@@ -17,16 +17,12 @@ pub struct Loaded {
 /// The first damaged or missing segment, and a window that cannot be rebuilt because segments are
 /// gone.
 pub fn load(chain: &Chain, batches_max: usize) -> Result<Option<Loaded>, ChainFault> {
-    // START first: if it is put meanwhile, the walk sees a chain that this does not, and halts
-    // nothing: the partition is looked at again.
     let Some(start) = chain.start()? else {
-        return match chain.walk(None, &mut |_| false)? {
-            None => Ok(None),
-            Some(_) => Err(ChainFault::Missing {
-                path: chain.start_path(),
-                detail: "START appeared while the chain was read".to_owned(),
-            }),
-        };
+        if chain.walk(None, &mut |_| false)?.is_none() {
+            return Ok(None);
+        }
+        // Another writer has begun the chain meanwhile: nothing is wrong, and it is there now.
+        return load(chain, batches_max);
     };
     let mut window = Window::new(batches_max);
     let mut at = start.first_offset;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kafka_link::{Assignment, Cluster, ErrorKind, GroupConfig, KafkaError, Member};
+use kafka_link::{Cluster, ErrorKind, GroupConfig, Member};
 use metrics::counter;
 use pipeline_core::{retry::Backoff, telemetry::catalog};
 use tokio_util::sync::CancellationToken;
@@ -59,9 +59,9 @@ pub async fn run(
                 leave(&mut member, &shared).await;
                 return MemberEnd::Stopped { flushed: true };
             }
-            joined = join(&mut member, &cluster, &shared.topic) => joined,
+            joined = sole(&mut member).join() => joined,
         };
-        let (assignment, topic_id) = match joined {
+        let assignment = match joined {
             Ok(joined) => joined,
             Err(error) => {
                 count_error(&error);
@@ -100,13 +100,7 @@ pub async fn run(
             partitions = ?assignment.partitions.iter().map(|id| id.0).collect::<Vec<_>>(),
             "joined the group"
         );
-        let session = Session::new(
-            shared.clone(),
-            cluster.clone(),
-            member.clone(),
-            &topic_id,
-            &assignment,
-        );
+        let session = Session::new(shared.clone(), cluster.clone(), member.clone(), &assignment);
         match Box::pin(session.run(&shutdown)).await {
             End::Rejoin | End::Lost => {}
             End::Fenced => return MemberEnd::Fenced(format!("member {index} is fenced")),
@@ -116,16 +110,6 @@ pub async fn run(
             }
         }
     }
-}
-
-async fn join(
-    member: &mut Arc<Member>,
-    cluster: &Cluster,
-    topic: &str,
-) -> Result<(Assignment, String), KafkaError> {
-    let assignment = sole(member).join().await?;
-    let topic_id = cluster.topic(topic).await?.topic_id.clone();
-    Ok((assignment, topic_id))
 }
 
 async fn leave(member: &mut Arc<Member>, shared: &Shared) {

@@ -81,6 +81,7 @@ pub enum OpenError {
 pub struct Held {
     pub shared: Arc<Shared>,
     pub chain: Chain,
+    /// Of the topic that the last load has judged.
     pub place: Arc<Place>,
 }
 
@@ -202,15 +203,22 @@ impl Shared {
 
 impl Held {
     #[must_use]
-    pub fn new(shared: &Arc<Shared>, topic_id: &str, partition: PartitionId) -> Self {
+    pub fn new(shared: &Arc<Shared>, partition: PartitionId) -> Self {
         Self {
             shared: shared.clone(),
             chain: shared.store.chain(&shared.topic, partition),
             place: Arc::new(Place {
                 topic: shared.topic.clone(),
-                topic_id: topic_id.to_owned(),
+                topic_id: String::new(),
                 partition,
             }),
+        }
+    }
+
+    /// The topic is the one with this id: what is set aside from here on is of that one.
+    pub fn set_topic_id(&mut self, topic_id: &str) {
+        if self.place.topic_id != topic_id {
+            topic_id.clone_into(&mut Arc::make_mut(&mut self.place).topic_id);
         }
     }
 

@@ -25,6 +25,13 @@ pub fn run(root: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8> {
         Ok(reports) => reports,
         Err(error) => {
             eprintln!("{error}");
+            if json {
+                let error = error.to_string();
+                let chains: [(); 0] = [];
+                let answer = serde_json::json!(
+                    {"store": root, "whole": false, "error": error, "chains": chains});
+                print_answer(&answer, out)?;
+            }
             return Ok(exit::FAILED);
         }
     };
@@ -65,7 +72,11 @@ fn print_json(
         })
         .collect();
     let answer = serde_json::json!({"store": root, "whole": whole, "chains": chains});
-    serde_json::to_writer_pretty(&mut *out, &answer)?;
+    print_answer(&answer, out)
+}
+
+fn print_answer(answer: &serde_json::Value, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, answer)?;
     writeln!(out)
 }
 

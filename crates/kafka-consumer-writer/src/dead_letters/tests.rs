@@ -102,7 +102,9 @@ fn a_hung_disk_keeps_nobody_from_the_counts() {
     assert_eq!(queue.records(), 1);
     assert!(queue.bytes() > 0);
     // Nor from what is durable already.
-    queue.keep(&place(0), &[entry(4, b"x")]).expect("kept already");
+    queue
+        .keep(&place(0), &[entry(4, b"x")])
+        .expect("kept already");
 }
 
 #[test]

@@ -343,7 +343,11 @@ impl PartitionCore {
         let running = self.is_running();
         let left = running && (!self.all_saved() || self.commits.wanted.is_some());
         match &self.drain {
-            Some(drain) => drain.state(now, left),
+            // What is saved needs no commit: the chain knows better.
+            Some(drain) => match drain.state(now, left) {
+                DrainState::OutOfTime if self.all_saved() => DrainState::Flushed,
+                state => state,
+            },
             None => DrainState::Going,
         }
     }

@@ -210,6 +210,22 @@ fn a_name_taken_drops_everything_and_reads_the_chain_anew() {
 }
 
 #[test]
+fn what_is_saved_is_flushed_at_the_deadline_also_without_its_commit() {
+    let now = Instant::now();
+    let deadline = now + Duration::from_secs(2);
+    let mut core = running(0, now);
+    core.fetched(Offset(0), [gap(5, now, 1)]);
+    core.drain(deadline);
+    let job = save(&mut core, now).expect("forced");
+    assert_eq!(core.drain_state(deadline), DrainState::OutOfTime);
+    core.saved(job.serial, landed(&job), now);
+    let due = core.commit_due(now).expect("what has landed");
+    core.committed(due, false, now);
+    assert_eq!(core.drain_state(now), DrainState::Going);
+    assert_eq!(core.drain_state(deadline), DrainState::Flushed);
+}
+
+#[test]
 fn a_halted_partition_is_looked_at_again_and_goes_on_once_it_is_well() {
     let now = Instant::now();
     let mut core = PartitionCore::new(SETTINGS, 1);

@@ -24,7 +24,13 @@ impl Session {
                 partition,
                 outcome,
                 reason,
-            } => self.loaded(partition, outcome, reason, now),
+                topic_id,
+            } => {
+                if let (Some(slot), Some(id)) = (self.slots.get_mut(&partition), topic_id) {
+                    slot.held.set_topic_id(&id);
+                }
+                self.loaded(partition, outcome, reason, now);
+            }
             Event::Saving { partition, serial } => {
                 if let Some(slot) = self.slots.get_mut(&partition) {
                     slot.core.saving(serial, now);

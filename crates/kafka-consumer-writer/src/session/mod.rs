@@ -96,14 +96,13 @@ impl Session {
         shared: Arc<Shared>,
         cluster: Cluster,
         member: Arc<Member>,
-        topic_id: &str,
         assignment: &Assignment,
     ) -> Self {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let slots: BTreeMap<_, _> = assignment
             .partitions
             .iter()
-            .map(|id| (*id, Slot::new(Held::new(&shared, topic_id, *id))))
+            .map(|id| (*id, Slot::new(Held::new(&shared, *id))))
             .collect();
         shared.add_running(slots.len());
         for partition in slots.keys() {

@@ -33,6 +33,8 @@ pub enum Event {
         outcome: LoadOutcome,
         /// Why it is not ready, for people.
         reason: Option<String>,
+        /// Of the topic that was judged, if one was.
+        topic_id: Option<String>,
     },
     /// A save has left the queue: from now on it may be late.
     Saving {

@@ -45,6 +45,7 @@ pub async fn load(cluster: Cluster, member: Arc<Member>, held: Vec<Held>, events
                     partition,
                     outcome: LoadOutcome::Retry,
                     reason,
+                    topic_id: None,
                 };
                 let _ = events.send(event).await;
             }
@@ -69,6 +70,7 @@ pub async fn load(cluster: Cluster, member: Arc<Member>, held: Vec<Held>, events
                 partition,
                 outcome,
                 reason,
+                topic_id: Some(topic.topic_id.clone()),
             };
             let _ = events.send(event).await;
         });

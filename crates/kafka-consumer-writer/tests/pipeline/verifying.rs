@@ -55,3 +55,17 @@ async fn verify_counts_what_is_there_and_names_what_is_not() {
     std::fs::write(&path, &whole).expect("written");
     assert_eq!(ask(&rig, false).0, 0);
 }
+
+#[test]
+fn verify_without_a_store_says_so_in_json_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut out = Vec::new();
+    let code = verify::run(&dir.path().join("logs"), true, &mut out).expect("written");
+    assert_eq!(code, 1);
+    let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+    assert_eq!(json["whole"], false);
+    assert!(
+        json["error"].as_str().is_some_and(|it| it.contains("logs")),
+        "{json}"
+    );
+}

@@ -150,8 +150,15 @@ impl Chain {
         if !linked {
             return Ok(Published::NameTaken);
         }
-        // Our name was free: it is the chain's next one, or one whose segment has been removed. The
-        // watermark above it was put before that removal, so it is seen here.
+        // Our name was free: it is the chain's next one, or one whose segment has been removed.
+        // Removal is oldest first, so it is not removed while the one before it is there: that
+        // spares listing a directory that may be long.
+        if let Some(previous) = segment.trailer.previous
+            && self.segment_path(previous.first).exists()
+        {
+            return Ok(Published::Linked);
+        }
+        // The watermark above a removed name was put before that removal, so it is seen here.
         if self.watermark()?.is_some_and(|watermark| watermark > first) {
             fs::remove_file(&path).map_err(StoreError::at("remove", &path))?;
             self.sync()?;

@@ -38,10 +38,11 @@ pub struct Damage {
 }
 
 /// Checks every chain from its watermark on, data and trailers. `progress(done, total)` counts
-/// segments.
+/// segments. What cannot be read is that chain's damage: nothing is proved of it, and the others
+/// are checked all the same.
 ///
 /// # Errors
-/// Where the store cannot be listed at all, or a file cannot be read (which says nothing of it).
+/// Where there is no store or its chains cannot be listed.
 pub fn verify(
     root: &Path,
     progress: &mut dyn FnMut(u64, u64),
@@ -54,8 +55,8 @@ pub fn verify(
     let mut total = 0;
     for chain in store.chains()? {
         // Before START is read: START is durable before the first name appears.
-        let listing = chain.list()?;
-        total += listing.segments.len() as u64;
+        let listing = chain.list();
+        total += listing.as_ref().map_or(0, |it| it.segments.len() as u64);
         chains.push((chain, listing));
     }
     let mut done = 0;
@@ -65,7 +66,15 @@ pub fn verify(
             done += 1;
             progress(done, total);
         };
-        reports.push(Proof::of(&chain, &listing).run(&mut step)?);
+        reports.push(match listing {
+            Ok(listing) => Proof::of(&chain, &listing).run(&mut step),
+            Err(error) => {
+                let none = Listing::default();
+                let mut proof = Proof::of(&chain, &none);
+                proof.unreadable(chain.dir().to_owned(), &error);
+                proof.report
+            }
+        });
     }
     Ok(reports)
 }
@@ -107,8 +116,8 @@ impl<'a> Proof<'a> {
         }
     }
 
-    fn run(mut self, step: &mut dyn FnMut()) -> Result<ChainReport, StoreError> {
-        self.begin()?;
+    fn run(mut self, step: &mut dyn FnMut()) -> ChainReport {
+        self.begin();
         let mut names = self.listing.segments.clone();
         if let Some(watermark) = self.listing.watermark
             && !names.contains(&watermark)
@@ -118,19 +127,27 @@ impl<'a> Proof<'a> {
             names.sort_unstable();
         }
         for name in names {
-            if !self.below_watermark(name)? {
-                self.check_gap(name)?;
-                self.check(name)?;
+            if let Err(error) = self.look_at(name) {
+                self.anchor = None;
+                self.unreadable(self.chain.segment_path(name), &error);
             }
             step();
         }
-        Ok(self.report)
+        self.report
     }
 
-    fn begin(&mut self) -> Result<(), StoreError> {
+    fn look_at(&mut self, name: Offset) -> Result<(), StoreError> {
+        if !self.below_watermark(name)? {
+            self.check_gap(name)?;
+            self.check(name)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) {
         match self.chain.start() {
             Ok(start) => self.start = start,
-            Err(ChainFault::Io(error)) => return Err(error),
+            Err(ChainFault::Io(error)) => self.unreadable(self.chain.start_path(), &error),
             Err(ChainFault::Damaged { path, detail } | ChainFault::Missing { path, detail }) => {
                 self.damaged(path, detail);
             }
@@ -157,7 +174,6 @@ impl<'a> Proof<'a> {
             }
         }
         self.report.next = self.report.first;
-        Ok(())
     }
 
     /// Names what should stand between the last segment and `name`.
@@ -255,6 +271,10 @@ impl<'a> Proof<'a> {
             return Ok(false);
         }
         Ok(self.chain.watermark_above(name)?.is_some())
+    }
+
+    fn unreadable(&mut self, path: PathBuf, error: &StoreError) {
+        self.damaged(path, format!("cannot be read: {error}"));
     }
 
     fn damaged(&mut self, path: PathBuf, detail: String) {

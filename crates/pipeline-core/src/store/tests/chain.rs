@@ -176,7 +176,9 @@ fn a_publisher_below_the_watermark_removes_its_file() {
     for segment in walk(&chain, None).unwrap() {
         assert_eq!(segment.trailer.first, end.trailer.first);
     }
+    // Oldest first: once the name is free, the one before it is gone.
     fs::remove_file(chain.segment_path(Offset(7))).unwrap();
+    assert_eq!(chain.publish(&late).unwrap(), Published::NameTaken);
     fs::remove_file(chain.segment_path(taken.trailer.first)).unwrap();
 
     assert_eq!(chain.publish(&late).unwrap(), Published::BelowWatermark);
@@ -188,6 +190,8 @@ fn a_publisher_below_the_watermark_removes_its_file() {
         Published::NameTaken,
         "a name at the watermark is the chain's"
     );
+    // A chain whose last segment alone is left goes on.
+    extend(&mut rng, &chain);
 }
 
 #[test]

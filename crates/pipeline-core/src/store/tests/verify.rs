@@ -206,3 +206,34 @@ fn no_store_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     assert!(verify(dir.path(), &mut |_, _| ()).is_err());
 }
+
+#[test]
+fn a_file_that_cannot_be_read_is_its_chains_damage_and_ends_no_proof() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(31);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    let all = segments(&chain);
+    // A directory opens and does not read, whoever asks.
+    let hidden = dir.path().join("hidden");
+    for path in [chain.start_path(), all[1].path.clone()] {
+        fs::rename(&path, &hidden).unwrap();
+        fs::create_dir(&path).unwrap();
+        let reports = verify(dir.path(), &mut |_, _| ()).unwrap();
+        let [report] = reports.as_slice() else {
+            panic!("one chain, {} reports", reports.len());
+        };
+        let [damage] = report.damage.as_slice() else {
+            panic!("{:?}", report.damage);
+        };
+        assert_eq!(damage.path, path);
+        assert!(damage.detail.starts_with("cannot be read"), "{damage:?}");
+        assert_eq!(report.next, end_of_report(&all), "it goes on behind it");
+        fs::remove_dir(&path).unwrap();
+        fs::rename(&hidden, &path).unwrap();
+    }
+    assert_eq!(damage(dir.path()), []);
+}
+
+fn end_of_report(all: &[Visited]) -> Offset {
+    all.last().unwrap().trailer.next
+}
