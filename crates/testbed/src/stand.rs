@@ -1,6 +1,8 @@
 //! A whole pipeline in a directory: broker, gateways, writers and aggregator as processes, with
 //! the configuration files that a user would write, and the oracle at the end.
 
+mod files;
+
 use std::{
     fmt::Write,
     fs,
@@ -15,10 +17,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     clock::Millis,
-    config::{Config, quoted},
+    config::Config,
     ledger::Ledger,
     oracle::{self, Verdict},
-    process::{Bins, Process, Profile, free_port, poll_until},
+    process::{Bins, Process, Profile, poll_until},
     service::{Broker, Service},
     store::Store,
 };
@@ -132,14 +134,19 @@ impl Stand {
         let dir = dir.canonicalize()?;
         let broker = plan.kafka.is_none().then(|| {
             let log = dir.join("services/dev-broker.log");
-            Broker::new(bins.path("dev-broker"), loopback(), dir.join("kafka"), log)
+            Broker::new(
+                bins.path("dev-broker"),
+                files::loopback(),
+                dir.join("kafka"),
+                log,
+            )
         });
         let kafka = match &broker {
             Some(broker) => broker.address.to_string(),
             None => plan.kafka.clone().unwrap_or_default(),
         };
-        let config = first_config(&dir, &plan, &kafka);
-        let aggregator = Self::service(&dir, &bins, &config, "aggregator", 0)?.0;
+        let config = files::first_config(&dir, &plan, &kafka);
+        let aggregator = files::service(&dir, &bins, &config, "aggregator", 0)?.0;
         let mut stand = Self {
             dir,
             bins,
@@ -166,7 +173,7 @@ impl Stand {
     /// When its configuration cannot be written.
     pub fn add_gateway(&mut self) -> Result<&mut Service> {
         let number = self.gateways.len();
-        let (service, address) = Self::service(
+        let (service, address) = files::service(
             &self.dir,
             &self.bins,
             &self.config,
@@ -185,7 +192,7 @@ impl Stand {
     pub fn add_writer(&mut self) -> Result<&mut Service> {
         let number = self.writers.len();
         let binary = "kafka-consumer-writer";
-        let (service, _) = Self::service(&self.dir, &self.bins, &self.config, binary, number)?;
+        let (service, _) = files::service(&self.dir, &self.bins, &self.config, binary, number)?;
         self.writers.push(service);
         Ok(&mut self.writers[number])
     }
@@ -321,55 +328,6 @@ impl Stand {
         }
         bail!("{why}")
     }
-
-    fn service(
-        dir: &Path,
-        bins: &Bins,
-        config: &Config,
-        binary: &str,
-        number: usize,
-    ) -> Result<(Service, SocketAddr)> {
-        let name = match number {
-            0 => binary.to_owned(),
-            _ => format!("{binary}-{}", number + 1),
-        };
-        // The first of each share one file, as on one machine; a further one needs addresses and
-        // a DLQ of its own.
-        let mut config = config.clone();
-        let file = match number {
-            0 => dir.join(CONFIG),
-            _ => dir.join("services").join(format!("{name}.yaml")),
-        };
-        if number > 0 {
-            config
-                .set("server.addr", loopback())
-                .set("server.adminAddr", loopback())
-                .set("consumer.adminAddr", loopback())
-                .set("aggregation.adminAddr", loopback())
-                .set(
-                    "ingestion.producerDLQDir",
-                    format!("dlq/producer-{}", number + 1),
-                )
-                .set("consumer.dlqDir", format!("dlq/consumer-{}", number + 1));
-        }
-        config.write(&file, "Made by Sluice's testbed.")?;
-        let admin = match binary {
-            "ingest-gateway" => "server.adminAddr",
-            "kafka-consumer-writer" => "consumer.adminAddr",
-            _ => "aggregation.adminAddr",
-        };
-        let admin = config
-            .get(admin)
-            .context("the admin address is set")?
-            .parse()?;
-        let address = config
-            .get("server.addr")
-            .context("the address is set")?
-            .parse()?;
-        let log = dir.join("services").join(format!("{name}.log"));
-        let service = Service::new(name, bins.path(binary), file, admin, log, SHUTDOWN);
-        Ok((service, address))
-    }
 }
 
 /// A name that no other run has had, for topics and groups.
@@ -377,34 +335,4 @@ pub fn fresh_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("sluice-{:x}-{:x}-{count}", Millis::now().0, id())
-}
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
-}
-
-fn first_config(dir: &Path, plan: &Plan, kafka: &str) -> Config {
-    let mut config = Config::default();
-    let shutdown = format!("{}s", SHUTDOWN.as_secs());
-    config
-        .set("dataDir", quoted(dir.display()))
-        .set("server.addr", loopback())
-        .set("server.adminAddr", loopback())
-        .set("server.shutdownTimeout", &shutdown)
-        .set("kafka.brokers", format!("[{}]", quoted(kafka)))
-        .set("kafka.topic", &plan.topic)
-        .set("kafka.groupID", format!("{}-writer", plan.topic))
-        .set("kafka.consumers", plan.consumers)
-        .set("kafka.createTopic.partitions", plan.partitions)
-        .set("kafka.createTopic.replicationFactor", plan.replication)
-        .set("consumer.adminAddr", loopback())
-        .set("consumer.shutdownTimeout", &shutdown)
-        .set("aggregation.interval", "1s")
-        .set("aggregation.adminAddr", loopback())
-        .set("aggregation.shutdownTimeout", &shutdown)
-        .set("telemetry.log.level", "info");
-    for (path, value) in &plan.settings {
-        config.set(path, value);
-    }
-    config
 }
