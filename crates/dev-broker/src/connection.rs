@@ -111,7 +111,8 @@ impl Connection {
         let decoded =
             RequestHeader::decode(&mut frame, head.api.request_header_version(head.version))
                 .and_then(|_| RequestKind::decode(head.api, &mut frame, head.version));
-        let request = decoded.map_err(|error| invalid(&format!("{:?}: {error}", head.api)))?;
+        let mut request = decoded.map_err(|error| invalid(&format!("{:?}: {error}", head.api)))?;
+        let ids = api::topic_ids::name_topics(&self.shared.cluster, &mut request, head.version);
         let mut armed = self.shared.faults.decide(&Seen {
             api: head.api,
             node: self.node,
@@ -136,7 +137,10 @@ impl Connection {
             }
         }
         match reply {
-            Reply::Answer(reply) => self.write(&head, head.version, &reply, &mut armed).await?,
+            Reply::Answer(mut reply) => {
+                api::topic_ids::put_ids(&mut reply, &ids);
+                self.write(&head, head.version, &reply, &mut armed).await?;
+            }
             Reply::Nothing => {}
             Reply::Close => return Ok(false),
         }

@@ -8,8 +8,9 @@ use kafka_protocol::messages::{
     fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData},
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
-use super::Context;
+use super::{Context, topic_ids::FETCH_SINCE};
 use crate::{
     error_code as code,
     partition::{Partition, Want},
@@ -22,6 +23,8 @@ const SESSIONS_SINCE: i16 = 7;
 /// A partition of the request, looked up once.
 struct Wanted {
     partition: Option<Arc<Partition>>,
+    /// Where the request goes by id.
+    topic_id: Option<Uuid>,
     index: i32,
     offset: i64,
     leader_epoch: i32,
@@ -58,8 +61,12 @@ fn wanted(
     context: &Context<'_>,
     topic: &kafka_protocol::messages::fetch_request::FetchTopic,
 ) -> Vec<Wanted> {
+    let by_id = context.version >= FETCH_SINCE;
+    // the name is that of the id, unless the topic was made anew this very moment
     let found = context.shared.cluster.topic(&topic.topic);
+    let found = found.filter(|found| !by_id || found.id == topic.topic_id);
     let each = topic.partitions.iter().map(|p| Wanted {
+        topic_id: by_id.then_some(topic.topic_id),
         partition: found.as_ref().and_then(|t| t.partition(p.partition)),
         index: p.partition,
         offset: p.fetch_offset,
@@ -67,6 +74,10 @@ fn wanted(
         bytes_max: usize::try_from(p.partition_max_bytes).unwrap_or(0),
     });
     each.collect()
+}
+
+fn exists(context: &Context<'_>, topic_id: Uuid) -> bool {
+    context.shared.cluster.topic_by_id(topic_id).is_some()
 }
 
 /// One look at all partitions.
@@ -115,10 +126,15 @@ impl Pass {
         let Some(partition) = &wanted.partition else {
             self.failed = true;
             self.seen.push(0);
+            let absent = if wanted.topic_id.is_some_and(|id| !exists(context, id)) {
+                code::UNKNOWN_TOPIC_ID
+            } else {
+                code::UNKNOWN_TOPIC_OR_PARTITION
+            };
             return answer
                 .with_high_watermark(-1)
                 .with_aborted_transactions(None)
-                .with_error_code(code::UNKNOWN_TOPIC_OR_PARTITION);
+                .with_error_code(absent);
         };
         let committed_only = request.isolation_level == READ_COMMITTED;
         let want = Want {
@@ -127,7 +143,13 @@ impl Pass {
             whole_first,
             committed_only,
         };
-        let found = partition.fetch(context.node, wanted.leader_epoch, &want);
+        let mut found = partition.fetch(context.node, wanted.leader_epoch, &want);
+        if found.error != code::NONE
+            && wanted.topic_id.is_some_and(|id| !exists(context, id))
+        {
+            // gone while the request waited: the partition that it holds is not that of the id
+            found.error = code::INCONSISTENT_TOPIC_ID;
+        }
         self.seen.push(found.changes);
         self.failed |= found.error != code::NONE;
         self.available += found.available;

@@ -10,6 +10,7 @@ mod offsets;
 pub(crate) mod partitions;
 mod produce;
 pub(crate) mod refuse;
+pub(crate) mod topic_ids;
 mod topics;
 
 use std::{net::IpAddr, sync::Arc, sync::atomic::Ordering};
@@ -45,13 +46,14 @@ pub(crate) enum Reply {
     Close,
 }
 
-/// Versions served, and told to clients. Of a Kafka 4.1, except that fetch and produce go by
-/// topic name (their versions up to 12) and offset calls too (up to 9).
+/// Versions served, and told to clients. Of a Kafka 4.1, except that produce goes by topic name
+/// (its versions up to 12) and offset calls too (up to 9), and that fetch ends where it goes by
+/// topic id.
 const SUPPORTED: [(ApiKey, i16, i16); 24] = [
     // 3 is the least that is served; 0 is told, as Kafka 4 does, since librdkafka before 2.11
     // takes its absence for a broker that knows no compression (KAFKA-18659)
     (ApiKey::Produce, 0, 12),
-    (ApiKey::Fetch, 4, 12),
+    (ApiKey::Fetch, 4, topic_ids::FETCH_SINCE),
     (ApiKey::ListOffsets, 1, 10),
     (ApiKey::Metadata, 0, 13),
     (ApiKey::OffsetCommit, 2, 9),

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use dev_broker::{Api, Broker, Options, RawBatch, error_code};
+use dev_broker::{Api, Broker, Fault, Options, RawBatch, error_code};
 use kafka_protocol::messages::{
     ApiKey, ListOffsetsRequest, OffsetForLeaderEpochRequest, RequestKind, ResponseKind,
+    fetch_response::PartitionData,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
 };
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::{
     batches::{changed, offsets, plain},
@@ -65,6 +67,69 @@ async fn the_first_batch_comes_whole_and_the_last_may_be_cut() {
         [3 * len, 0],
         "not a piece of a first batch"
     );
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_fetch_by_id_is_of_that_topic_and_not_of_the_one_made_anew_under_its_name() {
+    let broker = Broker::start(Options::default().topic("logs", 1))
+        .await
+        .unwrap();
+    let mut wire = Wire::connect(broker.addr()).await;
+    wire.produce(9, 1, ("logs", 0), plain(&["a"]))
+        .await
+        .unwrap();
+    let by_id = |id: [u8; 16], wait_ms| {
+        let mut request = fetch(&[("not looked at", 0, 0)]);
+        request.topics[0].topic_id = Uuid::from_bytes(id);
+        request.max_wait_ms = wait_ms;
+        RequestKind::Fetch(request)
+    };
+    async fn ask(wire: &mut Wire, request: &RequestKind) -> PartitionData {
+        let answer = wire.call(ApiKey::Fetch, 13, request).await.unwrap();
+        let (ResponseKind::Fetch(answer), RequestKind::Fetch(request)) = (answer, request) else {
+            panic!("not an answer to a fetch");
+        };
+        assert_eq!(answer.responses[0].topic_id, request.topics[0].topic_id);
+        partition_of(answer, 0)
+    }
+    let first = broker.topic_id("logs").unwrap();
+    let answer = ask(&mut wire, &by_id(first, 0)).await;
+    assert_eq!(offsets(answer.records), [0]);
+    // A fault goes by name and meets a request by id.
+    let rule = broker.faults().on(Api::Fetch).partition("logs", 0);
+    let rule = rule.then(Fault::AnswerError(error_code::KAFKA_STORAGE_ERROR));
+    let answer = ask(&mut wire, &by_id(first, 0)).await;
+    assert_eq!(answer.error_code, error_code::KAFKA_STORAGE_ERROR);
+    rule.remove();
+
+    let seen = broker.requests_seen(Api::Fetch);
+    let mut waiting = by_id(first, 600_000);
+    let RequestKind::Fetch(request) = &mut waiting else {
+        unreachable!();
+    };
+    request.topics[0].partitions[0].fetch_offset = 1;
+    let mut reader = Wire::connect(broker.addr()).await;
+    let waiting = tokio::spawn(async move { ask(&mut reader, &waiting).await });
+    while broker.requests_seen(Api::Fetch) == seen {
+        tokio::task::yield_now().await;
+    }
+    broker.recreate_topic("logs").unwrap();
+    let answer = timeout(Duration::from_secs(60), waiting).await;
+    let code = answer.expect("woken by the deletion").unwrap().error_code;
+    // The second where the topic went before the request was looked at.
+    assert!(
+        [error_code::INCONSISTENT_TOPIC_ID, error_code::UNKNOWN_TOPIC_ID].contains(&code),
+        "{code}"
+    );
+    wire.produce(9, 1, ("logs", 0), plain(&["b"]))
+        .await
+        .unwrap();
+    let answer = ask(&mut wire, &by_id(first, 0)).await;
+    assert_eq!(answer.error_code, error_code::UNKNOWN_TOPIC_ID);
+    let second = broker.topic_id("logs").unwrap();
+    let answer = ask(&mut wire, &by_id(second, 0)).await;
+    assert_eq!(offsets(answer.records), [0]);
     broker.stop().await;
 }
 
