@@ -52,6 +52,10 @@ pub enum Difference {
     OtherCluster { chain: String, log: String },
     #[error("the chain was begun from topic id {chain}, this topic has {log}: it was made anew")]
     OtherTopic { chain: String, log: String },
+    #[error(
+        "the topic has {partitions} partitions, and this chain is of another: it was made anew"
+    )]
+    PartitionGone { partitions: usize },
     #[error("the log ends at {log_end}, before the chain's end {next}: it was truncated")]
     LogTruncated { log_end: Offset, next: Offset },
     #[error("message {offset} in the log is not the one that the chain has")]
@@ -65,6 +69,27 @@ pub fn commit_metadata(store: &StoreId) -> String {
 }
 
 const METADATA_PREFIX: &str = "sluice-store:";
+
+/// Whether the chain was begun from this topic, as far as either side says.
+///
+/// # Errors
+/// The difference.
+pub fn same_topic(start: &Start, cluster_id: &str, topic_id: &str) -> Result<(), Difference> {
+    let differ = |chain: &str, log: &str| !chain.is_empty() && !log.is_empty() && chain != log;
+    if differ(&start.cluster_id, cluster_id) {
+        return Err(Difference::OtherCluster {
+            chain: start.cluster_id.clone(),
+            log: cluster_id.to_owned(),
+        });
+    }
+    if differ(&start.topic_id, topic_id) {
+        return Err(Difference::OtherTopic {
+            chain: start.topic_id.clone(),
+            log: topic_id.to_owned(),
+        });
+    }
+    Ok(())
+}
 
 /// Judges by everything but the last message, which has to be fetched for it.
 #[must_use]
@@ -113,18 +138,8 @@ pub fn judge(
             first_offset,
         });
     };
-    let differ = |chain: &str, log: &str| !chain.is_empty() && !log.is_empty() && chain != log;
-    if differ(&start.cluster_id, &log.cluster_id) {
-        return Verdict::Halt(Difference::OtherCluster {
-            chain: start.cluster_id.clone(),
-            log: log.cluster_id.clone(),
-        });
-    }
-    if differ(&start.topic_id, &log.topic_id) {
-        return Verdict::Halt(Difference::OtherTopic {
-            chain: start.topic_id.clone(),
-            log: log.topic_id.clone(),
-        });
+    if let Err(difference) = same_topic(start, &log.cluster_id, &log.topic_id) {
+        return Verdict::Halt(difference);
     }
     if log.log_end < end.next {
         return Verdict::Halt(Difference::LogTruncated {

@@ -108,6 +108,7 @@ mod ours {
         let mut from: Vec<FetchFrom> = partitions
             .iter()
             .map(|partition| FetchFrom {
+                topic_id: None,
                 partition: partition.id,
                 offset: Offset(0),
             })

@@ -16,6 +16,7 @@ use std::{
 };
 
 use pipeline_core::{Offset, PartitionId};
+use uuid::Uuid;
 
 use crate::{
     EncodedBatch, KafkaError, MessageBlock,
@@ -64,11 +65,26 @@ pub struct PartitionInfo {
     pub leader: Option<i32>,
 }
 
+/// What a topic keeps for life: one made anew under the same name has another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct TopicId(pub(crate) Uuid);
+
+impl TopicId {
+    /// From 32 hex digits; none of anything else.
+    #[must_use]
+    pub fn parse(hex: &str) -> Option<Self> {
+        let id = u128::from_str_radix(hex, 16).ok()?;
+        (hex.len() == 32 && id != 0).then_some(Self(Uuid::from_u128(id)))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct TopicInfo {
     pub cluster_id: String,
     /// 32 hex digits; empty where the broker gives none.
     pub topic_id: String,
+    /// The same; none where the broker gives none.
+    pub id: Option<TopicId>,
     /// In order of id, without gaps.
     pub partitions: Vec<PartitionInfo>,
 }
@@ -96,6 +112,8 @@ pub struct NewTopic {
 
 #[derive(Clone, Copy, Debug)]
 pub struct FetchFrom {
+    /// The topic that the offset is of, where the caller knows: of no other is anything given.
+    pub topic_id: Option<TopicId>,
     pub partition: PartitionId,
     pub offset: Offset,
 }
@@ -207,6 +225,9 @@ impl Cluster {
         self.inner.produce(topic, acks, deadline, batches).await
     }
 
+    /// Where the brokers know topic ids, what comes is of the topic of `from` and no other: one that
+    /// has been made anew gives `OtherTopic`. So does a partition that the topic does not have.
+    ///
     /// Long-polls the leaders of `from` (one request per leader side by side) and gives what came,
     /// one result for each partition that had data or an error. Ends as soon as one leader has
     /// something to tell.

@@ -25,10 +25,12 @@ pub enum ErrorKind {
     Lost,
     /// The offset asked for is not in the log.
     OffsetOutOfRange,
+    /// The topic was made anew, or has no such partition: what is known of its offsets is void.
+    OtherTopic,
 }
 
 impl ErrorKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Retry,
         Self::RefreshAndRetry,
         Self::TooLarge,
@@ -38,6 +40,7 @@ impl ErrorKind {
         Self::Rejoin,
         Self::Lost,
         Self::OffsetOutOfRange,
+        Self::OtherTopic,
     ];
 
     /// As a metric label.
@@ -53,6 +56,7 @@ impl ErrorKind {
             Self::Rejoin => "rejoin",
             Self::Lost => "lost",
             Self::OffsetOutOfRange => "offset_out_of_range",
+            Self::OtherTopic => "other_topic",
         }
     }
 }

@@ -13,7 +13,7 @@ mod net;
 pub use batch::{BatchEncoder, Codec, EncodedBatch, HeaderSlot, Message, MessageBlock};
 pub use cluster::{
     Acks, Cluster, ClusterConfig, FetchFrom, FetchOptions, Fetched, NewTopic, PartitionInfo,
-    TopicInfo, TopicSettings,
+    TopicId, TopicInfo, TopicSettings,
 };
 pub use error::{ErrorKind, KafkaError};
 pub use group::{Assignment, Beat, Committed, GroupConfig, Member, Pulse};

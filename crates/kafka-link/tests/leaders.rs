@@ -5,9 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{LONG, Stage, from, options, produce_one, values};
-use dev_broker::{Api, Fault, Options};
+use dev_broker::{Api, Fault, Options, TopicSpec};
 use kafka_link::{
-    Beat, Cluster, Committed, ErrorKind, FetchOptions, GroupConfig, KafkaError, Member,
+    Beat, Cluster, Committed, ErrorKind, FetchFrom, FetchOptions, GroupConfig, KafkaError, Member,
+    TopicInfo,
 };
 use pipeline_core::{Offset, PartitionId};
 use tokio::time::timeout;
@@ -270,4 +271,41 @@ async fn a_topic_made_anew_has_another_id_and_a_deleted_one_is_not_believed_at_o
     cluster.forget(TOPIC);
     let error = cluster.topic(TOPIC).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::RefreshAndRetry, "{error}");
+}
+
+#[tokio::test]
+async fn a_fetch_is_of_the_topic_it_means_and_of_no_other_by_its_name() {
+    let (stage, cluster) = stage().await;
+    for _ in 0..3 {
+        produce_until_done(&cluster, 0).await;
+    }
+    let before = cluster.topic(TOPIC).await.unwrap();
+    let of = |info: &TopicInfo, partition, offset| FetchFrom {
+        topic_id: info.id,
+        ..from(partition, offset)
+    };
+    let fetch = async |from| common::only(cluster.fetch(TOPIC, &[from], options()).await);
+    assert_eq!(fetch(of(&before, 0, 2)).await.unwrap().next, Offset(3));
+
+    stage.broker().delete_topic(TOPIC).unwrap();
+    let spec = TopicSpec::new(TOPIC, 2);
+    stage.broker().create_topic(&spec).unwrap();
+    let other = stage.cluster();
+    for _ in 0..5 {
+        produce_until_done(&other, 0).await;
+    }
+    // The metadata is of the old topic; the broker is asked for it, not for the name.
+    let gone = fetch(of(&before, 0, 2)).await.unwrap_err();
+    assert_eq!(gone.kind, ErrorKind::RefreshAndRetry, "{gone}");
+    assert_eq!(gone.code, Some(100), "{gone}");
+    for partition in [0, 2] {
+        let told = fetch(of(&before, partition, 2)).await.unwrap_err();
+        assert_eq!(told.kind, ErrorKind::OtherTopic, "{told}");
+        assert!(told.message.contains("made anew"), "{told}");
+    }
+    let after = cluster.topic(TOPIC).await.unwrap();
+    assert_eq!(fetch(of(&after, 0, 2)).await.unwrap().next, Offset(5));
+    let told = fetch(of(&after, 2, 0)).await.unwrap_err();
+    assert_eq!(told.kind, ErrorKind::OtherTopic, "{told}");
+    assert!(told.message.contains("it has 2"), "{told}");
 }

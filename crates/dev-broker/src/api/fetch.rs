@@ -144,9 +144,7 @@ impl Pass {
             committed_only,
         };
         let mut found = partition.fetch(context.node, wanted.leader_epoch, &want);
-        if found.error != code::NONE
-            && wanted.topic_id.is_some_and(|id| !exists(context, id))
-        {
+        if found.error != code::NONE && wanted.topic_id.is_some_and(|id| !exists(context, id)) {
             // gone while the request waited: the partition that it holds is not that of the id
             found.error = code::INCONSISTENT_TOPIC_ID;
         }

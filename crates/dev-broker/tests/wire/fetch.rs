@@ -119,7 +119,11 @@ async fn a_fetch_by_id_is_of_that_topic_and_not_of_the_one_made_anew_under_its_n
     let code = answer.expect("woken by the deletion").unwrap().error_code;
     // The second where the topic went before the request was looked at.
     assert!(
-        [error_code::INCONSISTENT_TOPIC_ID, error_code::UNKNOWN_TOPIC_ID].contains(&code),
+        [
+            error_code::INCONSISTENT_TOPIC_ID,
+            error_code::UNKNOWN_TOPIC_ID
+        ]
+        .contains(&code),
         "{code}"
     );
     wire.produce(9, 1, ("logs", 0), plain(&["b"]))

@@ -41,9 +41,10 @@ pub fn judge(kind: ErrorKind) -> Verdict {
         ErrorKind::Poison => verdict(Next::Isolate, false, false),
         ErrorKind::Fatal => verdict(Next::Dlq, false, true),
         // None of these answers a produce. Should one come, nothing is known of what happened.
-        ErrorKind::Rejoin | ErrorKind::Lost | ErrorKind::OffsetOutOfRange => {
-            verdict(Next::Dlq, true, true)
-        }
+        ErrorKind::Rejoin
+        | ErrorKind::Lost
+        | ErrorKind::OffsetOutOfRange
+        | ErrorKind::OtherTopic => verdict(Next::Dlq, true, true),
     }
 }
 

@@ -114,6 +114,7 @@ impl Stage {
             let mut at = Offset(0);
             while at < end {
                 let from = FetchFrom {
+                    topic_id: info.id,
                     partition,
                     offset: at,
                 };

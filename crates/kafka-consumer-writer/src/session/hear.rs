@@ -226,6 +226,15 @@ impl Session {
                         events,
                     ));
                 }
+                // Offsets mean nothing any more: the chain's own topic decides.
+                Err(error) if error.kind == ErrorKind::OtherTopic => {
+                    count_error(&error);
+                    slot.fetch_failed(now);
+                    if slot.core.is_running() {
+                        tracing::error!(topic = self.shared.topic, %partition, %error, "reading no more; comparing the topic with the chain");
+                        slot.core.reload(now);
+                    }
+                }
                 Err(error) => {
                     count_error(&error);
                     slot.fetch_failed(now);

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_link::{Assignment, Cluster, FetchFrom, FetchOptions, KafkaError, Member};
+use kafka_link::{Assignment, Cluster, FetchFrom, FetchOptions, KafkaError, Member, TopicId};
 use metrics::{Histogram, counter, gauge, histogram};
 use pipeline_core::{
     PartitionId,
@@ -240,6 +240,7 @@ impl Session {
             }
             match slot.core.fetch_from(share) {
                 Some(offset) => asked.push(FetchFrom {
+                    topic_id: TopicId::parse(&slot.held.place.topic_id),
                     partition: *partition,
                     offset,
                 }),

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use kafka_link::{Cluster, ErrorKind, FetchFrom, FetchOptions, KafkaError, Member, TopicInfo};
+use kafka_link::{
+    Cluster, ErrorKind, FetchFrom, FetchOptions, KafkaError, Member, TopicId, TopicInfo,
+};
 use pipeline_core::{
     PartitionId,
     store::{ChainFault, LastMessage, message_hash},
@@ -17,7 +19,7 @@ use crate::{
     load::{self, Loaded},
     partition::{LoadOutcome, Memory},
     shared::Held,
-    takeover::{CommitFacts, Difference, LogFacts, Verdict, judge},
+    takeover::{CommitFacts, Difference, LogFacts, Verdict, judge, same_topic},
 };
 
 /// Older temporary files of a chain's directory belong to nobody alive.
@@ -121,6 +123,16 @@ async fn load_one(
     let (shared, partition) = (&held.shared, held.partition());
     let batches_max = shared.dedup_max_batches;
     let loaded = on_disk(held, move |held| load::load(&held.chain, batches_max)).await?;
+    if let Some(loaded) = &loaded {
+        // Before its log is asked for: a topic made anew may have no such partition.
+        same_topic(&loaded.start, &topic.cluster_id, &topic.topic_id)?;
+        let same_id = !topic.topic_id.is_empty() && loaded.start.topic_id == topic.topic_id;
+        // Of the same topic it may be one that this broker does not know of yet.
+        if !same_id && !topic.partitions.iter().any(|known| known.id == partition) {
+            let partitions = topic.partitions.len();
+            return Err(Difference::PartitionGone { partitions }.into());
+        }
+    }
     // After the chain: a writer thought dead may still have made it longer.
     let (log_start, log_end) = log_bounds(cluster, &shared.topic, partition).await?;
     shared.books.log_end(partition, log_end);
@@ -164,7 +176,7 @@ async fn load_one(
             remove_stale_temporaries(held).await;
             if let Some(last) = memory.end.last_message
                 && last.offset >= log_start
-                && !same_message(cluster, &shared.topic, partition, &last).await?
+                && !same_message(cluster, &shared.topic, topic.id, partition, &last).await?
             {
                 return Err(Difference::OtherMessage {
                     offset: last.offset,
@@ -193,10 +205,12 @@ async fn remove_stale_temporaries(held: &Held) {
 async fn same_message(
     cluster: &Cluster,
     topic: &str,
+    topic_id: Option<TopicId>,
     partition: PartitionId,
     last: &LastMessage,
 ) -> Result<bool, KafkaError> {
     let from = FetchFrom {
+        topic_id,
         partition,
         offset: last.offset,
     };

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use dev_broker::TopicSpec;
 use kafka_link::{Committed, GroupConfig, Member};
 use pipeline_core::{Offset, PartitionId};
 
@@ -120,6 +121,30 @@ async fn a_topic_made_anew_halts() {
     writer.stop().await;
     assert_eq!(rig.next(0), Some(2));
     rig.check_exact([(1, 0), (1, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_under_a_running_writer_halts_and_none_of_it_is_taken_for_the_old() {
+    let rig = Rig::new(2).await;
+    let hundred: Vec<u32> = (0..100).collect();
+    for partition in 0..2 {
+        rig.send(partition, 1 + partition as u64, &hundred, 0).await;
+    }
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    // Anew with fewer partitions, and far beyond the offset that is read next.
+    rig.broker.delete_topic(TOPIC).expect("deleted");
+    let spec = TopicSpec::new(TOPIC, 1);
+    rig.broker.create_topic(&spec).expect("made anew");
+    rig.producer.forget(TOPIC);
+    for batch in 10..15 {
+        rig.send(0, batch, &hundred, 0).await;
+    }
+    writer.halted(&[0, 1]).await;
+    writer.stop().await;
+    assert_eq!((rig.next(0), rig.next(1)), (Some(100), Some(100)));
+    let old = |batch| hundred.iter().map(move |sequence| (batch, *sequence));
+    rig.check_exact(old(1).chain(old(2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

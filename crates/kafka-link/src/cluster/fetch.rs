@@ -24,8 +24,9 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use pipeline_core::{Offset, PartitionId};
+use uuid::Uuid;
 
-use super::{FetchFrom, FetchOptions, Fetched, Inner, LeaderShare, by_leader};
+use super::{FetchFrom, FetchOptions, Fetched, Inner, LeaderShare, TopicId, TopicView, by_leader};
 use crate::{
     KafkaError,
     error::{Context, ErrorKind},
@@ -39,6 +40,8 @@ pub(super) use parked::Parked;
 /// How much longer than its long poll a parked fetch is kept.
 const PARKED_GRACE: Duration = Duration::from_secs(5);
 const READ_COMMITTED: i8 = 1;
+/// The last version that goes by the topic's name.
+const BY_NAME_MAX: i16 = 12;
 
 type Outcome = (PartitionId, Result<Fetched, KafkaError>);
 
@@ -83,7 +86,14 @@ impl Inner {
                     .collect();
             }
         };
-        let asked = from.iter().map(|from| (from.partition, from.offset));
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let mut asked = Vec::with_capacity(from.len());
+        for from in from {
+            match other_topic(topic, &view, from) {
+                None => asked.push((from.partition, from.offset)),
+                Some(error) => outcomes.push((from.partition, Err(error))),
+            }
+        }
         let (shares, leaderless) = by_leader(&view, asked);
         let name: Arc<str> = topic.into();
         let flights = shares.into_iter().map(|share| {
@@ -91,15 +101,15 @@ impl Inner {
             items.sort_unstable_by_key(|item| item.0);
             let question = Question {
                 topic: Arc::clone(&name),
+                topic_id: view.info.id,
                 leader: address,
                 from: items,
             };
             self.fly(question, options, deadline)
         });
-        let mut outcomes: Vec<Outcome> = leaderless
-            .into_iter()
-            .map(|(partition, error)| (partition, Err(error.within("fetch"))))
-            .collect();
+        let leaderless = leaderless.into_iter();
+        outcomes
+            .extend(leaderless.map(|(partition, error)| (partition, Err(error.within("fetch")))));
         let landed = first_news(flights, outcomes.is_empty()).await;
         for landed in landed {
             read_answer(landed, &mut outcomes);
@@ -108,6 +118,7 @@ impl Inner {
             outcome.1.as_ref().is_err_and(|error| {
                 // Without a code nobody answered: the leader may be another by now.
                 error.kind == ErrorKind::RefreshAndRetry
+                    || error.kind == ErrorKind::OtherTopic
                     || (error.kind == ErrorKind::Retry && error.code.is_none())
             })
         };
@@ -164,13 +175,17 @@ impl Inner {
         lane.wait_turn(deadline).await?;
         let lease = lane.exclusive(deadline).await?;
         let version = lease.connection().version::<FetchRequest>()?;
+        let version = match question.topic_id {
+            Some(_) => version,
+            None => version.min(BY_NAME_MAX),
+        };
         let mut from = question.from.clone();
         let turn = self.parked.turn(from.len());
         from.rotate_left(turn);
         let first = from.first().map(|from| from.0);
         let pending = lease
             .connection()
-            .start(&request(&question.topic, &from, options), version)?;
+            .start(&request(question, &from, options), version)?;
         Ok(Flight {
             pending,
             lease,
@@ -218,7 +233,32 @@ fn partitions_of(answer: &FetchResponse) -> impl Iterator<Item = &PartitionData>
     answer.responses.iter().flat_map(|topic| &topic.partitions)
 }
 
-fn request(topic: &str, from: &[(PartitionId, Offset)], options: FetchOptions) -> FetchRequest {
+/// Why the topic in `view` is not the one that `from` means.
+fn other_topic(topic: &str, view: &TopicView, from: &FetchFrom) -> Option<KafkaError> {
+    let partition = from.partition;
+    let what = match (from.topic_id, view.info.id) {
+        (Some(TopicId(wanted)), Some(TopicId(found))) if wanted != found => format!(
+            "the topic has id {}, offset {} is of id {}: it was made anew",
+            found.simple(),
+            from.offset,
+            wanted.simple(),
+        ),
+        _ if !view.has(partition) => format!(
+            "the topic has no such partition, it has {}",
+            view.info.partitions.len()
+        ),
+        _ => return None,
+    };
+    let at = format!("fetch from topic {topic} partition {partition}: {what}");
+    Some(KafkaError::new(ErrorKind::OtherTopic, at))
+}
+
+/// The topic stands in it by name and by id; the version says which of them is sent.
+fn request(
+    question: &Question,
+    from: &[(PartitionId, Offset)],
+    options: FetchOptions,
+) -> FetchRequest {
     let int = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
     let partitions = from.iter().map(|(partition, offset)| {
         FetchPartition::default()
@@ -230,7 +270,8 @@ fn request(topic: &str, from: &[(PartitionId, Offset)], options: FetchOptions) -
             .with_partition_max_bytes(int(options.partition_bytes_max))
     });
     let topic = FetchTopic::default()
-        .with_topic(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_topic(TopicName(StrBytes::from_string(question.topic.to_string())))
+        .with_topic_id(question.topic_id.map_or_else(Uuid::nil, |id| id.0))
         .with_partitions(partitions.collect());
     FetchRequest::default()
         .with_replica_id(BrokerId(-1))

@@ -241,6 +241,8 @@ mod tests {
                     ErrorKind::TooLarge => assert_eq!(context, Produce, "{at}"),
                     ErrorKind::Poison => assert!(matches!(context, Produce | Fetch), "{at}"),
                     ErrorKind::OffsetOutOfRange => assert_eq!(context, Fetch, "{at}"),
+                    // No broker says that: metadata does.
+                    ErrorKind::OtherTopic => panic!("{at}"),
                     ErrorKind::Rejoin | ErrorKind::Lost => {
                         assert!(matches!(context, Group | Commit), "{at}");
                     }

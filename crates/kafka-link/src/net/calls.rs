@@ -27,8 +27,8 @@ impl Call for ProduceRequest {
 
 impl Call for FetchRequest {
     const NAME: &'static str = "fetch";
-    // As with produce, from 13 on.
-    const OURS: VersionRange = VersionRange { min: 4, max: 12 };
+    // Up to 12 topics have names, in 13 ids; what later ones add is not for us.
+    const OURS: VersionRange = VersionRange { min: 4, max: 13 };
 }
 
 impl Call for MetadataRequest {

@@ -121,6 +121,7 @@ pub fn options() -> FetchOptions {
 
 pub fn from(partition: i32, offset: i64) -> FetchFrom {
     FetchFrom {
+        topic_id: None,
         partition: PartitionId(partition),
         offset: Offset(offset),
     }

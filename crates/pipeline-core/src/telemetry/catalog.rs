@@ -80,7 +80,7 @@ pub const REFUSED_REQUEST_CODES: [&str; 6] = [
 ];
 
 /// Kinds of Kafka errors, as `kafka_link::ErrorKind` spells them.
-pub const KAFKA_ERROR_KINDS: [&str; 9] = [
+pub const KAFKA_ERROR_KINDS: [&str; 10] = [
     "retry",
     "refresh",
     "too_large",
@@ -90,6 +90,7 @@ pub const KAFKA_ERROR_KINDS: [&str; 9] = [
     "rejoin",
     "lost",
     "offset_out_of_range",
+    "other_topic",
 ];
 
 /// Where an accepted record was kept when it was answered.

@@ -24,6 +24,7 @@ pub(super) fn read_answer(landed: Landed, outcomes: &mut Vec<Outcome>) {
         topic,
         leader,
         from,
+        ..
     } = question;
     let answer = match answer {
         Ok(answer) if answer.error_code == 0 => answer,

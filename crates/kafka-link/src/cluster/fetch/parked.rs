@@ -13,7 +13,10 @@ use std::{
 use kafka_protocol::messages::FetchRequest;
 use pipeline_core::{Offset, PartitionId};
 
-use crate::net::{Lease, Pending};
+use crate::{
+    TopicId,
+    net::{Lease, Pending},
+};
 
 /// Most of them at a time.
 const PARKED_MAX: usize = 64;
@@ -22,6 +25,7 @@ const PARKED_MAX: usize = 64;
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Question {
     pub topic: Arc<str>,
+    pub topic_id: Option<TopicId>,
     pub leader: Arc<str>,
     /// By partition.
     pub from: Vec<(PartitionId, Offset)>,

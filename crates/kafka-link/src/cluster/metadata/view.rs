@@ -9,7 +9,7 @@ use pipeline_core::PartitionId;
 
 use crate::{
     KafkaError,
-    cluster::{PartitionInfo, TopicInfo},
+    cluster::{PartitionInfo, TopicId, TopicInfo},
     error::ErrorKind,
 };
 
@@ -38,11 +38,8 @@ impl TopicView {
         brokers: &HashMap<i32, Arc<str>>,
         known: Option<&TopicView>,
     ) -> Result<TopicView, KafkaError> {
-        let topic_id = if described.topic_id.is_nil() {
-            String::new()
-        } else {
-            described.topic_id.simple().to_string()
-        };
+        let id = (!described.topic_id.is_nil()).then_some(TopicId(described.topic_id));
+        let topic_id = id.map_or_else(String::new, |id| id.0.simple().to_string());
         // Brokers do not all learn of a new leader at once: what one says may be older than what
         // another has said. Only the same topic's epochs can be compared.
         let known = known.filter(|known| !topic_id.is_empty() && known.info.topic_id == topic_id);
@@ -67,6 +64,7 @@ impl TopicView {
         let info = TopicInfo {
             cluster_id,
             topic_id,
+            id,
             partitions: partitions
                 .iter()
                 .zip(0..)
@@ -97,6 +95,10 @@ impl TopicView {
             .leader
             .as_ref()
             .ok_or_else(|| format!("partition {partition} has no leader at the moment"))
+    }
+
+    pub(crate) fn has(&self, partition: PartitionId) -> bool {
+        usize::try_from(partition.0).is_ok_and(|index| index < self.partitions.len())
     }
 
     pub(crate) fn all_have_leaders(&self) -> bool {
