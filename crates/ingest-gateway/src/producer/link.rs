@@ -35,6 +35,9 @@ pub type ViewReceiver = watch::Receiver<Option<Arc<TopicView>>>;
 pub struct LinkConfig {
     pub topic: Arc<str>,
     pub create: Option<CreateTopic>,
+    /// With the leader's acknowledgement alone, what was acknowledged may lie behind the end that
+    /// a lookup gives, for a moment.
+    pub all_acks: bool,
 }
 
 pub struct Link {
@@ -242,7 +245,9 @@ impl Link {
         for (partition, end) in ends {
             match end {
                 Ok(end) => {
-                    if view.looked_up(partition, known.get(&partition).copied().flatten(), end) {
+                    let known = known.get(&partition).copied().flatten();
+                    let known = known.filter(|_| self.config.all_acks);
+                    if view.looked_up(partition, known, end) {
                         tracing::warn!(
                             topic = %self.config.topic,
                             %partition,
