@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_link::{Cluster, ClusterConfig, ErrorKind, KafkaError, NewTopic, TopicSettings};
+use kafka_link::{Cluster, ClusterConfig, ErrorKind, KafkaError, NewTopic, TopicSettings, fitness};
 use metrics::gauge;
 use pipeline_core::{
     config::{CreateTopic, Kafka},
-    telemetry::catalog::{self, label},
+    telemetry::catalog::{self, WEAK_SETTINGS, label},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +34,8 @@ const WORDS_EVERY: u32 = 30;
 /// Why the service ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    #[error(
-        "topic {topic} has cleanup.policy={policy}: compaction removes records, allowed is delete"
-    )]
-    Compacted { topic: String, policy: String },
+    #[error("topic {topic} cannot be used: {why}")]
+    Unfit { topic: String, why: String },
     #[error("another process has taken this group instance id: {0}")]
     Fenced(String),
     #[error(
@@ -200,44 +198,25 @@ fn new_topic(name: &str, create: &CreateTopic) -> NewTopic {
 }
 
 fn judge(topic: &str, settings: &TopicSettings) -> Result<(), ServiceError> {
-    let policy = &settings.cleanup_policy;
-    if policy.split(',').any(|part| part.trim() == "compact") {
-        return Err(ServiceError::Compacted {
+    let fitness = fitness::judge(settings);
+    if let Some(why) = fitness.unfit {
+        return Err(ServiceError::Unfit {
             topic: topic.to_owned(),
-            policy: policy.clone(),
+            why,
         });
     }
-    let weak = [
-        (
-            "replication_factor",
-            settings.replication < 3,
-            settings.replication.to_string(),
-        ),
-        (
-            "min_insync_replicas",
-            settings.min_insync_replicas.is_some_and(|count| count < 2),
-            format!("{:?}", settings.min_insync_replicas),
-        ),
-        (
-            "unclean_leader_election",
-            settings.unclean_leader_election == Some(true),
-            "true".to_owned(),
-        ),
-    ];
-    for (setting, is_weak, found) in weak {
-        gauge!(catalog::KAFKA_TOPIC_WEAK, label::SETTING => setting).set(if is_weak {
-            1.0
-        } else {
-            0.0
-        });
-        if is_weak {
-            tracing::warn!(
-                topic,
-                setting,
-                found,
-                "this setting weakens the promise against the loss of a broker"
-            );
-        }
+    for setting in WEAK_SETTINGS {
+        let is_weak = fitness.weak.iter().any(|(weak, _)| *weak == setting);
+        let value = if is_weak { 1.0 } else { 0.0 };
+        gauge!(catalog::KAFKA_TOPIC_WEAK, label::SETTING => setting).set(value);
+    }
+    for (setting, found) in fitness.weak {
+        tracing::warn!(
+            topic,
+            setting,
+            found,
+            "this setting weakens the promise that nothing is lost"
+        );
     }
     Ok(())
 }

@@ -2,11 +2,13 @@
 //!
 //! A [`Cluster`] is a bounded set of connections with a metadata cache; every call ends within a
 //! wall-clock timeout. [`batch`] makes and reads record batches (KIP-98 format, magic 2) over
-//! plain bytes; [`group`] is classic group membership (KIP-62, KIP-345).
+//! plain bytes; [`fitness`] judges whether a topic keeps the promise; [`group`] is classic group
+//! membership (KIP-62, KIP-345).
 
 pub mod batch;
 pub mod cluster;
 pub mod error;
+pub mod fitness;
 pub mod group;
 mod net;
 

@@ -5,7 +5,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use kafka_link::{Cluster, ErrorKind, KafkaError, NewTopic, TopicInfo};
+use kafka_link::{
+    Cluster, ErrorKind, KafkaError, NewTopic, TopicInfo,
+    fitness::{Fitness, judge},
+};
 use pipeline_core::config::CreateTopic;
 use tokio::{
     sync::watch,
@@ -13,10 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    fitness::{Fitness, judge},
-    view::TopicView,
-};
+use super::view::TopicView;
 use crate::telemetry;
 
 /// Between two looks.

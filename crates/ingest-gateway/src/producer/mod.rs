@@ -1,12 +1,10 @@
 //! From the queue to Kafka: workers, the sender they share, and what it knows of the topic.
 //!
-//! Pure: [`outcome`] (what a failure means), [`circuit`] (is it worth asking), [`fitness`] (does
-//! the topic keep the promise). Acting: [`worker`] (queue → loads), [`send`] (loads → Kafka),
+//! Pure: [`outcome`] (what a failure means), [`circuit`] (is it worth asking). Acting: [`worker`] (queue → loads), [`send`] (loads → Kafka),
 //! [`settle`] (→ client or dead letter queue), [`link`] (keeps [`view`] true).
 
 pub mod circuit;
 pub mod drain;
-pub mod fitness;
 pub mod link;
 pub mod outcome;
 pub mod send;

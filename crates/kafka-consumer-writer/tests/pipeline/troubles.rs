@@ -117,7 +117,7 @@ async fn a_compacted_topic_is_refused() {
         .expect("set");
     let refused = rig.writer("", "").ended().await;
     assert!(
-        matches!(refused, Err(ServiceError::Compacted { .. })),
+        matches!(refused, Err(ServiceError::Unfit { .. })),
         "{refused:?}"
     );
 }

@@ -1,7 +1,8 @@
-//! Whether a topic's settings keep the promise. Pure.
+//! Whether a topic's settings keep the promise: one judgement for all who use it. Pure.
 
-use kafka_link::TopicSettings;
 use pipeline_core::telemetry::catalog::WEAK_SETTINGS;
+
+use crate::cluster::TopicSettings;
 
 /// Shorter than this, a writer that stands still over a weekend loses records.
 const RETENTION_MS_MIN: i64 = 3 * 24 * 3600 * 1000;
@@ -9,18 +10,19 @@ const RETENTION_MS_MIN: i64 = 3 * 24 * 3600 * 1000;
 /// What is to be said of a topic.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fitness {
-    /// Why nothing may be sent to it.
+    /// Why it may not be used.
     pub unfit: Option<String>,
     /// What weakens the promise: setting (of [`WEAK_SETTINGS`]) and what was found.
     pub weak: Vec<(&'static str, String)>,
 }
 
-/// Judges. `all_acks` is `kafka.requireAllAcks`.
+/// Judges.
 #[must_use]
 pub fn judge(settings: &TopicSettings) -> Fitness {
     let [replication, insync, unclean, retention] = WEAK_SETTINGS;
     let mut fitness = Fitness::default();
-    if settings.cleanup_policy.contains("compact") {
+    let mut policies = settings.cleanup_policy.split(',');
+    if policies.any(|policy| policy.trim() == "compact") {
         fitness.unfit = Some(format!(
             "cleanup.policy is `{}`: compaction removes records; allowed is `delete`",
             settings.cleanup_policy
@@ -95,7 +97,7 @@ mod tests {
 
     #[test]
     fn compaction_is_unfit_also_beside_delete() {
-        for policy in ["compact", "compact,delete"] {
+        for policy in ["compact", "compact,delete", "delete, compact"] {
             let settings = TopicSettings {
                 cleanup_policy: policy.to_owned(),
                 ..good()
