@@ -230,7 +230,7 @@ impl Cluster {
     ///
     /// Long-polls the leaders of `from` (one request per leader side by side) and gives what came,
     /// one result for each partition that had data or an error. Ends as soon as one leader has
-    /// something to tell.
+    /// answered, if only that it has nothing.
     ///
     /// May be dropped at any moment, as in `select!`: what is on the way then, and what is on the
     /// way from slower leaders when this ends, is picked up by the next call that asks that leader

@@ -7,8 +7,8 @@ use std::time::Duration;
 use common::{LONG, Stage, from, options, produce_one, values};
 use dev_broker::{Api, Fault, Options, TopicSpec};
 use kafka_link::{
-    Beat, Cluster, Committed, ErrorKind, FetchFrom, FetchOptions, GroupConfig, KafkaError, Member,
-    TopicInfo,
+    Beat, Cluster, ClusterConfig, Committed, ErrorKind, FetchFrom, FetchOptions, GroupConfig,
+    KafkaError, Member, TopicInfo,
 };
 use pipeline_core::{Offset, PartitionId};
 use tokio::time::timeout;
@@ -308,4 +308,48 @@ async fn a_fetch_is_of_the_topic_it_means_and_of_no_other_by_its_name() {
     let told = fetch(of(&after, 2, 0)).await.unwrap_err();
     assert_eq!(told.kind, ErrorKind::OtherTopic, "{told}");
     assert!(told.message.contains("it has 2"), "{told}");
+}
+
+#[tokio::test]
+async fn a_silent_leader_stalls_no_other_and_is_told_of_in_the_end() {
+    let (stage, _) = stage().await;
+    let cluster = |request_timeout| {
+        let config = ClusterConfig {
+            request_timeout,
+            ..stage.config()
+        };
+        Cluster::new(config)
+    };
+    let asked = [from(0, 0), from(1, 0)];
+    let short = FetchOptions {
+        wait_max: Duration::from_millis(50),
+        ..options()
+    };
+    // Both have their connections.
+    let patient = cluster(30 * LONG);
+    let impatient = cluster(Duration::from_secs(1));
+    for cluster in [&patient, &impatient] {
+        for _ in 0..4 {
+            let nothing = cluster.fetch(TOPIC, &asked, short).await;
+            assert!(nothing.is_empty(), "{nothing:?}");
+        }
+    }
+    stage.broker().pause_node(2);
+    let hears = async |cluster: &Cluster, wanted: PartitionId| loop {
+        let heard = cluster.fetch(TOPIC, &asked, short).await;
+        if let Some((_, result)) = heard.into_iter().find(|(id, _)| *id == wanted) {
+            return result;
+        }
+    };
+    // The first has no news for some rounds, and then some.
+    for _ in 0..3 {
+        let nothing = timeout(LONG, patient.fetch(TOPIC, &asked, short));
+        assert!(nothing.await.expect("one has answered").is_empty());
+    }
+    let told = timeout(LONG, hears(&impatient, PartitionId(1))).await;
+    let told = told.expect("it is not silent about a silent broker");
+    assert_eq!(told.unwrap_err().kind, ErrorKind::Retry);
+    produce_until_done(&patient, 0).await;
+    let read = timeout(LONG, hears(&patient, PartitionId(0))).await;
+    assert_eq!(read.expect("it is read").unwrap().next, Offset(1));
 }

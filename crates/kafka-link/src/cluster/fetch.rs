@@ -37,7 +37,8 @@ use parked::{Flight, Question, Watched};
 
 pub(super) use parked::Parked;
 
-/// How much longer than its long poll a parked fetch is kept.
+/// How much longer than its deadline a parked fetch is kept: whoever asks the same again by then
+/// hears that it has failed.
 const PARKED_GRACE: Duration = Duration::from_secs(5);
 const READ_COMMITTED: i8 = 1;
 /// The last version that goes by the topic's name.
@@ -50,20 +51,6 @@ struct Landed {
     question: Question,
     first: Option<PartitionId>,
     answer: Result<FetchResponse, KafkaError>,
-}
-
-impl Landed {
-    fn says_something(&self) -> bool {
-        match &self.answer {
-            Err(_) => true,
-            Ok(answer) => {
-                answer.error_code != 0
-                    || partitions_of(answer).any(|data| {
-                        data.error_code != 0 || data.records.as_ref().is_some_and(|r| !r.is_empty())
-                    })
-            }
-        }
-    }
 }
 
 impl Inner {
@@ -110,7 +97,7 @@ impl Inner {
         let leaderless = leaderless.into_iter();
         outcomes
             .extend(leaderless.map(|(partition, error)| (partition, Err(error.within("fetch")))));
-        let landed = first_news(flights, outcomes.is_empty()).await;
+        let landed = first_landed(flights, outcomes.is_empty()).await;
         for landed in landed {
             read_answer(landed, &mut outcomes);
         }
@@ -172,6 +159,8 @@ impl Inner {
         deadline: Instant,
     ) -> Result<Flight, CallError> {
         let lane = self.pool.lane(&question.leader, Lane::Fetch);
+        // What nobody asks for any more holds permits.
+        self.parked.purge();
         lane.wait_turn(deadline).await?;
         let lease = lane.exclusive(deadline).await?;
         let version = lease.connection().version::<FetchRequest>()?;
@@ -191,7 +180,7 @@ impl Inner {
             lease,
             first,
             deadline,
-            expires: Instant::now() + options.wait_max + PARKED_GRACE,
+            expires: deadline + PARKED_GRACE,
         })
     }
 }
@@ -206,9 +195,9 @@ impl Landed {
     }
 }
 
-/// Polls all until one has news, or all have ended; gives what has ended then and drops the rest.
-/// Without `wait`, what has not ended at once is dropped.
-async fn first_news<F: Future<Output = Landed>>(
+/// Polls all until one has ended, with news or without: a leader that has none is asked again,
+/// whatever the others do. Gives what has ended then and drops the rest, which parks it. Without `wait`, what has not ended at once is dropped.
+async fn first_landed<F: Future<Output = Landed>>(
     flights: impl IntoIterator<Item = F>,
     wait: bool,
 ) -> Vec<Landed> {
@@ -222,7 +211,7 @@ async fn first_news<F: Future<Output = Landed>>(
             }
             Poll::Pending => true,
         });
-        let done = !wait || flying.is_empty() || landed.iter().any(Landed::says_something);
+        let done = !wait || flying.is_empty() || !landed.is_empty();
         if done { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

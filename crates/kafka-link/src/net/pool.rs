@@ -20,8 +20,9 @@ use super::{CallError, Limits, connection::Connection};
 /// Brokers close what is idle for ten minutes (`connections.max.idle.ms`); a request that meets
 /// that moment has an unknown outcome. So ours are given up long before.
 const IDLE_MAX: Duration = Duration::from_secs(240);
-/// Most connections in the lanes for one request each, over all brokers.
-const EXCLUSIVE_MAX: usize = 64;
+/// Most connections of a lane for one request each, over all brokers. Each such lane has its own
+/// share: no number of long polls keeps a member from joining.
+pub(crate) const EXCLUSIVE_MAX: usize = 64;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,7 +53,8 @@ type Lanes = HashMap<(Arc<str>, Lane), Arc<LaneConnections>>;
 pub(crate) struct Pool {
     limits: Limits,
     lanes: Mutex<Lanes>,
-    exclusive: Arc<Semaphore>,
+    fetches: Arc<Semaphore>,
+    others: Arc<Semaphore>,
 }
 
 impl Pool {
@@ -60,7 +62,8 @@ impl Pool {
         Self {
             limits,
             lanes: Mutex::new(HashMap::new()),
-            exclusive: Arc::new(Semaphore::new(EXCLUSIVE_MAX)),
+            fetches: Arc::new(Semaphore::new(EXCLUSIVE_MAX)),
+            others: Arc::new(Semaphore::new(EXCLUSIVE_MAX)),
         }
     }
 
@@ -72,7 +75,10 @@ impl Pool {
                 address: Arc::clone(address),
                 shared_max: lane.shared_max(),
                 limits: self.limits.clone(),
-                exclusive: Arc::clone(&self.exclusive),
+                exclusive: Arc::clone(match lane {
+                    Lane::Fetch => &self.fetches,
+                    _ => &self.others,
+                }),
                 opening: tokio::sync::Mutex::new(()),
                 state: Mutex::new(LaneState::default()),
             })

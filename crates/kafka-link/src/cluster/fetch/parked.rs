@@ -15,11 +15,11 @@ use pipeline_core::{Offset, PartitionId};
 
 use crate::{
     TopicId,
-    net::{Lease, Pending},
+    net::{EXCLUSIVE_MAX, Lease, Pending},
 };
 
-/// Most of them at a time.
-const PARKED_MAX: usize = 64;
+/// Most of them at a time. Each has a permit of its lane, of which others need some.
+const PARKED_MAX: usize = EXCLUSIVE_MAX / 2;
 
 /// Who is asked for what.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -56,8 +56,13 @@ impl Parked {
 
     pub(super) fn take(&self, question: &Question) -> Option<Flight> {
         let flight = self.lock().remove(question)?;
-        let usable = flight.expires > Instant::now() && !flight.lease.connection().is_closed();
-        usable.then_some(flight)
+        (!flight.lease.connection().is_closed()).then_some(flight)
+    }
+
+    /// Drops what has expired.
+    pub(super) fn purge(&self) {
+        let now = Instant::now();
+        self.lock().retain(|_, flight| flight.expires > now);
     }
 
     /// Which of `count` partitions comes first in the next request: each has its turn, as the
@@ -67,9 +72,8 @@ impl Parked {
     }
 
     fn put(&self, question: Question, flight: Flight) {
-        let now = Instant::now();
+        self.purge();
         let mut flights = self.lock();
-        flights.retain(|_, flight| flight.expires > now);
         if flights.len() >= PARKED_MAX {
             let oldest = flights.iter().min_by_key(|(_, flight)| flight.expires);
             if let Some(oldest) = oldest.map(|(question, _)| question.clone()) {
