@@ -120,7 +120,7 @@ impl Session {
             LoadOutcome::Retry | LoadOutcome::Halt => {}
         }
         slot.reason = reason;
-        let halted = matches!(outcome, LoadOutcome::Halt);
+        let halted = slot.stuck || matches!(outcome, LoadOutcome::Halt);
         self.shared.books.halt(partition, halted);
         slot.core.loaded(outcome, now);
     }
@@ -195,6 +195,9 @@ impl Session {
                     kafka_up(true);
                     slot.fetch_failures = 0;
                     slot.fetch_not_before = None;
+                    if std::mem::take(&mut slot.stuck) {
+                        self.shared.books.halt(partition, false);
+                    }
                     self.shared.books.log_end(partition, fetched.high_watermark);
                     let budget = &self.shared.budget;
                     let mut reached = from.offset;
@@ -233,6 +236,20 @@ impl Session {
                     if slot.core.is_running() {
                         tracing::error!(topic = self.shared.topic, %partition, %error, "reading no more; comparing the topic with the chain");
                         slot.core.reload(now);
+                    }
+                }
+                // What was read before it is saved; it is asked for again, should someone mend it.
+                Err(error) if error.kind == ErrorKind::Poison => {
+                    count_error(&error);
+                    if slot.unreadable(now) {
+                        tracing::error!(
+                            topic = self.shared.topic,
+                            %partition,
+                            from = %from.offset,
+                            %error,
+                            "partition halted: the log has a batch that cannot be read"
+                        );
+                        self.shared.books.halt(partition, true);
                     }
                 }
                 Err(error) => {

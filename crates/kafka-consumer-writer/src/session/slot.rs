@@ -16,6 +16,9 @@ const FETCH_BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(100),
     max: Duration::from_secs(5),
 };
+/// After as many failed fetches in a row, a batch that cannot be read halts its partition.
+const UNREADABLE_MAX: u32 = 4;
+
 /// One partition of the assignment.
 pub(super) struct Slot {
     pub core: PartitionCore,
@@ -23,6 +26,8 @@ pub(super) struct Slot {
     pub fetch_not_before: Option<Instant>,
     pub fetch_failures: u32,
     pub asking_bounds: bool,
+    /// Stands before a batch that cannot be read.
+    pub stuck: bool,
     /// First offset of the batch that a copy was made of.
     pub copied: Option<Offset>,
     /// The last reason for not being ready, so that it is said once.
@@ -37,6 +42,7 @@ impl Slot {
             fetch_not_before: None,
             fetch_failures: 0,
             asking_bounds: false,
+            stuck: false,
             copied: None,
             reason: None,
         }
@@ -46,6 +52,15 @@ impl Slot {
         self.fetch_failures += 1;
         let pause = FETCH_BACKOFF.pause(self.fetch_failures, fastrand::f64().max(0.5));
         self.fetch_not_before = Some(now + pause);
+    }
+
+    /// What the log has here cannot be read. Damage on the way heals by itself: only what fails
+    /// again and again stands still until someone looks at it. Says whether that is news.
+    pub fn unreadable(&mut self, now: Instant) -> bool {
+        self.fetch_failed(now);
+        let news = !self.stuck && self.fetch_failures >= UNREADABLE_MAX;
+        self.stuck |= news;
+        news
     }
 
     /// Says that a save has not ended well, and keeps one copy of its messages for people.

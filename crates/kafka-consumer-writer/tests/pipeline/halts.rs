@@ -7,7 +7,10 @@ use dev_broker::TopicSpec;
 use kafka_link::{Committed, GroupConfig, Member};
 use pipeline_core::{Offset, PartitionId};
 
-use crate::rig::{GROUP, Rig, TOPIC, wait_for};
+use crate::{
+    raw,
+    rig::{GROUP, Rig, TOPIC, wait_for},
+};
 
 /// Commits as a member of the group with other metadata, as admin tools do.
 async fn commit(rig: &Rig, partition: i32, offset: i64, metadata: &str) {
@@ -197,4 +200,28 @@ async fn what_retention_took_is_counted_as_lost() {
     writer.stop().await;
     rig.check_exact([(1, 0), (1, 1), (3, 0), (3, 1)]);
     assert_eq!(rig.totals().lost, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_cannot_be_read_halts_its_partition_behind_what_was_read() {
+    let rig = Rig::new(2).await;
+    rig.send(0, 1, &[0, 1], 0).await;
+    // Says gzip and is none.
+    let record = raw::Record {
+        value: Some(b"{}"),
+        headers: &[],
+    };
+    let broken = raw::batch(1, -1, &[(0, record)], 0);
+    rig.broker.append_raw(TOPIC, 0, &broken).expect("appended");
+    rig.send(0, 2, &[0], 0).await;
+    let writer = rig.writer("", "");
+    writer.halted(&[0]).await;
+    // The others go on, and nothing that was read before it is lost.
+    rig.send(1, 3, &[0], 0).await;
+    wait_for("what can be read", || {
+        rig.next(0) == Some(2) && rig.next(1) == Some(1)
+    })
+    .await;
+    writer.stop().await;
+    rig.check_exact([(1, 0), (1, 1), (3, 0)]);
 }
