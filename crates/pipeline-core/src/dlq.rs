@@ -163,6 +163,9 @@ pub struct FrameReport {
     pub whole: u64,
     /// Byte ranges that hold no whole frame (damage, or a torn end), in order, none empty.
     pub damaged: Vec<Range<u64>>,
+    /// The last of `damaged` is what a write that never ended leaves: less than a head, or a good
+    /// head with less behind it than it says. Nothing of it was ever durable.
+    pub torn: bool,
 }
 
 /// Visits every whole frame (position, payload) in order, whatever is damaged between them.
@@ -177,7 +180,10 @@ pub fn read_frames(
 ) -> io::Result<FrameReport> {
     let mut file = File::open(path)?;
     let end = file.metadata()?.len();
-    let mut report = FrameReport::default();
+    let mut report = FrameReport {
+        torn: end < HEADER_LEN,
+        ..FrameReport::default()
+    };
     let mut decompressor = Decompressor::new()?;
     // Where the damage that is being passed over began.
     let mut damaged_from = None;
@@ -190,7 +196,10 @@ pub fn read_frames(
         }
     };
     while at < end {
-        let next = match load(&mut file, at, end, kind, &mut decompressor)? {
+        let loaded = load(&mut file, at, end, kind, &mut decompressor)?;
+        let cut_short = end - at < HEAD_LEN || matches!(loaded, Load::Torn);
+        report.torn = damaged_from.is_none() && cut_short;
+        let next = match loaded {
             Load::Whole { next } => {
                 report
                     .damaged
@@ -201,6 +210,7 @@ pub fn read_frames(
                 continue;
             }
             Load::BadPayload { next } => next,
+            Load::Torn => end,
             Load::NoFrame => find_frame(&mut file, at + 1, end, kind)?,
         };
         damaged_from.get_or_insert(at);
@@ -224,7 +234,7 @@ pub fn read_frame(path: &Path, kind: [u8; 4], position: u64) -> io::Result<Vec<u
     let mut decompressor = Decompressor::new()?;
     match load(&mut file, position, end, kind, &mut decompressor)? {
         Load::Whole { .. } => Ok(decompressor.payload),
-        Load::BadPayload { .. } | Load::NoFrame => Err(io::Error::new(
+        Load::BadPayload { .. } | Load::Torn | Load::NoFrame => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("no whole frame at byte {position} of {}", path.display()),
         )),
@@ -290,6 +300,8 @@ enum Load {
     BadPayload {
         next: u64,
     },
+    /// The head is good, and the file ends before its payload does.
+    Torn,
     NoFrame,
 }
 
@@ -311,7 +323,7 @@ fn load(
     };
     let next = position + HEAD_LEN + head.length;
     if next > end {
-        return Ok(Load::BadPayload { next: end });
+        return Ok(Load::Torn);
     }
     let length = usize::try_from(head.length).expect("the length came from a u32");
     decompressor.compressed.resize(length, 0);

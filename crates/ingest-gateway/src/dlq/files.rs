@@ -5,7 +5,7 @@
 //! <dir>/RESERVE                       given up for the marks when the disk is full
 //! <dir>/<number>.pdlq                 entries, appended and fsynced in groups
 //! <dir>/<number>-<marks number>.pdlm  what became of them; one per process that had to say it
-//! <dir>/damaged/                      data files with damage, once their whole entries are done
+//! <dir>/damaged/                      damaged bytes of files that are done: <number>-<position>
 //! ```
 //!
 //! Numbers are never used again. A data file leaves when all its entries are done, in any order,
@@ -18,9 +18,10 @@ mod start;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -85,12 +86,26 @@ pub struct Files {
 struct Known {
     data_bytes: u64,
     marks_bytes: u64,
-    entries: u64,
-    records: u64,
-    done_entries: u64,
-    done_records: u64,
-    damaged: bool,
+    /// Of entries that are not done.
+    left_entries: u64,
+    left_records: u64,
+    /// Positions of the entries that are done, with their records: each counts once, however
+    /// often it is said.
+    done: HashMap<u64, u32>,
+    damaged: Vec<Range<u64>>,
+    /// It could not be read: what it holds is not known, and it stays.
+    unreadable: bool,
     marks: Option<FrameWriter>,
+}
+
+/// What a file turned out to hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// Of entries that are not done.
+    pub entries: u64,
+    pub records: u64,
+    /// Ranges without a whole frame.
+    pub damaged: Vec<Range<u64>>,
 }
 
 /// The data file that is appended to.
@@ -149,8 +164,8 @@ impl Files {
         };
         for file in self.known.values() {
             totals.bytes += file.data_bytes + file.marks_bytes;
-            totals.entries += file.entries.saturating_sub(file.done_entries);
-            totals.records += file.records.saturating_sub(file.done_records);
+            totals.entries += file.left_entries;
+            totals.records += file.left_records;
         }
         totals
     }
@@ -176,6 +191,7 @@ impl Files {
         {
             self.seal();
         }
+        self.remove_all_done();
         let mut results = Vec::with_capacity(entries.len());
         // Places in `results` of what is appended and not durable yet.
         let mut waiting = Vec::new();
@@ -206,8 +222,8 @@ impl Files {
                 current.synced = current.writer.len();
                 let file = self.known.entry(current.number).or_default();
                 file.data_bytes = current.synced;
-                file.entries += waiting.len() as u64;
-                file.records += waiting.iter().map(|(_, records)| records).sum::<u64>();
+                file.left_entries += waiting.len() as u64;
+                file.left_records += waiting.iter().map(|(_, records)| records).sum::<u64>();
             }
             Err(error) => {
                 let refusal = self.give_up_current("fsync", &error);
@@ -229,32 +245,33 @@ impl Files {
 
     /// Notes that entries are in Kafka, and removes their file when it has no others.
     ///
-    /// A mark that cannot be written costs only that the entries are sent once more after a
-    /// restart, with the same identity.
-    pub fn mark_done(&mut self, number: u64, marks: Vec<DoneMark>) {
+    /// # Errors
+    /// Where the mark cannot be written: the entries will be sent once more, with the same
+    /// identity.
+    pub fn mark_done(&mut self, number: u64, marks: Vec<DoneMark>) -> io::Result<()> {
         let Some(file) = self.known.get_mut(&number) else {
-            return;
+            return Ok(());
         };
-        file.done_entries += marks.len() as u64;
-        file.done_records += marks.iter().map(|m| u64::from(m.records)).sum::<u64>();
-        if file.has_entries() {
-            if let Err(error) = self.mark(number, &Mark::Done(marks)) {
-                tracing::warn!(
-                    file = number,
-                    "failed to mark entries of the dead letter queue as done: {error}"
-                );
+        for mark in &marks {
+            if file.done.insert(mark.position, mark.records).is_none() {
+                file.left_entries = file.left_entries.saturating_sub(1);
+                file.left_records = file.left_records.saturating_sub(mark.records.into());
             }
-        } else {
-            self.remove_if_done(number);
         }
+        if file.has_entries() {
+            return self.mark(number, &Mark::Done(marks));
+        }
+        self.remove_if_done(number);
+        Ok(())
     }
 
-    /// Whole entries of a sealed file turned out to be fewer than thought: damage since.
-    pub fn correct(&mut self, number: u64, entries: u64, records: u64) {
+    /// What a sealed file holds, read anew: there was damage since.
+    pub fn correct(&mut self, number: u64, found: Found) {
         if let Some(file) = self.known.get_mut(&number) {
-            file.entries = entries;
-            file.records = records;
-            file.damaged = true;
+            file.left_entries = found.entries;
+            file.left_records = found.records;
+            file.damaged = found.damaged;
+            file.unreadable = false;
             self.remove_if_done(number);
         }
     }
@@ -270,8 +287,8 @@ impl Files {
             return;
         };
         if file.has_entries() {
-            let (entries, records) = (file.entries, file.records);
-            if let Err(error) = self.mark(number, &Mark::Sealed { entries, records }) {
+            let end = file.end();
+            if let Err(error) = self.mark(number, &end) {
                 tracing::warn!(
                     file = number,
                     "failed to note the end of a file of the dead letter queue, it will be read \
@@ -355,7 +372,7 @@ impl Files {
         );
         if let Err(error) = &cut {
             // Whole entries may stand behind what is known: the next start will find them.
-            file.damaged = true;
+            file.unreadable = true;
             tracing::error!(
                 file = current.number,
                 "failed to cut a file of the dead letter queue back to {}: {error}",
@@ -370,7 +387,15 @@ impl Files {
         }
     }
 
-    /// Removes a data file without entries and its marks, or sets it aside where it has damage.
+    /// What could not be removed before.
+    fn remove_all_done(&mut self) {
+        let done = |(number, file): (&u64, &Known)| (!file.has_entries()).then_some(*number);
+        for number in self.known.iter().filter_map(done).collect::<Vec<_>>() {
+            self.remove_if_done(number);
+        }
+    }
+
+    /// Removes a data file without entries and its marks; what of it is damaged is set aside.
     fn remove_if_done(&mut self, number: u64) {
         let is_current = self.current.as_ref().is_some_and(|c| c.number == number);
         let Some(file) = self.known.get(&number) else {
@@ -379,12 +404,10 @@ impl Files {
         if is_current || file.has_entries() {
             return;
         }
-        match self.remove(number, file.damaged) {
-            Ok(()) => {
-                let file = self.known.remove(&number).expect("it was there just now");
-                if file.damaged {
-                    self.damaged_bytes += file.data_bytes;
-                }
+        match self.remove(number, &file.damaged) {
+            Ok(set_aside) => {
+                self.known.remove(&number);
+                self.damaged_bytes += set_aside;
                 self.make_reserve();
             }
             Err(error) => tracing::warn!(
@@ -394,27 +417,56 @@ impl Files {
         }
     }
 
-    fn remove(&self, number: u64, damaged: bool) -> io::Result<()> {
+    /// Gives the bytes that were set aside.
+    fn remove(&self, number: u64, damaged: &[Range<u64>]) -> io::Result<u64> {
         let path = data_path(&self.dir, number);
-        if damaged {
+        let mut set_aside = 0;
+        if !damaged.is_empty() && path.exists() {
             let aside = self.dir.join(DAMAGED);
             fsx::create_dirs(&aside)?;
-            fs::rename(&path, data_path(&aside, number))?;
-            fsx::sync_dir(&aside)?;
-        } else {
-            fs::remove_file(&path)?;
+            for range in damaged {
+                let bytes = read_range(&path, range)?;
+                let name = format!("{number:020}-{:020}", range.start);
+                if fsx::put_if_absent(&aside.join(name), &bytes)? {
+                    set_aside += bytes.len() as u64;
+                }
+            }
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
         }
         // The marks may leave only once the data cannot come back.
         fsx::sync_dir(&self.dir)?;
         for path in marks_paths(&self.dir, number)? {
             fs::remove_file(path)?;
         }
-        Ok(())
+        Ok(set_aside)
     }
 }
 
 impl Known {
     fn has_entries(&self) -> bool {
-        self.entries > self.done_entries
+        self.left_entries > 0 || self.unreadable
     }
+
+    fn done_records(&self) -> u64 {
+        self.done.values().map(|records| u64::from(*records)).sum()
+    }
+
+    /// Counts all entries, done or not.
+    fn end(&self) -> Mark {
+        Mark::Sealed {
+            entries: self.left_entries + self.done.len() as u64,
+            records: self.left_records + self.done_records(),
+        }
+    }
+}
+
+fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(range.start))?;
+    let mut bytes = Vec::new();
+    file.take(range.end - range.start).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }

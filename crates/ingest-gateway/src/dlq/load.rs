@@ -5,6 +5,7 @@
 use std::{
     collections::HashMap,
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -43,13 +44,17 @@ pub struct Loaded {
     pub pending: Vec<Pending>,
     /// Entries for another cluster or topic: they stay.
     pub foreign: u64,
-    /// Of whole entries, done or not.
-    pub entries: u64,
-    pub records: u64,
+    /// Whole frames that this version cannot read: they stay, too.
+    pub unknown: u64,
+    /// Of the whole entries that are not done.
+    pub left_entries: u64,
+    pub left_records: u64,
     /// What could not be read, for people.
     pub damage: Vec<String>,
-    /// Bytes of the data file that hold no whole frame.
-    pub damaged_bytes: u64,
+    /// Ranges of the data file that hold no whole frame.
+    pub damaged: Vec<Range<u64>>,
+    /// The last of them is a write that never ended: nobody was told that it is kept.
+    pub torn: bool,
     /// A mark may be missing: an entry that looks unsent may have been sent.
     pub marks_damaged: bool,
 }
@@ -82,11 +87,13 @@ pub fn load(dir: &Path, number: u64, ours: &dyn Fn(&Head) -> bool) -> io::Result
         DATA_KIND,
         &mut |position, payload| match entry::decode_head(payload) {
             Ok((head, records)) => {
-                loaded.entries += 1;
-                loaded.records += u64::from(records);
                 if marks.done.contains_key(&position) {
                     // In Kafka already.
-                } else if ours(&head) {
+                    return;
+                }
+                loaded.left_entries += 1;
+                loaded.left_records += u64::from(records);
+                if ours(&head) {
                     let sent = marks.sent.get(&position).copied();
                     loaded.pending.push(Pending {
                         position,
@@ -99,15 +106,28 @@ pub fn load(dir: &Path, number: u64, ours: &dyn Fn(&Head) -> bool) -> io::Result
                     loaded.foreign += 1;
                 }
             }
-            Err(why) => loaded.damage.push(format!(
-                "{}: entry at byte {position}: {why}",
-                path.display()
-            )),
+            Err(why) => {
+                loaded.unknown += 1;
+                loaded.left_entries += 1;
+                loaded.damage.push(format!(
+                    "{}: entry at byte {position}: {why}",
+                    path.display()
+                ));
+            }
         },
     )?;
-    loaded.damaged_bytes = damaged_bytes(&report);
     loaded.damage.extend(describe(&path, &report));
+    loaded.damaged = report.damaged;
+    loaded.torn = report.torn;
     Ok(loaded)
+}
+
+impl Loaded {
+    /// Bytes of the data file that hold no whole frame.
+    #[must_use]
+    pub fn damaged_bytes(&self) -> u64 {
+        self.damaged.iter().map(|r| r.end - r.start).sum()
+    }
 }
 
 /// Reads all marks files of data file `number`. What cannot be read is said, never an error.
@@ -220,10 +240,6 @@ fn parse_number(text: &str) -> Option<u64> {
     (text.len() == DIGITS && text.bytes().all(|b| b.is_ascii_digit()))
         .then(|| text.parse().ok())
         .flatten()
-}
-
-fn damaged_bytes(report: &FrameReport) -> u64 {
-    report.damaged.iter().map(|r| r.end - r.start).sum()
 }
 
 fn describe(path: &Path, report: &FrameReport) -> Vec<String> {

@@ -26,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::{
     entry::{Entry, Head, Reason},
-    files::{FileLimits, Files, OpenError, Refusal, Totals},
+    files::{FileLimits, Files, Found, OpenError, Refusal, Totals},
     mark::{DoneMark, SentMark},
 };
 use crate::telemetry;
@@ -48,12 +48,8 @@ enum Command {
     /// Data files to replay, oldest first; ends the current one if there are no others than these.
     Sealed(HashSet<u64>, oneshot::Sender<Vec<u64>>),
     MarkSent(u64, Vec<SentMark>, oneshot::Sender<io::Result<()>>),
-    MarkDone(u64, Vec<DoneMark>, oneshot::Sender<()>),
-    Correct {
-        number: u64,
-        entries: u64,
-        records: u64,
-    },
+    MarkDone(u64, Vec<DoneMark>, oneshot::Sender<io::Result<()>>),
+    Correct(u64, Found),
     /// The last command.
     Stop(oneshot::Sender<()>),
 }
@@ -137,19 +133,20 @@ impl Dlq {
     }
 
     /// Ends when the entries no longer count.
-    pub async fn mark_done(&self, number: u64, marks: Vec<DoneMark>) {
+    ///
+    /// # Errors
+    /// Where that could not be noted on the disk: they will be sent once more.
+    pub async fn mark_done(&self, number: u64, marks: Vec<DoneMark>) -> io::Result<()> {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::MarkDone(number, marks, reply));
-        let _ = answer.await;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the dead letter queue has stopped")))
     }
 
-    /// A file turned out to hold less than was thought.
-    pub fn correct(&self, number: u64, entries: u64, records: u64) {
-        let _ = self.commands.send(Command::Correct {
-            number,
-            entries,
-            records,
-        });
+    /// A file was read anew and has damage.
+    pub fn correct(&self, number: u64, found: Found) {
+        let _ = self.commands.send(Command::Correct(number, found));
     }
 }
 
@@ -240,15 +237,11 @@ fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
             Box::new(move || drop(reply.send(marked)))
         }
         Command::MarkDone(number, marks, reply) => {
-            files.mark_done(number, marks);
-            Box::new(move || reply.send(()).unwrap_or_default())
+            let marked = files.mark_done(number, marks);
+            Box::new(move || drop(reply.send(marked)))
         }
-        Command::Correct {
-            number,
-            entries,
-            records,
-        } => {
-            files.correct(number, entries, records);
+        Command::Correct(number, found) => {
+            files.correct(number, found);
             Box::new(|| ())
         }
     }

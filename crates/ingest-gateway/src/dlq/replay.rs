@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Dlq, DoneMark, Head, Reason, SentMark,
+    Dlq, DoneMark, Found, Head, Reason, SentMark,
     load::{Loaded, Pending, load, load_entry},
 };
 use crate::{
@@ -129,7 +129,7 @@ impl Replayer {
                 self.stuck.insert(number, until);
             } else if !left.away.is_empty() {
                 self.stuck.insert(number, Stuck::Away(left.away));
-            } else if left.refused || loaded.foreign > 0 {
+            } else if left.refused || loaded.foreign + loaded.unknown > 0 {
                 let until = Stuck::Until(Instant::now() + REFUSED_PAUSE);
                 self.stuck.insert(number, until);
             }
@@ -176,8 +176,13 @@ impl Replayer {
             tracing::error!("damage in the dead letter queue: {line}");
         }
         if !loaded.damage.is_empty() {
-            telemetry::dlq_damaged(loaded.damaged_bytes);
-            self.dlq.correct(number, loaded.entries, loaded.records);
+            telemetry::dlq_damaged(loaded.damaged_bytes());
+            let found = Found {
+                entries: loaded.left_entries,
+                records: loaded.left_records,
+                damaged: loaded.damaged.clone(),
+            };
+            self.dlq.correct(number, found);
         }
         if loaded.foreign > 0 && self.said_foreign.insert(number) {
             tracing::warn!(
@@ -288,7 +293,14 @@ impl Replayer {
         self.sender.send(view, batches, &mut settle).await;
         if !done.is_empty() {
             let records: u64 = done.iter().map(|mark| u64::from(mark.records)).sum();
-            self.dlq.mark_done(number, done).await;
+            if let Err(error) = self.dlq.mark_done(number, done).await {
+                tracing::warn!(
+                    file = number,
+                    "failed to mark entries of the dead letter queue as done, they will be sent \
+                     once more: {error}"
+                );
+                left.unmarked = true;
+            }
             telemetry::dlq_replayed(records);
             tracing::info!(
                 file = number,
@@ -307,7 +319,14 @@ impl Replayer {
     ) -> Vec<(Pending, Batch)> {
         let dir = self.dlq.dir();
         let chunk = chunk.to_vec();
-        let deadline = Instant::now() + self.sender.write_timeout * 2;
+        // A large entry goes in many pieces, one after the other.
+        let bytes: usize = chunk.iter().map(|pending| pending.bytes).sum();
+        let pieces = u32::try_from(bytes / self.sender.batch_bytes_max.max(1)).unwrap_or(u32::MAX);
+        let deadline = Instant::now()
+            + self
+                .sender
+                .write_timeout
+                .saturating_mul(pieces.saturating_add(2));
         let read = spawn_blocking(move || {
             let mut entries = Vec::with_capacity(chunk.len());
             for pending in chunk {

@@ -1,11 +1,14 @@
 //! What an earlier process left in the directory.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    path::Path,
+};
 
 use super::{
-    super::{
-        load::{data_numbers, data_path, load, load_marks, marks_numbers, marks_path, marks_paths},
-        mark::Mark,
+    super::load::{
+        data_numbers, data_path, load, load_marks, marks_numbers, marks_path, marks_paths,
     },
     DAMAGED, Files, Known,
 };
@@ -21,24 +24,28 @@ impl Files {
                 fs::remove_file(marks_path(&self.dir, data, marks))?;
             }
         }
+        for number in set_aside_numbers(&self.dir.join(DAMAGED)) {
+            self.next_number = self.next_number.max(number + 1);
+        }
         self.damaged_bytes = bytes_in(&self.dir.join(DAMAGED));
         for number in numbers {
             self.next_number = self.next_number.max(number + 1);
             let file = self.look_at(number)?;
-            let seal = (file.entries, file.records);
+            let end = file.end();
+            let unreadable = file.unreadable;
             let sealed = file.marks_bytes > 0 && load_marks(&self.dir, number)?.sealed.is_some();
             let has_entries = file.has_entries();
             self.known.insert(number, file);
             if !has_entries {
                 self.remove_if_done(number);
-            } else if !sealed {
-                let (entries, records) = seal;
-                if let Err(error) = self.mark(number, &Mark::Sealed { entries, records }) {
-                    tracing::warn!(
-                        file = number,
-                        "failed to note the end of a file of the dead letter queue: {error}"
-                    );
-                }
+            } else if !sealed
+                && !unreadable
+                && let Err(error) = self.mark(number, &end)
+            {
+                tracing::warn!(
+                    file = number,
+                    "failed to note the end of a file of the dead letter queue: {error}"
+                );
             }
         }
         Ok(())
@@ -49,8 +56,7 @@ impl Files {
         let marks = load_marks(&self.dir, number)?;
         let mut file = Known {
             data_bytes: fs::metadata(&path)?.len(),
-            done_entries: marks.done.len() as u64,
-            done_records: marks.done.values().map(|n| u64::from(*n)).sum(),
+            done: marks.done,
             ..Known::default()
         };
         for path in marks_paths(&self.dir, number)? {
@@ -60,20 +66,29 @@ impl Files {
             tracing::error!("damage in the dead letter queue: {line}");
         }
         if let Some((entries, records)) = marks.sealed {
-            (file.entries, file.records) = (entries, records);
+            // Of damage since, the replay will say more.
+            file.left_entries = entries.saturating_sub(file.done.len() as u64);
+            file.left_records = records.saturating_sub(file.done_records());
             return Ok(file);
         }
         match load(&self.dir, number, &|_| true) {
             Ok(loaded) => {
-                (file.entries, file.records) = (loaded.entries, loaded.records);
-                file.damaged = loaded.damaged_bytes > 0;
+                (file.left_entries, file.left_records) = (loaded.left_entries, loaded.left_records);
+                file.damaged = loaded.damaged;
                 for line in &loaded.damage {
                     tracing::error!("damage in the dead letter queue: {line}");
                 }
+                if loaded.torn
+                    && let Some(torn) = file.damaged.pop()
+                {
+                    // The process ended while it wrote: nobody was told that this is kept.
+                    cut(&path, torn.start)?;
+                    file.data_bytes = torn.start;
+                }
             }
-            // Of another kind or a version of tomorrow: it stays, and is nothing of ours.
+            // Unreadable now, of another kind, or of a version of tomorrow: it stays as it is.
             Err(error) => {
-                file.damaged = true;
+                file.unreadable = true;
                 tracing::error!(
                     "damage in the dead letter queue: {}: {error}",
                     path.display()
@@ -82,6 +97,24 @@ impl Files {
         }
         Ok(file)
     }
+}
+
+fn cut(path: &Path, len: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(len)?;
+    file.sync_all()
+}
+
+/// Numbers of the data files of which something was set aside.
+fn set_aside_numbers(dir: &Path) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let number = |entry: io::Result<fs::DirEntry>| {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        name.split(['-', '.']).next()?.parse().ok()
+    };
+    entries.filter_map(number).collect()
 }
 
 /// Bytes of the files in `dir`; 0 where it cannot be read.

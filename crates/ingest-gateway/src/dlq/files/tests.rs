@@ -75,14 +75,14 @@ fn totals_follow_what_is_stored_and_done_also_over_a_restart() {
     assert_eq!(files.sealed(), [1]);
     let read = loaded(dir.path(), 1);
     assert_eq!(read.pending.len(), 3);
-    files.mark_done(1, done(&read, &[0]));
+    files.mark_done(1, done(&read, &[0])).unwrap();
     for _ in 0..3 {
         assert_eq!((files.totals().entries, files.totals().records), (2, 2));
         drop(files);
         files = Files::open(dir.path(), LIMITS).unwrap();
     }
     assert_eq!(loaded(dir.path(), 1).pending, read.pending[1..]);
-    files.mark_done(1, done(&read, &[1, 2]));
+    files.mark_done(1, done(&read, &[1, 2])).unwrap();
     assert_eq!(files.totals(), Totals::default());
     assert!(data_numbers(dir.path()).unwrap().is_empty());
     assert!(marks_numbers(dir.path()).unwrap().is_empty());
@@ -99,7 +99,7 @@ fn a_number_is_never_used_again() {
         assert_eq!(number, expected);
         if number > 1 {
             let read = loaded(dir.path(), number);
-            files.mark_done(number, done(&read, &[0]));
+            files.mark_done(number, done(&read, &[0])).unwrap();
         }
     }
 }
@@ -113,7 +113,7 @@ fn files_leave_in_any_order() {
         files.seal();
     }
     let read = loaded(dir.path(), 2);
-    files.mark_done(2, done(&read, &[0]));
+    files.mark_done(2, done(&read, &[0])).unwrap();
     assert_eq!(files.sealed(), [1, 3]);
     drop(files);
     let files = Files::open(dir.path(), LIMITS).unwrap();
@@ -199,13 +199,22 @@ fn a_flipped_bit_costs_at_most_one_entry_and_never_the_start() {
         assert_eq!(read.pending.len() as u64, files.totals().entries);
         // What is whole goes its way, and the file is set aside.
         let all: Vec<_> = (0..read.pending.len()).collect();
-        files.mark_done(1, done(&read, &all));
+        files.mark_done(1, done(&read, &all)).unwrap();
         assert_eq!(files.totals().entries, 0);
-        assert!(
-            data_path(&dir.path().join(DAMAGED), 1).exists(),
-            "byte {at}"
-        );
-        assert_eq!(files.totals().bytes, damaged.len() as u64, "still counted");
+        assert!(data_numbers(dir.path()).unwrap().is_empty());
+        let aside: Vec<_> = fs::read_dir(dir.path().join(DAMAGED))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        assert_eq!(aside.len(), 1, "byte {at}");
+        let kept = fs::read(&aside[0]).unwrap();
+        assert_eq!(files.totals().bytes, kept.len() as u64, "still counted");
+        assert!(kept.len() < damaged.len(), "only what is damaged");
+        drop(files);
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        store(&mut files, &[entry(4, &["d"])]);
+        files.seal();
+        assert_eq!(files.sealed(), [2], "the number is not used again");
     }
 }
 
@@ -265,7 +274,7 @@ fn above_the_bound_entries_are_refused_and_below_it_taken_again() {
     files.seal();
     let read = loaded(dir.path(), 1);
     let all: Vec<_> = (0..read.pending.len()).collect();
-    files.mark_done(1, done(&read, &all));
+    files.mark_done(1, done(&read, &all)).unwrap();
     store(&mut files, &[entry(2, &["b"])]);
 }
 
@@ -305,14 +314,83 @@ fn what_was_refused_after_a_failed_write_is_not_there_after_a_restart() {
 }
 
 #[test]
-fn files_of_tomorrow_are_set_aside_and_do_not_stop_a_start() {
+fn files_of_tomorrow_stay_as_they_are_and_do_not_stop_a_start() {
     let dir = dir();
-    fs::write(data_path(dir.path(), 3), b"sluicefr of another world").unwrap();
+    let path = data_path(dir.path(), 3);
+    let mut tomorrow = [b"sluicefr".as_slice(), &DATA_KIND, &2_u32.to_be_bytes()].concat();
+    tomorrow.extend(crc32c::crc32c(&tomorrow).to_be_bytes());
+    tomorrow.extend(b"who knows what");
+    fs::write(&path, &tomorrow).unwrap();
+    for start in 0..3 {
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        assert_eq!(files.totals().entries, start);
+        store(&mut files, &[entry(1, &["a"])]);
+        files.seal();
+        assert_eq!(files.sealed()[0], 3);
+    }
+    assert_eq!(fs::read(path).unwrap(), tomorrow);
+}
+
+#[test]
+fn a_write_that_never_ended_leaves_nothing_behind() {
+    let dir = dir();
     let mut files = Files::open(dir.path(), LIMITS).unwrap();
-    assert_eq!(files.totals().entries, 0);
     store(&mut files, &[entry(1, &["a"])]);
+    let whole = files.totals().bytes;
+    store(&mut files, &[entry(2, &["b"])]);
+    drop(files);
+    let path = data_path(dir.path(), 1);
+    let bytes = fs::read(&path).unwrap();
+    for cut in 1..20 {
+        fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+        for marks in marks_paths(dir.path(), 1).unwrap() {
+            fs::remove_file(marks).unwrap();
+        }
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        let read = loaded(dir.path(), 1);
+        assert_eq!((read.pending.len(), read.damage.len()), (1, 0), "cut {cut}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), whole, "cut {cut}");
+        if cut == 19 {
+            files.mark_done(1, done(&read, &[0])).unwrap();
+            assert_eq!(files.totals(), Totals::default());
+        }
+    }
+}
+
+#[test]
+fn an_entry_said_to_be_done_twice_counts_once() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
     files.seal();
-    assert_eq!(files.sealed(), [4]);
+    let read = loaded(dir.path(), 1);
+    for _ in 0..2 {
+        files.mark_done(1, done(&read, &[0])).unwrap();
+        assert_eq!((files.totals().entries, files.totals().records), (1, 1));
+    }
+    drop(files);
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!((files.totals().entries, files.totals().records), (1, 1));
+    assert_eq!(files.sealed(), [1]);
+}
+
+#[test]
+fn an_entry_that_this_version_cannot_read_stays() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a"])]);
+    let current = files.current.as_mut().unwrap();
+    current.writer.append(b"\xffan entry of tomorrow").unwrap();
+    current.writer.sync().unwrap();
+    drop(files);
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    let read = loaded(dir.path(), 1);
+    assert_eq!((read.pending.len(), read.unknown), (1, 1));
+    files.mark_done(1, done(&read, &[0])).unwrap();
+    drop(files);
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 1);
+    assert!(data_path(dir.path(), 1).exists());
 }
 
 #[test]
