@@ -2,14 +2,15 @@
 //! portions of bounded memory. Reads the store, writes nothing; one chain's damage stops that
 //! chain alone.
 
+mod segment;
+
 use std::{collections::BTreeMap, time::SystemTime};
 
 use pipeline_core::{
     Offset, PartitionId,
-    store::{
-        Chain, ChainFault, Cursor, SegmentError, Start, Store, StoreError, Visited, read_segment,
-    },
+    store::{Chain, ChainFault, Cursor, Start, Store, StoreError},
 };
+use segment::fold_segment;
 
 use crate::{
     fold::Delta,
@@ -132,13 +133,18 @@ impl Backlog {
         }
         let mut sources = Vec::new();
         for (chain, at) in chains.into_values() {
+            let (bound, state) = match chain.greatest_name() {
+                Ok(bound) => (bound, Reading::New),
+                // One chain's trouble with the disk, say: the others are counted.
+                Err(error) => (None, Reading::Halted(error.to_string())),
+            };
             sources.push(Source {
-                bound: chain.greatest_name()?,
+                bound,
                 chain,
                 committed: at.clone(),
                 at,
                 bad: None,
-                state: Reading::New,
+                state,
                 waiting_since: None,
             });
         }
@@ -359,47 +365,4 @@ impl Source {
             read: at.read,
         })
     }
-}
-
-fn fold_segment(
-    visited: &Visited,
-    delta: &mut Delta,
-    at: &mut Position,
-    chain: &Chain,
-) -> Result<(), Pause> {
-    let path = &visited.path;
-    let damaged = |detail: String| {
-        Pause::Fault(ChainFault::Damaged {
-            path: path.clone(),
-            detail,
-        })
-    };
-    let (trailer, hash, ndjson) = read_segment(path).map_err(|error| match error {
-        SegmentError::Damaged(detail) => damaged(detail),
-        SegmentError::Io(source) => Pause::Fault(ChainFault::Io(StoreError {
-            step: "read",
-            path: path.clone(),
-            source,
-        })),
-    })?;
-    if hash != visited.hash {
-        return Err(damaged("changed while it was read".to_owned()));
-    }
-    delta
-        .fold(&trailer, &ndjson)
-        .map_err(|error| Pause::Spoiled(trailer.first, error.to_string()))?;
-    at.read += trailer.own_totals().stored;
-    if at.read != trailer.totals.stored {
-        return Err(Pause::Mismatch(ReadMismatch {
-            topic: chain.topic().to_owned(),
-            partition: chain.partition(),
-            read: at.read,
-            stored: trailer.totals.stored,
-        }));
-    }
-    at.cursor = Cursor {
-        next: trailer.next,
-        last: Some(visited.link()),
-    };
-    Ok(())
 }

@@ -72,8 +72,18 @@ impl Keeper {
     ) -> Result<(), RunError> {
         next.check_books().map_err(RunError::Books)?;
         ask(go_on, Step::PutManifest)?;
-        if !self.dir.put(&next)? {
-            return Err(self.superseded(next.number));
+        match self.dir.put(&next) {
+            Ok(true) => {}
+            Ok(false) => return Err(self.superseded(next.number)),
+            Err(error) => {
+                // Perhaps there, perhaps not yet durable. Nobody else has put it, and the next run
+                // goes on from whatever stands.
+                if self.dir.holds(&next) {
+                    self.manifest = next;
+                    self.own = true;
+                }
+                return Err(error.into());
+            }
         }
         let number = next.number;
         self.manifest = next;
@@ -160,8 +170,15 @@ fn greatest(dir: &StateDir) -> Result<Option<u64>, StateError> {
 
 /// States that the manifest before `manifest` names and this one does not.
 fn only_before(dir: &StateDir, manifest: &Manifest) -> Result<Vec<StateName>, StateError> {
-    let Some(before) = dir.read(manifest.number - 1)? else {
-        return Ok(Vec::new());
+    let before = match dir.read(manifest.number - 1) {
+        Ok(Some(before)) => before,
+        Ok(None) => return Ok(Vec::new()),
+        // It is kept for people only: nothing is counted from it.
+        Err(error @ StateError::Damaged { .. }) => {
+            tracing::warn!("the manifest before the greatest is of no use: {error}");
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
     };
     let names = before.hours.keys().filter_map(|hour| {
         let name = before.state_name(*hour)?;

@@ -271,7 +271,23 @@ impl StateDir {
     /// Where a step failed; whether it is there is then unknown.
     pub fn put(&self, manifest: &Manifest) -> Result<bool, StateError> {
         let path = self.manifest_path(manifest.number);
-        fsx::put_if_absent(&path, &manifest.encode()).map_err(StateError::io("put", &path))
+        let bytes = manifest.encode();
+        let put = fsx::put_if_absent(&path, &bytes).or_else(|error| {
+            // Linked, and then its directory was not synced: that may work now.
+            if self.holds(manifest) && fsx::sync_dir(&self.dir).is_ok() {
+                Ok(true)
+            } else {
+                Err(error)
+            }
+        });
+        put.map_err(StateError::io("put", &path))
+    }
+
+    /// Whether what stands under the manifest's number is this very one, byte for byte. What
+    /// cannot be read is not.
+    #[must_use]
+    pub fn holds(&self, manifest: &Manifest) -> bool {
+        fs::read(self.manifest_path(manifest.number)).is_ok_and(|found| found == manifest.encode())
     }
 
     /// Whether anything is there that only a manifest could have led to.

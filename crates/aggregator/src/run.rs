@@ -148,6 +148,8 @@ pub struct Aggregator {
     due: Due,
     /// Since when this process has seen chains halted.
     halted_since: BTreeMap<(String, PartitionId), SystemTime>,
+    /// When the last run began that came to its end; at first, when this process began.
+    last_good: SystemTime,
 }
 
 /// Asked before each step; `false` ends the run.
@@ -165,6 +167,7 @@ impl Aggregator {
             recheck: true,
             due: Due::default(),
             halted_since: BTreeMap::new(),
+            last_good: SystemTime::now(),
         })
     }
 
@@ -179,6 +182,18 @@ impl Aggregator {
     /// Why it ended early. What was committed stays; a chain that is damaged is no error of the
     /// run, see [`Report::halted`].
     pub fn run(&mut self, go_on: GoOn<'_>) -> Result<Report, RunError> {
+        let began = SystemTime::now();
+        let outcome = self.run_now(go_on);
+        match &outcome {
+            Ok(_) => self.last_good = began,
+            Err(RunError::Stopped) => {}
+            // Nothing that was stored since then is sure to be counted.
+            Err(_) => show_lag(Some(self.last_good)),
+        }
+        outcome
+    }
+
+    fn run_now(&mut self, go_on: GoOn<'_>) -> Result<Report, RunError> {
         let mut keeper = match self.keeper.take() {
             Some(keeper) if !keeper.is_old()? => keeper,
             // Whatever this process knew is old, or unknown after a failure.

@@ -251,3 +251,34 @@ fn an_unknown_format_is_refused() {
     let error = world.run().unwrap_err().to_string();
     assert!(error.contains("format 2, known is 1"), "{error}");
 }
+
+#[test]
+fn a_directory_that_cannot_be_listed_halts_its_partition_and_no_other() {
+    let mut world = World::with_records(21);
+    world.run().unwrap();
+    let dir = world.chain(1).dir().to_owned();
+    let aside = world.analytics().join("aside");
+    fs::rename(&dir, &aside).unwrap();
+    fs::write(&dir, b"no directory").unwrap();
+    world.publish_random(2, 4);
+    let report = world.run().unwrap();
+    assert_eq!((report.halted.len(), report.records), (1, 4));
+    assert_eq!(report.halted[0].partition, PartitionId(1));
+    fs::remove_file(&dir).unwrap();
+    fs::rename(&aside, &dir).unwrap();
+    assert_eq!(world.run().unwrap().halted.len(), 0);
+    world.assert_counted();
+}
+
+#[test]
+fn a_damaged_manifest_before_the_greatest_stops_nothing() {
+    let mut world = World::with_records(22);
+    world.run().unwrap();
+    world.publish_random(0, 4);
+    world.run().unwrap();
+    let before = world.manifests().into_iter().rev().nth(1).unwrap();
+    fs::write(before, b"{").unwrap();
+    world.publish_random(1, 5);
+    assert_eq!(world.run().unwrap().records, 5);
+    world.assert_counted();
+}
