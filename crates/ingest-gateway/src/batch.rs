@@ -19,9 +19,17 @@ pub struct Batch {
     /// to the dead letter queue's fsync.
     pub deadline: Instant,
     /// Who waits; `None` with `kafka.async: true`, where the client has its answer already.
-    pub answer: Option<oneshot::Sender<Answer>>,
+    pub answer: Option<Waiting>,
     /// Its share of the memory budget, given back when the batch is dropped.
     pub held: Held,
+}
+
+/// The client of a batch.
+#[derive(Debug)]
+pub struct Waiting {
+    pub to: oneshot::Sender<Answer>,
+    /// Some of its records are in the dead letter queue already.
+    pub partly_dlq: bool,
 }
 
 /// How far a batch has come on its way to Kafka; kept through the dead letter queue.
@@ -33,7 +41,7 @@ pub struct Progress {
     pub since: Option<Offset>,
     /// A copy may be in the topic: partition and since must not change any more.
     pub may_have_been_sent: bool,
-    /// The first so many records are in Kafka.
+    /// The first so many records are in Kafka, or in a dead letter of their own.
     pub acknowledged: usize,
 }
 
@@ -49,6 +57,18 @@ impl Batch {
         self.records.ends.is_empty()
     }
 
+    /// The record at `at`, alone, with its sequence.
+    #[must_use]
+    pub fn alone(&self, at: usize) -> RecordBatch {
+        let lines = start_of(&self.records, at)..self.records.ends[at] as usize;
+        let len = u32::try_from(lines.len()).expect("ends are u32");
+        RecordBatch {
+            lines: self.records.lines[lines].to_vec(),
+            ends: vec![len],
+            sequences: vec![self.records.sequences[at]],
+        }
+    }
+
     /// Bytes of the records that are not in Kafka yet.
     #[must_use]
     pub fn bytes_left(&self) -> usize {
@@ -59,7 +79,7 @@ impl Batch {
     pub fn answer(&mut self, answer: Answer) {
         if let Some(waiting) = self.answer.take() {
             // Its client has gone; the batch went on without it.
-            let _ = waiting.send(answer);
+            let _ = waiting.to.send(answer);
         }
     }
 }

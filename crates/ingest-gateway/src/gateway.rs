@@ -1,6 +1,8 @@
 //! The life of a gateway: start, serve, drain.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io, net::SocketAddr, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration,
+};
 
 use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
 use pipeline_core::{
@@ -15,6 +17,7 @@ use pipeline_core::{
 };
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     task::{JoinSet, spawn_blocking},
     time::Instant,
 };
@@ -137,6 +140,7 @@ impl Gateway {
             queue: Arc::clone(&queue),
             view: link.view(),
             topic: Arc::clone(&sender.topic),
+            sender: sender.clone(),
             tasks: TaskTracker::new(),
             attempts_max: server.request_timeout - reserve(config),
         };
@@ -163,7 +167,8 @@ impl Gateway {
             (reserve(config) / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
         // It goes on through a drain: batches are overdue then, too.
         tasks.spawn(sweep(Arc::clone(&queue), settler, tick, listening.clone()));
-        tasks.spawn(link.keep(beside.clone()));
+        // As does this: nothing else closes the circuit of a partition that is back.
+        tasks.spawn(link.keep(listening.clone()));
         tasks.spawn(replayer.run(beside.clone()));
         tasks.spawn(connections.serve(listening.clone()));
         tasks.close();
@@ -317,6 +322,9 @@ fn ingest(config: &Config, queue: &Arc<Queue>, link: &Link, drain: Drain) -> Ing
         async_ack: config.kafka.async_ack,
         request_timeout: server.request_timeout,
         reserve: reserve(config),
+        decoding: Arc::new(Semaphore::new(
+            available_parallelism().map_or(1, NonZero::get),
+        )),
         drain,
     }
 }

@@ -14,7 +14,11 @@ use pipeline_core::{
     config::InvalidRecords,
     record::{RecordErrorCode, Rules},
 };
-use tokio::{sync::oneshot, task::spawn_blocking, time::timeout_at};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::spawn_blocking,
+    time::timeout_at,
+};
 
 use super::{
     body::{self, BodyLimits},
@@ -23,7 +27,7 @@ use super::{
     request::Head,
 };
 use crate::{
-    batch::{Answer, Batch, Kept, Progress},
+    batch::{Answer, Batch, Kept, Progress, Waiting},
     decode::{BodyError, DecodedBatch, Limits, decode},
     identity::{KeyedBody, random_batch_id},
     producer::{
@@ -53,6 +57,8 @@ pub struct Ingest {
     pub request_timeout: Duration,
     /// What of it belongs to the dead letter queue's fsync.
     pub reserve: Duration,
+    /// Large bodies decoded at once: more would only make each late.
+    pub decoding: Arc<Semaphore>,
     pub drain: Drain,
 }
 
@@ -71,7 +77,7 @@ impl Ingest {
             }
         };
         let received_ms = now_ms();
-        let (id, decoded) = self.decode(head, body).await?;
+        let (id, decoded) = self.decode(head, body, deadline).await?;
         telemetry::batch_received();
         self.count_rejected(&decoded);
         let verdict = Verdict::of(decoded, self.invalid_records)?;
@@ -103,6 +109,11 @@ impl Ingest {
         deadline: Instant,
         verdict: Verdict,
     ) -> Result<Accepted, Problem> {
+        // What is left then is the dead letter queue's: it might take the batch, too late for the
+        // client to hear of it.
+        if !self.async_ack && Instant::now() >= deadline {
+            return Err(late());
+        }
         let accepted = verdict.records.len();
         let (answer, waiting) = oneshot::channel();
         let batch = Batch {
@@ -111,7 +122,10 @@ impl Ingest {
             records: Arc::new(verdict.records),
             progress: Progress::default(),
             deadline,
-            answer: (!self.async_ack).then_some(answer),
+            answer: (!self.async_ack).then_some(Waiting {
+                to: answer,
+                partly_dlq: false,
+            }),
             held: Held::default(),
         };
         match self.queue.push(batch) {
@@ -120,7 +134,6 @@ impl Ingest {
             Err(PushError::Closed(_)) => return Err(draining()),
         }
         let kept = if self.async_ack {
-            telemetry::records_accepted(accepted, Kept::Queue);
             Kept::Queue
         } else {
             match timeout_at((began + self.request_timeout).into(), waiting).await {
@@ -138,6 +151,8 @@ impl Ingest {
                 }
             }
         };
+        // The books count what a 202 says.
+        telemetry::records_accepted(accepted, kept);
         Ok(Accepted {
             batch: id,
             accepted,
@@ -148,26 +163,35 @@ impl Ingest {
         })
     }
 
-    async fn decode(&self, head: Head, body: Vec<u8>) -> Result<(BatchId, DecodedBatch), Problem> {
+    async fn decode(
+        &self,
+        head: Head,
+        body: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<(BatchId, DecodedBatch), Problem> {
         let message_bytes_max = self
             .view
             .borrow()
             .as_ref()
             .map_or(MESSAGE_BYTES_MAX_DEFAULT, |view| view.message_bytes_max);
         let record_bytes_max = self.record_bytes_max.min(line_bytes_max(message_bytes_max));
-        let decoded = if body.len() <= INLINE_BYTES_MAX {
-            decode_now(head, &body, record_bytes_max)
-        } else {
-            spawn_blocking(move || decode_now(head, &body, record_bytes_max))
-                .await
-                .map_err(|error| {
-                    tracing::error!("decoding a body ended: {error}");
-                    Problem::new(Code::UnreadableBody, "the body cannot be decoded")
-                })?
+        if body.len() <= INLINE_BYTES_MAX {
+            return decode_now(head, &body, record_bytes_max);
+        }
+        let place = tokio::select! {
+            place = timeout_at(deadline.into(), Arc::clone(&self.decoding).acquire_owned()) => {
+                place.map_err(|_| late())?.expect("nobody closes the semaphore")
+            }
+            () = self.drain.expired() => return Err(draining()),
         };
-        decoded.map_err(|error| match error {
-            BodyError::Unreadable { message } => Problem::new(Code::UnreadableBody, message),
-            BodyError::TooLarge { .. } => Problem::new(Code::TooLarge, error.to_string()),
+        let decoded = spawn_blocking(move || {
+            // Also where the client goes meanwhile: the work goes on.
+            let _place = place;
+            decode_now(head, &body, record_bytes_max)
+        });
+        decoded.await.unwrap_or_else(|error| {
+            tracing::error!("decoding a body ended: {error}");
+            Err(refused(false, "decoding the body failed".to_owned()))
         })
     }
 
@@ -228,7 +252,7 @@ fn decode_now(
     head: Head,
     body: &[u8],
     record_bytes_max: usize,
-) -> Result<(BatchId, DecodedBatch), BodyError> {
+) -> Result<(BatchId, DecodedBatch), Problem> {
     let id = match &head.key {
         Some(key) => KeyedBody {
             client: "",
@@ -238,15 +262,25 @@ fn decode_now(
             body,
         }
         .batch_id(),
-        None => random_batch_id().map_err(|error| BodyError::Unreadable {
-            message: format!("the system gives no randomness: {error}"),
-        })?,
+        None => random_batch_id()
+            .map_err(|error| refused(false, format!("the system gives no randomness: {error}")))?,
     };
     let rules = Rules {
         record_bytes_max,
         default_site: head.site,
     };
-    Ok((id, decode(head.media, body, &rules, Limits::default())?))
+    match decode(head.media, body, &rules, Limits::default()) {
+        Ok(decoded) => Ok((id, decoded)),
+        Err(BodyError::Unreadable { message }) => Err(Problem::new(Code::UnreadableBody, message)),
+        Err(error @ BodyError::TooLarge { .. }) => {
+            Err(Problem::new(Code::TooLarge, error.to_string()))
+        }
+    }
+}
+
+fn late() -> Problem {
+    let why = "too little of server.requestTimeout is left to keep the batch";
+    refused(false, why.to_owned())
 }
 
 fn refused(may_be_kept: bool, why: String) -> Problem {
@@ -256,4 +290,81 @@ fn refused(may_be_kept: bool, why: String) -> Problem {
         Code::NowhereToKeep
     };
     Problem::new(code, why).retry_after(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::{batch::test::batch_of, producer::drain::drain, queue::QueueLimits};
+
+    fn ingest(async_ack: bool) -> Ingest {
+        let second = Duration::from_secs(1);
+        Ingest {
+            queue: Arc::new(Queue::new(QueueLimits {
+                batches_max: 10,
+                bytes_max: 1 << 20,
+                high_water: 0.9,
+            })),
+            view: watch::channel(None).1,
+            body: BodyLimits {
+                wire_bytes_max: 1 << 20,
+                decoded_bytes_max: 1 << 20,
+                stall_max: second,
+            },
+            record_bytes_max: 1 << 20,
+            invalid_records: InvalidRecords::Skip,
+            async_ack,
+            request_timeout: second * 3600,
+            reserve: second,
+            decoding: Arc::new(Semaphore::new(1)),
+            drain: drain().1,
+        }
+    }
+
+    async fn hand_over_late(ingest: &Ingest) -> Result<Accepted, Problem> {
+        let batch = batch_of(1, &["a"]);
+        let verdict = Verdict {
+            records: Arc::into_inner(batch.records).unwrap(),
+            faults: RecordFaults {
+                errors: Vec::new(),
+                omitted: 0,
+                rejected: 0,
+            },
+        };
+        let now = Instant::now();
+        ingest.hand_over(batch.id, 0, now, now, verdict).await
+    }
+
+    #[tokio::test]
+    async fn what_is_decoded_too_late_to_be_answered_in_time_goes_nowhere() {
+        let sync = ingest(false);
+        let problem = hand_over_late(&sync).await.unwrap_err();
+        assert_eq!(problem.code, Code::NowhereToKeep);
+        assert!(problem.retry_after.is_some());
+        assert!(sync.queue.is_empty());
+        // Here the answer comes at once.
+        let at_once = ingest(true);
+        assert_eq!(hand_over_late(&at_once).await.unwrap().kept, Kept::Queue);
+        assert_eq!(at_once.queue.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_that_finds_no_place_to_be_decoded_in_time_is_ours_to_excuse() {
+        let ingest = ingest(false);
+        let _taken = ingest.decoding.acquire().await.unwrap();
+        let head = Head::read(
+            &"/logs".parse().unwrap(),
+            &[(
+                hyper::header::CONTENT_TYPE,
+                hyper::header::HeaderValue::from_static("application/json"),
+            )]
+            .into_iter()
+            .collect(),
+        );
+        let body = vec![b' '; INLINE_BYTES_MAX + 1];
+        let decoded = ingest.decode(head.unwrap(), body, Instant::now());
+        assert_eq!(decoded.await.unwrap_err().code, Code::NowhereToKeep);
+    }
 }

@@ -32,6 +32,12 @@ impl Drain {
         self.0.borrow().map_or(deadline, |end| end.min(deadline))
     }
 
+    /// Whether the drain's deadline has come.
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        self.0.borrow().is_some_and(|end| end <= Instant::now())
+    }
+
     /// Ends when the drain's deadline has come.
     pub async fn expired(&self) {
         let mut seen = self.0.clone();

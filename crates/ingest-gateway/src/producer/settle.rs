@@ -7,12 +7,14 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 
-use super::{link::ViewReceiver, send::Settled};
+use super::{
+    link::ViewReceiver,
+    send::{Sender, Settled},
+};
 use crate::{
     batch::{Answer, Batch, Kept},
-    dlq::{Dlq, Entry, Head, Reason},
+    dlq::{Dlq, Entry, Head, Reason, Refusal},
     queue::Queue,
-    telemetry,
 };
 
 /// Before a batch whose client has its answer already is tried again.
@@ -25,6 +27,8 @@ pub struct Settler {
     pub queue: Arc<Queue>,
     pub view: ViewReceiver,
     pub topic: Arc<str>,
+    /// For what the closed queue does not take back.
+    pub sender: Sender,
     /// What the drain waits for.
     pub tasks: TaskTracker,
     /// How long a batch that came back to the queue may be tried.
@@ -45,22 +49,47 @@ impl Settler {
     }
 
     async fn store(self, mut batch: Batch, reason: Reason) {
+        if reason == Reason::TooLarge && batch.len() - batch.progress.acknowledged > 1 {
+            match self.set_aside_first(&mut batch).await {
+                Ok(()) => match self.queue.put_back(batch) {
+                    Ok(()) => return,
+                    Err(back) => batch = back,
+                },
+                Err(refusal) => return self.refused(batch, reason, refusal).await,
+            }
+        }
+        match self.dlq.store(self.entry(&batch, reason)).await {
+            Ok(()) => kept(&mut batch, Kept::Dlq),
+            Err(refusal) => self.refused(batch, reason, refusal).await,
+        }
+    }
+
+    /// What is too large is the first that is left. It gets an entry of its own: its neighbours
+    /// would have to stay with it.
+    async fn set_aside_first(&self, batch: &mut Batch) -> Result<(), Refusal> {
         let entry = Entry {
-            head: self.head(&batch, reason),
-            records: Arc::clone(&batch.records),
-            first: batch.progress.acknowledged,
+            head: self.head(batch, Reason::TooLarge),
+            records: Arc::new(batch.alone(batch.progress.acknowledged)),
+            first: 0,
         };
-        let refusal = match self.dlq.store(entry).await {
-            Ok(()) => return kept(&mut batch, Kept::Dlq),
-            Err(refusal) => refusal,
-        };
-        if batch.answer.is_some() {
+        self.dlq.store(entry).await?;
+        batch.progress.acknowledged += 1;
+        if let Some(waiting) = &mut batch.answer {
+            waiting.partly_dlq = true;
+        }
+        Ok(())
+    }
+
+    async fn refused(self, mut batch: Batch, reason: Reason, refusal: Refusal) {
+        if let Some(waiting) = &batch.answer {
             tracing::warn!(
                 batch = %batch.id,
                 reason = reason.as_str(),
                 "a batch can be kept nowhere: {refusal}"
             );
-            let may_be_kept = refusal.may_be_kept || batch.progress.may_have_been_sent;
+            let progress = &batch.progress;
+            let may_be_kept =
+                refusal.may_be_kept || progress.may_have_been_sent || waiting.partly_dlq;
             batch.answer(Answer::Refused {
                 may_be_kept,
                 why: refusal.why,
@@ -69,15 +98,65 @@ impl Settler {
         }
         // Its client was told 202 when it was queued: it stays until something takes it, and the
         // queue fills up meanwhile.
-        tokio::time::sleep(PAUSE_WITHOUT_PLACE).await;
+        self.pause().await;
         batch.deadline = Instant::now() + self.attempts_max;
         if let Err(batch) = self.queue.put_back(batch) {
-            tracing::error!(
-                batch = %batch.id,
-                records = batch.len() - batch.progress.acknowledged,
-                "lost records that were answered with `\"kept\":\"queue\"`: neither kafka nor the \
-                 dead letter queue took them before the process had to end: {refusal}"
-            );
+            self.insist(batch, reason).await;
+        }
+    }
+
+    /// The queue is closed: offers the batch to Kafka and to the dead letter queue while the
+    /// drain lasts.
+    async fn insist(&self, mut batch: Batch, reason: Reason) {
+        let refusal = loop {
+            let last = self.sender.drain.has_expired();
+            if !last {
+                batch.deadline = Instant::now() + self.attempts_max;
+                match self.send_again(batch).await {
+                    Some(back) => batch = back,
+                    None => return,
+                }
+            }
+            match self.dlq.store(self.entry(&batch, reason)).await {
+                Ok(()) => return,
+                Err(refusal) if last => break refusal,
+                Err(_) => self.pause().await,
+            }
+        };
+        tracing::error!(
+            batch = %batch.id,
+            records = batch.len() - batch.progress.acknowledged,
+            "lost records that were answered with `\"kept\":\"queue\"`: neither kafka nor the \
+             dead letter queue took them before the process had to end: {refusal}"
+        );
+    }
+
+    /// Gives back what Kafka does not take.
+    async fn send_again(&self, batch: Batch) -> Option<Batch> {
+        let view = self.view.borrow().clone();
+        let Some(view) = view.filter(|view| view.unfit.is_none()) else {
+            return Some(batch);
+        };
+        let mut left = None;
+        let mut settle = |_, batch, settled| {
+            left = (settled != Settled::Acknowledged).then_some(batch);
+        };
+        self.sender.send(&view, vec![batch], &mut settle).await;
+        left
+    }
+
+    async fn pause(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE_WITHOUT_PLACE) => {}
+            () = self.sender.drain.expired() => {}
+        }
+    }
+
+    fn entry(&self, batch: &Batch, reason: Reason) -> Entry {
+        Entry {
+            head: self.head(batch, reason),
+            records: Arc::clone(&batch.records),
+            first: batch.progress.acknowledged,
         }
     }
 
@@ -101,13 +180,11 @@ impl Settler {
 }
 
 fn kept(batch: &mut Batch, kept: Kept) {
-    if let Some(waiting) = &batch.answer {
-        // The books count what a 202 says: not what nobody waits for any more.
-        if !waiting.is_closed() {
-            telemetry::records_accepted(batch.len(), kept);
-        }
-        batch.answer(Answer::Kept(kept));
-    }
+    let partly_dlq = batch
+        .answer
+        .as_ref()
+        .is_some_and(|waiting| waiting.partly_dlq);
+    batch.answer(Answer::Kept(if partly_dlq { Kept::Dlq } else { kept }));
 }
 
 /// Milliseconds since 1970.

@@ -64,8 +64,7 @@ impl Worker {
     /// Ends when the queue is closed and empty, and all it took is handed on.
     pub async fn run(self) {
         loop {
-            let view = self.view.borrow().clone();
-            let Some(load) = self.collect(view.as_deref()).await else {
+            let Some((view, load)) = self.collect().await else {
                 return;
             };
             // Kafka may have answered for the first time meanwhile.
@@ -92,9 +91,21 @@ impl Worker {
         }
     }
 
-    /// The next load, or `None` when nothing will come any more.
-    async fn collect(&self, view: Option<&TopicView>) -> Option<Load> {
+    /// The next load with the view that it was made for, or `None` when nothing will come any
+    /// more.
+    async fn collect(&self) -> Option<(Option<Arc<TopicView>>, Load)> {
         let _turn = self.queue.turn().await;
+        let first = loop {
+            match self.queue.take_if(|_| true) {
+                Taken::Batch(batch) => break batch,
+                Taken::Closed => return None,
+                Taken::Empty | Taken::Unwanted => self.queue.changed().await,
+            }
+        };
+        let until = Instant::now() + self.linger;
+        // Not before: the wait may have been long.
+        let current = self.view.borrow().clone();
+        let view = current.as_deref();
         let bytes_max = view.map_or(usize::MAX, |view| view.message_bytes_max);
         let mut load = Load::new(
             self.sender.batch_records_max,
@@ -105,30 +116,22 @@ impl Worker {
             // Without a view all go the same way: to the dead letter queue.
             known.unwrap_or_else(|| view.map_or(PartitionId(0), |v| v.partition_of(batch.id)))
         };
-        let mut until = None;
+        load.add(partition_of(&first), first);
         loop {
             match self
                 .queue
                 .take_if(|batch| load.wants(partition_of(batch), batch))
             {
-                Taken::Batch(batch) => {
-                    load.add(partition_of(&batch), batch);
-                    until.get_or_insert_with(|| Instant::now() + self.linger);
-                }
-                Taken::Unwanted => return Some(load),
-                Taken::Closed if load.batches.is_empty() => return None,
-                Taken::Closed => return Some(load),
-                Taken::Empty => match until {
-                    None => self.queue.changed().await,
-                    Some(_) if load.full => return Some(load),
-                    Some(until) => tokio::select! {
-                        () = self.queue.changed() => {}
-                        () = self.flight.none() => return Some(load),
-                        () = sleep_until(until.into()) => return Some(load),
-                    },
+                Taken::Batch(batch) => load.add(partition_of(&batch), batch),
+                Taken::Empty if !load.full => tokio::select! {
+                    () = self.queue.changed() => {}
+                    () = self.flight.none() => break,
+                    () = sleep_until(until.into()) => break,
                 },
+                Taken::Unwanted | Taken::Closed | Taken::Empty => break,
             }
         }
+        Some((current, load))
     }
 }
 
@@ -213,8 +216,18 @@ impl Load {
 
 #[cfg(test)]
 mod tests {
+    use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
+    use pipeline_core::retry::Backoff;
+    use tokio::{sync::watch, task::yield_now};
+    use tokio_util::task::TaskTracker;
+
     use super::*;
-    use crate::batch::test::batch_of;
+    use crate::{
+        batch::test::batch_of,
+        dlq::{Dlq, FileLimits},
+        producer::drain::drain,
+        queue::QueueLimits,
+    };
 
     const P: [PartitionId; 2] = [PartitionId(0), PartitionId(1)];
 
@@ -239,5 +252,74 @@ mod tests {
         assert!(load.wants(P[0], &large));
         load.add(P[0], large);
         assert!(load.full);
+    }
+
+    #[tokio::test]
+    async fn a_load_is_made_for_the_view_of_its_own_time() {
+        let seen_by = |partitions| Some(Arc::new(TopicView::new("c", "t", partitions)));
+        let (told, view) = watch::channel(seen_by(1));
+        let queue = Arc::new(Queue::new(QueueLimits {
+            batches_max: 10,
+            bytes_max: 1 << 20,
+            high_water: 0.9,
+        }));
+        let dir = tempfile::tempdir().unwrap();
+        let worker = worker(dir.path(), &queue, view);
+        let idle_long = async {
+            // The worker looks into the queue meanwhile, and waits.
+            yield_now().await;
+            told.send_replace(seen_by(7));
+            queue.push(batch_of(1, &["a"])).unwrap();
+        };
+        let (load, ()) = tokio::join!(worker.collect(), idle_long);
+        let (view, load) = load.unwrap();
+        assert_eq!(view.unwrap().len(), 7);
+        assert_eq!(load.batches.len(), 1);
+    }
+
+    fn worker(dir: &std::path::Path, queue: &Arc<Queue>, view: ViewReceiver) -> Worker {
+        let second = Duration::from_secs(1);
+        let limits = FileLimits {
+            bytes_max: 1 << 20,
+            file_bytes_max: 1 << 20,
+        };
+        let sender = Sender {
+            cluster: Cluster::new(ClusterConfig {
+                brokers: Vec::new(),
+                client_id: "test".to_owned(),
+                connect_timeout: second,
+                request_timeout: second,
+                response_bytes_max: 1 << 20,
+            }),
+            topic: "t".into(),
+            acks: Acks::All,
+            codec: Codec::None,
+            batch_records_max: 10,
+            batch_bytes_max: 1 << 20,
+            write_timeout: second,
+            attempt_min: second / 10,
+            retries_max: 0,
+            backoff: Backoff {
+                base: second,
+                max: second,
+            },
+            drain: drain().1,
+        };
+        Worker {
+            queue: Arc::clone(queue),
+            view: view.clone(),
+            settler: Settler {
+                dlq: Dlq::start(dir, limits).unwrap(),
+                queue: Arc::clone(queue),
+                view,
+                topic: "t".into(),
+                sender: sender.clone(),
+                tasks: TaskTracker::new(),
+                attempts_max: second,
+            },
+            sender,
+            linger: Duration::ZERO,
+            flight: Arc::default(),
+        }
     }
 }

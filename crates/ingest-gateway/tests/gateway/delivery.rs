@@ -310,3 +310,32 @@ async fn a_pause_does_not_outlast_the_time_of_a_request() {
     assert_eq!(heard.accepted(), (1, 0, "dlq".to_owned()));
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_record_that_became_too_large_keeps_none_of_its_neighbours() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    // The gateway hears of it later.
+    let allow = |bytes| stage.broker.set_setting("logs", "max.message.bytes", bytes);
+    allow("20000").unwrap();
+    let large = "x".repeat(30_000);
+    let body = records(["a", "b", &large, "d", &large, "f"]);
+    let heard = gateway.post(&body).await;
+    assert_eq!(heard.accepted(), (6, 0, "dlq".to_owned()));
+    let sequences = |stored: Vec<crate::harness::Stored>| {
+        let sequences = stored.iter().map(|s| s.envelope.sequence);
+        sequences.collect::<BTreeSet<_>>()
+    };
+    assert_eq!(sequences(stage.stored().await), [0, 1, 3, 5].into());
+    gateway.stop().await;
+    allow("100000").unwrap();
+    let gateway = stage.start().await;
+    let stored = stage.stored_when(6).await;
+    assert!(
+        stored
+            .iter()
+            .all(|s| s.envelope.batch.to_string() == heard.batch_id())
+    );
+    assert_eq!(sequences(stored), (0..6).collect());
+    gateway.stop().await;
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dev_broker::{Api, Fault};
+use dev_broker::{Api, Fault, error_code};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::harness::{Stage, head, hear, record, records};
@@ -178,4 +178,28 @@ async fn an_idle_gateway_ends_at_once() {
     let gateway = stage.start().await;
     let _idle = TcpStream::connect(gateway.addr).await.unwrap();
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_drain_tries_again_what_a_full_disk_refused() {
+    let mut stage = Stage::new(1).await;
+    stage.config.kafka.async_ack = true;
+    stage.config.ingestion.producer_dlq_max_bytes = 0;
+    let gateway = stage.start().await;
+    let rule = stage
+        .broker
+        .faults()
+        .on(Api::Produce)
+        .always()
+        .then(Fault::AnswerError(error_code::NOT_ENOUGH_REPLICAS));
+    let heard = gateway.post(&records(["a"])).await;
+    assert_eq!(heard.accepted(), (1, 0, "queue".to_owned()));
+    gateway.request_shutdown();
+    // Refused by both by now, or about to be: the circuit is open.
+    while rule.hits() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    rule.remove();
+    gateway.ended().await;
+    assert_eq!(stage.stored().await.len(), 1);
 }
