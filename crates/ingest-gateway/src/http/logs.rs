@@ -316,7 +316,7 @@ mod tests {
             record_bytes_max: 1 << 20,
             invalid_records: InvalidRecords::Skip,
             async_ack,
-            request_timeout: second * 3600,
+            request_timeout: second,
             reserve: second,
             decoding: Arc::new(Semaphore::new(1)),
             drain: drain().1,
