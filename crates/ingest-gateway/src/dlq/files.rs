@@ -11,6 +11,7 @@
 //! Numbers are never used again. A data file leaves when all its entries are done, in any order,
 //! as nothing in it or its marks says anything of another file. Synchronous; one owner (a thread).
 
+mod leave;
 mod marks;
 mod start;
 
@@ -20,7 +21,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom},
+    io,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -29,7 +30,7 @@ use pipeline_core::{dlq::FrameWriter, fsx};
 
 use super::{
     entry::{DATA_KIND, Entry},
-    load::{data_path, marks_paths},
+    load::data_path,
     mark::{DoneMark, Mark, SentMark},
 };
 
@@ -386,63 +387,6 @@ impl Files {
             why: format!("failed to {step} a file of the dead letter queue: {error}"),
         }
     }
-
-    /// What could not be removed before.
-    fn remove_all_done(&mut self) {
-        let done = |(number, file): (&u64, &Known)| (!file.has_entries()).then_some(*number);
-        for number in self.known.iter().filter_map(done).collect::<Vec<_>>() {
-            self.remove_if_done(number);
-        }
-    }
-
-    /// Removes a data file without entries and its marks; what of it is damaged is set aside.
-    fn remove_if_done(&mut self, number: u64) {
-        let is_current = self.current.as_ref().is_some_and(|c| c.number == number);
-        let Some(file) = self.known.get(&number) else {
-            return;
-        };
-        if is_current || file.has_entries() {
-            return;
-        }
-        match self.remove(number, &file.damaged) {
-            Ok(set_aside) => {
-                self.known.remove(&number);
-                self.damaged_bytes += set_aside;
-                self.make_reserve();
-            }
-            Err(error) => tracing::warn!(
-                file = number,
-                "failed to remove a file of the dead letter queue that is done: {error}"
-            ),
-        }
-    }
-
-    /// Gives the bytes that were set aside.
-    fn remove(&self, number: u64, damaged: &[Range<u64>]) -> io::Result<u64> {
-        let path = data_path(&self.dir, number);
-        let mut set_aside = 0;
-        if !damaged.is_empty() && path.exists() {
-            let aside = self.dir.join(DAMAGED);
-            fsx::create_dirs(&aside)?;
-            for range in damaged {
-                let bytes = read_range(&path, range)?;
-                let name = format!("{number:020}-{:020}", range.start);
-                if fsx::put_if_absent(&aside.join(name), &bytes)? {
-                    set_aside += bytes.len() as u64;
-                }
-            }
-        }
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed?,
-        }
-        // The marks may leave only once the data cannot come back.
-        fsx::sync_dir(&self.dir)?;
-        for path in marks_paths(&self.dir, number)? {
-            fs::remove_file(path)?;
-        }
-        Ok(set_aside)
-    }
 }
 
 impl Known {
@@ -461,12 +405,4 @@ impl Known {
             records: self.left_records + self.done_records(),
         }
     }
-}
-
-fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(range.start))?;
-    let mut bytes = Vec::new();
-    file.take(range.end - range.start).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

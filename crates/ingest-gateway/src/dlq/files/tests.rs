@@ -10,7 +10,7 @@ use crate::{
     batch::test::batch_of,
     dlq::{
         entry::{Head, Reason},
-        load::{Loaded, data_numbers, load, marks_numbers, marks_path},
+        load::{Loaded, data_numbers, load, marks_numbers, marks_path, marks_paths},
     },
 };
 
