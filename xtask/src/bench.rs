@@ -14,14 +14,15 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use testbed::{
-    blast::{Media, blast, bodies},
+    blast::{Blast, Media, blast, bodies},
     process::{Process, Profile, poll_until},
+    service::Service,
     stand::{Plan, Stand},
     store, summaries,
 };
 
 use self::figure::Figure;
-use crate::shell::root;
+use crate::shell::{require_broker, root};
 
 const CONNECTIONS: usize = 16;
 const PARTITIONS: u32 = 4;
@@ -70,6 +71,7 @@ enum What {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    require_broker(&args.kafka)?;
     let plan = Plan {
         profile: Profile::Release,
         kafka: Some(args.kafka.clone()),
@@ -101,23 +103,18 @@ fn gateway(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
     let mut stand = Stand::prepare(dir, plan)?;
     stand.gateways[0].start()?;
     stand.gateways[0].wait_ready()?;
-    // The first records make the topic and warm everything up.
-    send(&mut stand, Media::NdJson, 1_000, 100_000)?;
+    warm_up(&mut stand)?;
     let ceiling = ceiling::produce(args, &stand.plan.topic)?;
     figure::head("gateway");
     ceiling.print("ceiling: only produced, 1,000-record batches", None);
     for media in [Media::NdJson, Media::JsonArray] {
         for each in [100, 1_000] {
-            let (figure, refused) = send(&mut stand, media, each, args.records)?;
-            let note = if refused > 0 {
-                format!(" ({refused} refused)")
-            } else {
-                String::new()
-            };
-            figure.print(
-                &format!("{media:?}, {each} records a body{note}"),
-                Some(&ceiling),
-            );
+            let (figure, done) = send(&mut stand, media, each, args.records)?;
+            let mut what = format!("{media:?}, {each} records a body");
+            if done.refused > 0 {
+                what += &format!(" ({} refused)", done.refused);
+            }
+            figure.print(&what, Some(&ceiling));
         }
     }
     stand.gateways[0].terminate()?;
@@ -180,6 +177,11 @@ fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
             .map(|service| service.process()?.cpu())
             .collect()
     };
+    let gateways: &[_] = &stand.gateways;
+    let up = poll_until(WITHIN, || {
+        Ok((Stand::metric(gateways, "kafka_up") == Some(1.0)).then_some(()))
+    })?;
+    up.context("the gateway does not reach Kafka")?;
     let before = cpu(&mut stand)?;
     let start = Instant::now();
     let (sent, _) = send(&mut stand, Media::NdJson, 1_000, args.records)?;
@@ -220,7 +222,7 @@ fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
 }
 
 /// Sends at full speed; the CPU time is the gateway's.
-fn send(stand: &mut Stand, media: Media, each: u32, total: u64) -> Result<(Figure, u64)> {
+fn send(stand: &mut Stand, media: Media, each: u32, total: u64) -> Result<(Figure, Blast)> {
     // 32 MB at the most: many different records, and still in memory.
     let count = (160_000 / each).max(16) as usize;
     let bodies = bodies(u64::from(each), media, count, each);
@@ -233,7 +235,28 @@ fn send(stand: &mut Stand, media: Media, each: u32, total: u64) -> Result<(Figur
         wall: done.took,
         cpu: gateway.cpu()? - before,
     };
-    Ok((figure, done.refused))
+    if done.kept_dlq > 0 {
+        bail!(
+            "{} bodies went to the DLQ, as Kafka did not keep up: no figure for the way to Kafka",
+            done.kept_dlq
+        );
+    }
+    Ok((figure, done))
+}
+
+/// The first records make the topic; until that is there, they may go to the DLQ.
+fn warm_up(stand: &mut Stand) -> Result<()> {
+    let address = stand.addresses[0];
+    let bodies = bodies(7, Media::NdJson, 16, 1_000);
+    blast(address, Media::NdJson, &bodies, 1_000, CONNECTIONS, 100_000)?;
+    wait_dlq_empty(&stand.gateways)
+}
+
+fn wait_dlq_empty(gateways: &[Service]) -> Result<()> {
+    let empty = poll_until(WITHIN, || {
+        Ok((Stand::metric(gateways, "producer_dlq_records") == Some(0.0)).then_some(()))
+    })?;
+    empty.context("the producer DLQ does not empty")
 }
 
 /// Fills the topic through a gateway; no writer runs.
@@ -241,7 +264,10 @@ fn fill(stand: &mut Stand, records: u64) -> Result<()> {
     stand.gateways[0].start()?;
     stand.gateways[0].wait_ready()?;
     println!("filling the topic with {records} records");
-    send(stand, Media::NdJson, 1_000, records)?;
+    let address = stand.addresses[0];
+    let bodies = bodies(1_000, Media::NdJson, 160, 1_000);
+    blast(address, Media::NdJson, &bodies, 1_000, CONNECTIONS, records)?;
+    wait_dlq_empty(&stand.gateways)?;
     stand.gateways[0].terminate()?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use testbed::{
     stand,
 };
 
-use crate::shell::root;
+use crate::shell::{require_broker, root};
 
 /// How long all of Kafka is away, once, in `pipeline`.
 const OUTAGE: Duration = Duration::from_secs(20);
@@ -69,6 +69,9 @@ enum What {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(kafka) = &args.kafka {
+        require_broker(kafka)?;
+    }
     let cluster = cluster(args)?;
     let mut targets = match args.what {
         What::Gateway => vec![Target::Gateway],

@@ -21,7 +21,7 @@ use testbed::{
     summaries,
 };
 
-use crate::shell::{cargo, root, step};
+use crate::shell::{cargo, require_broker, root, step};
 
 /// Only a directory with this file in it is ever emptied.
 const MARKER: &str = ".sluice-demo";
@@ -73,6 +73,9 @@ pub fn run(args: &Args) -> Result<()> {
     };
     if pieces.is_empty() {
         bail!("nothing to send: no line that is not blank");
+    }
+    if let Some(kafka) = &args.kafka {
+        require_broker(kafka)?;
     }
     build(args.release)?;
     let dir = args.dir.clone().unwrap_or_else(|| root().join("demo-data"));

@@ -55,6 +55,13 @@ pub fn has(program: &str) -> bool {
         .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
+/// Fails with advice when nothing answers there as Kafka does.
+pub fn require_broker(address: &str) -> Result<()> {
+    testbed::kafka::answers(address).with_context(|| {
+        format!("no Kafka answers on {address} (`cargo xtask kafka up` starts one)")
+    })
+}
+
 /// Under CI a thing that cannot run is a failure, not a note.
 pub fn strict() -> bool {
     env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1")

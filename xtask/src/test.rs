@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::shell::{cargo, root, step, strict};
+use crate::shell::{cargo, require_broker, root, step, strict};
 
 /// The test binaries that take any broker; one that is renamed makes cargo say so.
 const ON_ANY_BROKER: [&str; 3] = ["suite", "on_brokers", "groups"];
@@ -29,6 +29,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(kafka) = &args.kafka {
+        require_broker(kafka)?;
+    }
     let notes = root().join("target/skipped-tests.txt");
     let _ = fs::remove_file(&notes);
     let mut done: Vec<(&str, Duration)> = Vec::new();

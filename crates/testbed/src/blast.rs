@@ -24,6 +24,8 @@ pub struct Blast {
     pub took: Duration,
     /// Requests that were told to come back; they are sent again.
     pub refused: u64,
+    /// Requests whose records went to the DLQ, not to Kafka: the figure is then another one.
+    pub kept_dlq: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +68,7 @@ pub fn blast(
     connections: usize,
     total: u64,
 ) -> Result<Blast> {
-    let (given, refused, bytes) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let [given, refused, bytes, kept_dlq] = [const { AtomicU64::new(0) }; 4];
     let requests = total.div_ceil(u64::from(records_each));
     let start = Instant::now();
     let send = || -> Result<()> {
@@ -87,7 +89,11 @@ pub fn blast(
             loop {
                 let response = client.send(&request)?;
                 match response.status {
-                    202 => break,
+                    202 => {
+                        let dlq = response.json()["kept"] == "dlq";
+                        kept_dlq.fetch_add(u64::from(dlq), Ordering::Relaxed);
+                        break;
+                    }
                     429 | 503 => {
                         refused.fetch_add(1, Ordering::Relaxed);
                         thread::sleep(Duration::from_millis(20));
@@ -109,6 +115,7 @@ pub fn blast(
         bytes: bytes.into_inner(),
         took: start.elapsed(),
         refused: refused.into_inner(),
+        kept_dlq: kept_dlq.into_inner(),
     })
 }
 

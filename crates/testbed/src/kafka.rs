@@ -6,7 +6,7 @@ mod files;
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -287,6 +287,22 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether a broker takes requests there.
+///
+/// # Errors
+/// When it does not.
+pub fn answers(address: &str) -> Result<()> {
+    let mut last = None;
+    // A name may stand for several addresses, of which one is right.
+    for address in address.to_socket_addrs()? {
+        match brokers_known(address) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.context("no such host")?)
 }
 
 /// Asks one node for Metadata (version 1, no topics) and counts the brokers that it names.
