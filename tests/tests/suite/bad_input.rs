@@ -250,6 +250,33 @@ fn bad_input_is_named_and_good_neighbours_are_kept() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn with_reject_one_bad_record_refuses_its_whole_batch() -> Result<()> {
+    let dir = RunDir::new("reject");
+    let plan = Plan::from_env().with("ingestion.invalidRecords", "reject");
+    let mut stand = Stand::up(&dir, plan)?;
+    let gateway = stand.addresses[0];
+    let bad = GOOD.replace("timestamp", "time");
+    let body = format!("[{GOOD},{bad},{GOOD}]");
+    let response = post(gateway, &[("content-type", JSON)], body.as_bytes())?;
+    check_problem("one bad record", &response, 400);
+    check_errors("one bad record", &response, &[field(1, "timestamp", &[])]);
+
+    let body = format!("[{GOOD},{GOOD}]");
+    let response = post(gateway, &[("content-type", JSON)], body.as_bytes())?;
+    assert_eq!(response.status, 202, "{}", response.text());
+    let mut stored = Counter::new(&stand.logs_dir(), &stand.plan.topic);
+    let all = poll_until(Duration::from_secs(60), || {
+        Ok((stored.records()? >= 2).then_some(()))
+    })?;
+    assert!(all.is_some(), "{} of 2 stored", stored.records()?);
+    for service in stand.services() {
+        service.terminate()?;
+    }
+    assert_eq!(stored.records()?, 2, "nothing else may be there");
+    Ok(())
+}
+
 fn refused_by_shape(gateway: SocketAddr) -> Result<()> {
     let good = GOOD.as_bytes();
     let response = post(gateway, &[("content-type", "application/xml")], good)?;
