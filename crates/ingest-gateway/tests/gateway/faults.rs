@@ -45,7 +45,7 @@ async fn no_storm_breaks_a_202_seed_2() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_storm_breaks_a_503_where_there_is_hardly_room_on_the_disk() {
-    let refused = storm(3, 12_000).await;
+    let refused = storm(3, 3_000).await;
     assert!(refused > 0, "there was room for all");
 }
 
