@@ -154,13 +154,12 @@ impl Connection {
 
     /// The handler, with what the faults say of its result.
     async fn run_with(&mut self, head: &Head, mut request: RequestKind, armed: &[Armed]) -> Reply {
-        let whole = armed.iter().find_map(Armed::refusal);
-        let refused = whole.map(|code| api::refuse::all(&request, head.version, code));
-        if let Some(refused) = &refused
-            && !armed.iter().any(Armed::is_done)
-        {
-            return Reply::Answer(Box::new(refused.clone()));
+        // Where several rules hit: what one of them refuses is not done.
+        if let Some(code) = armed.iter().find_map(Armed::refusal) {
+            return Reply::Answer(Box::new(api::refuse::all(&request, head.version, code)));
         }
+        let done_but = armed.iter().find_map(Armed::done_but);
+        let refused = done_but.map(|code| api::refuse::all(&request, head.version, code));
         for (topic, partition, _) in armed.iter().filter_map(Armed::partition_not_done) {
             api::partitions::take_out(&mut request, topic, partition);
         }

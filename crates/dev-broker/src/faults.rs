@@ -285,18 +285,20 @@ impl Which {
 }
 
 impl Armed {
-    /// The code that the whole answer gets.
+    /// The code that the whole answer gets, and nothing is done.
     pub(crate) fn refusal(&self) -> Option<i16> {
         match self.fault {
-            Fault::AnswerError(code) | Fault::DoneButError(code) if self.only.is_none() => {
-                Some(code)
-            }
+            Fault::AnswerError(code) if self.only.is_none() => Some(code),
             _ => None,
         }
     }
 
-    pub(crate) fn is_done(&self) -> bool {
-        matches!(self.fault, Fault::DoneButError(_))
+    /// The code that the whole answer gets although all is done.
+    pub(crate) fn done_but(&self) -> Option<i16> {
+        match self.fault {
+            Fault::DoneButError(code) if self.only.is_none() => Some(code),
+            _ => None,
+        }
     }
 
     pub(crate) fn partition_not_done(&self) -> Option<(&str, i32, i16)> {

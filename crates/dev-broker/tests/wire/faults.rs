@@ -98,6 +98,33 @@ async fn a_produce_happens_and_is_reported_as_a_timeout() {
 }
 
 #[tokio::test]
+async fn what_one_of_two_rules_refuses_is_not_done() {
+    for first_is_refusal in [true, false] {
+        let (broker, mut wire) = start().await;
+        let refuse = || {
+            broker
+                .faults()
+                .on(Api::Produce)
+                .then(Fault::AnswerError(19))
+        };
+        if first_is_refusal {
+            refuse();
+        }
+        broker
+            .faults()
+            .on(Api::Produce)
+            .partition("logs", 0)
+            .then(Fault::DoneButError(TIMED_OUT));
+        if !first_is_refusal {
+            refuse();
+        }
+        assert_eq!(write(&mut wire).await.unwrap(), 19);
+        assert_eq!(broker.log_end("logs", 0), Some(0));
+        broker.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn one_partition_fails_and_its_neighbour_does_not() {
     for (fault, kept) in [
         (Fault::AnswerError(TIMED_OUT), 0),

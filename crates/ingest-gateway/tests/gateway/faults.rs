@@ -47,7 +47,7 @@ async fn no_storm_breaks_a_202_seed_2() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_storm_breaks_a_503_where_there_is_hardly_room_on_the_disk() {
-    let storm = storm(3, 1_500).await;
+    let storm = storm(3, 400).await;
     assert!(storm.refused > 0, "there was room for all");
 }
 
