@@ -21,7 +21,7 @@ use testbed::{
     summaries,
 };
 
-use crate::shell::{cargo, require_broker, root, step};
+use crate::shell::{build_services, require_broker, root};
 
 /// Only a directory with this file in it is ever emptied.
 const MARKER: &str = ".sluice-demo";
@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(kafka) = &args.kafka {
         require_broker(kafka)?;
     }
-    build(args.release)?;
+    build_services(args.release)?;
     let dir = args.dir.clone().unwrap_or_else(|| root().join("demo-data"));
     empty(&dir)?;
 
@@ -127,22 +127,6 @@ fn plan(args: &Args) -> Plan {
         topic,
         ..Plan::default()
     }
-}
-
-fn build(release: bool) -> Result<()> {
-    let mut command = cargo(&["build", "--bins", "--locked"]);
-    for name in [
-        "ingest-gateway",
-        "kafka-consumer-writer",
-        "aggregator",
-        "dev-broker",
-    ] {
-        command.args(["--package", name]);
-    }
-    if release {
-        command.arg("--release");
-    }
-    step(&mut command).map(|_| ())
 }
 
 /// A demo begins with an empty store; what is not a demo's is left alone.

@@ -35,6 +35,24 @@ pub fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Builds the services and the embedded broker. These alone: a build of the whole workspace
+/// would put another xtask in the place of the running one.
+pub fn build_services(release: bool) -> Result<Duration> {
+    let mut command = cargo(&["build", "--bins", "--locked"]);
+    for name in [
+        "ingest-gateway",
+        "kafka-consumer-writer",
+        "aggregator",
+        "dev-broker",
+    ] {
+        command.args(["--package", name]);
+    }
+    if release {
+        command.arg("--release");
+    }
+    step(&mut command)
+}
+
 /// Shows the command, runs it, and fails with its words and exit status.
 pub fn step(command: &mut Command) -> Result<Duration> {
     let shown = words(command);

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Result, bail};
 
-use crate::shell::{cargo, require_broker, root, step, strict};
+use crate::shell::{build_services, cargo, require_broker, root, step, strict};
 
 /// The test binaries that take any broker; one that is renamed makes cargo say so.
 const ON_ANY_BROKER: [&str; 3] = ["suite", "on_brokers", "groups"];
@@ -52,10 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
         ];
         done.push(("clippy", step(&mut cargo(&clippy))?));
     }
-    done.push((
-        "build",
-        step(&mut cargo(&["build", "--workspace", "--bins", "--locked"]))?,
-    ));
+    done.push(("build", build_services(false)?));
     let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     if let Some(kafka) = &args.kafka {
         // Of the whole workspace, as any smaller selection would compile half of it once more.
