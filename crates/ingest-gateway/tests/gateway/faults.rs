@@ -47,7 +47,7 @@ async fn no_storm_breaks_a_202_seed_2() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_storm_breaks_a_503_where_there_is_hardly_room_on_the_disk() {
-    let storm = storm(3, 400).await;
+    let storm = storm(3, 3_000).await;
     assert!(storm.refused > 0, "there was room for all");
 }
 
@@ -73,6 +73,9 @@ async fn storm(seed: u64, dlq_bytes_max: u64) -> Storm {
     let next_path = Arc::new(AtomicU32::new(0));
     for life in 0..LIVES {
         let gateway = stage.start().await;
+        if dlq_bytes_max < ROOM {
+            refuse_one(&stage, gateway.addr, &ledger, &next_path).await;
+        }
         let over = Arc::new(AtomicBool::new(false));
         let trouble = {
             let (stage, over) = (Arc::clone(&stage), Arc::clone(&over));
@@ -110,20 +113,43 @@ async fn client_of(
     next_path: Arc<AtomicU32>,
 ) {
     for _ in 0..REQUESTS {
-        let paths: Vec<_> = (0..rng.usize(1..60))
-            .map(|_| format!("p{}", next_path.fetch_add(1, Ordering::Relaxed)))
-            .collect();
-        let body: Vec<_> = paths.iter().map(|path| record(path)).collect();
-        let headers = [("Content-Type", "application/json")];
-        let body = format!("[{}]", body.join(","));
-        let heard = ask(addr, "POST", "/logs", &headers, body.as_bytes()).await;
-        let mut ledger = ledger.lock().unwrap();
-        match heard.status {
-            202 => ledger.accepted.extend(paths),
-            429 | 503 if heard.problem().1 == "unknown_outcome" => ledger.unknown.extend(paths),
-            429 | 503 => ledger.refused.extend(paths),
-            status => panic!("{status} for trouble of ours: {heard:?}"),
-        }
+        post(addr, rng.usize(1..60), &ledger, &next_path).await;
+    }
+}
+
+/// Kafka takes nothing, and the body is larger than the room on the disk: whatever the storm
+/// brings, this is refused.
+async fn refuse_one(
+    stage: &Stage,
+    addr: std::net::SocketAddr,
+    ledger: &Mutex<Ledger>,
+    next_path: &AtomicU32,
+) {
+    let refusal = Fault::AnswerError(error_code::NOT_ENOUGH_REPLICAS);
+    let rule = stage.broker.faults().on(Api::Produce).then(refusal);
+    post(addr, 100, ledger, next_path).await;
+    rule.remove();
+}
+
+async fn post(
+    addr: std::net::SocketAddr,
+    records: usize,
+    ledger: &Mutex<Ledger>,
+    next_path: &AtomicU32,
+) {
+    let paths: Vec<_> = (0..records)
+        .map(|_| format!("p{}", next_path.fetch_add(1, Ordering::Relaxed)))
+        .collect();
+    let body: Vec<_> = paths.iter().map(|path| record(path)).collect();
+    let headers = [("Content-Type", "application/json")];
+    let body = format!("[{}]", body.join(","));
+    let heard = ask(addr, "POST", "/logs", &headers, body.as_bytes()).await;
+    let mut ledger = ledger.lock().unwrap();
+    match heard.status {
+        202 => ledger.accepted.extend(paths),
+        429 | 503 if heard.problem().1 == "unknown_outcome" => ledger.unknown.extend(paths),
+        429 | 503 => ledger.refused.extend(paths),
+        status => panic!("{status} for trouble of ours: {heard:?}"),
     }
 }
 
