@@ -1,22 +1,26 @@
 //! Writers come, go, and sleep: partitions move between them, and each record is stored once.
 
-use std::{thread::sleep, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use testbed::{
     load::Load,
+    process::poll_until,
+    service::Service,
     stand::{Plan, Stand},
 };
 
 use crate::{RunDir, assert_holds, load};
 
 const SESSION: Duration = Duration::from_secs(6);
+const PARTITIONS: u32 = 6;
+const WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
     let dir = RunDir::new("rebalance");
     let plan = Plan {
-        partitions: 6,
+        partitions: PARTITIONS,
         writers: 2,
         consumers: 2,
         ..Plan::from_env()
@@ -34,14 +38,24 @@ fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
     let third = stand.add_writer()?;
     third.start()?;
     third.wait_ready()?;
-    // Past the killed one's session: its partitions belong to others by then.
-    sleep(SESSION + Duration::from_secs(2));
+    // Past the killed one's session its partitions belong to the two that run.
+    assigned(&stand, &[1, 2])?;
 
+    let frozen_with = assigned_to(&stand.writers[1]);
+    assert!(frozen_with > Some(0.0), "nothing to take over");
     stand.writers[1].process()?.freeze()?;
-    sleep(SESSION + Duration::from_secs(3));
+    // Past the frozen one's session all belong to the third, and it stores what they hold.
+    assigned(&stand, &[2])?;
+    let stored = Stand::metric(&stand.writers[2..], "logs_ingested_total");
+    let more = poll_until(WITHIN, || {
+        let now = Stand::metric(&stand.writers[2..], "logs_ingested_total");
+        Ok((now > stored.map(|before| before + 20_000.0)).then_some(()))
+    })?;
+    assert!(more.is_some(), "the third writer stores nothing");
     stand.writers[1].process()?.thaw()?;
     stand.writers[0].start()?;
     stand.writers[0].wait_ready()?;
+    assigned(&stand, &[0, 1, 2])?;
 
     let before = load.accepted();
     assert!(
@@ -54,4 +68,22 @@ fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
     Ok(())
+}
+
+/// Waits until all partitions belong to these writers, and each of them has some.
+fn assigned(stand: &Stand, writers: &[usize]) -> Result<()> {
+    let settled = poll_until(WITHIN, || {
+        let each: Vec<_> = writers
+            .iter()
+            .map(|at| assigned_to(&stand.writers[*at]).unwrap_or(0.0))
+            .collect();
+        let all = each.iter().sum::<f64>() == f64::from(PARTITIONS);
+        Ok((all && each.iter().all(|n| *n > 0.0)).then_some(()))
+    })?;
+    assert!(settled.is_some(), "partitions do not move to {writers:?}");
+    Ok(())
+}
+
+fn assigned_to(writer: &Service) -> Option<f64> {
+    Stand::metric(std::slice::from_ref(writer), "consumer_partitions_assigned")
 }

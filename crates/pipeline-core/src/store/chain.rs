@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    owner::{StoreError, list},
+    owner::{StoreError, each_name, list},
     segment::Encoded,
     walk::ChainFault,
 };
@@ -115,7 +115,12 @@ impl Chain {
     /// # Errors
     /// Where the directory cannot be listed.
     pub fn watermark(&self) -> Result<Option<Offset>, StoreError> {
-        Ok(self.list()?.watermark)
+        // Looked at after each publish, beside a long chain: nothing is collected or sorted.
+        let mut greatest = None;
+        each_name(&self.dir, &mut |name| {
+            greatest = greatest.max(watermark_of(name));
+        })?;
+        Ok(greatest)
     }
 
     /// Puts the watermark `at` if absent, durably: from now on names below it belong to no chain.
@@ -150,15 +155,8 @@ impl Chain {
         if !linked {
             return Ok(Published::NameTaken);
         }
-        // Our name was free: it is the chain's next one, or one whose segment has been removed.
-        // Removal is oldest first, so it is not removed while the one before it is there: that
-        // spares listing a directory that may be long.
-        if let Some(previous) = segment.trailer.previous
-            && self.segment_path(previous.first).exists()
-        {
-            return Ok(Published::Linked);
-        }
-        // The watermark above a removed name was put before that removal, so it is seen here.
+        // Our name was free: it is the chain's next one, or one whose segment has been removed. The
+        // watermark above a removed name was put before that removal, so it is seen here.
         if self.watermark()?.is_some_and(|watermark| watermark > first) {
             fs::remove_file(&path).map_err(StoreError::at("remove", &path))?;
             self.sync()?;
@@ -199,8 +197,8 @@ impl Chain {
         for name in list(&self.dir)? {
             if let Some(first) = name.strip_suffix(SEGMENT_SUFFIX).and_then(offset_of) {
                 listing.segments.push(first);
-            } else if let Some(at) = name.strip_prefix('w').and_then(offset_of) {
-                listing.watermark = listing.watermark.max(Some(at));
+            } else {
+                listing.watermark = listing.watermark.max(watermark_of(&name));
             }
         }
         Ok(listing)
@@ -213,6 +211,10 @@ pub(super) struct Listing {
     /// In order.
     pub segments: Vec<Offset>,
     pub watermark: Option<Offset>,
+}
+
+fn watermark_of(name: &str) -> Option<Offset> {
+    name.strip_prefix('w').and_then(offset_of)
 }
 
 const SEGMENT_SUFFIX: &str = ".ndjson.zst";

@@ -160,6 +160,14 @@ impl Store {
 
 /// The names in a directory, sorted; none where it is not there or is a file.
 pub(super) fn list(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let mut names = Vec::new();
+    each_name(dir, &mut |name| names.push(name.to_owned()))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Visits the names in `dir`, in no order; a directory that is not there has none.
+pub(super) fn each_name(dir: &Path, visit: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error)
@@ -168,20 +176,18 @@ pub(super) fn list(dir: &Path) -> Result<Vec<String>, StoreError> {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             ) =>
         {
-            return Ok(Vec::new());
+            return Ok(());
         }
         Err(error) => return Err(StoreError::at("list", dir)(error)),
     };
-    let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(StoreError::at("list", dir))?;
         // A name that is not text is none of ours.
-        if let Ok(name) = entry.file_name().into_string() {
-            names.push(name);
+        if let Some(name) = entry.file_name().to_str() {
+            visit(name);
         }
     }
-    names.sort_unstable();
-    Ok(names)
+    Ok(())
 }
 
 fn partition_of(name: &str) -> Option<PartitionId> {
