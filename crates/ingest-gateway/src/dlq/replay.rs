@@ -319,14 +319,13 @@ impl Replayer {
     ) -> Vec<(Pending, Batch)> {
         let dir = self.dlq.dir();
         let chunk = chunk.to_vec();
-        // A large entry goes in many pieces, one after the other.
-        let bytes: usize = chunk.iter().map(|pending| pending.bytes).sum();
-        let pieces = u32::try_from(bytes / self.sender.batch_bytes_max.max(1)).unwrap_or(u32::MAX);
+        let bytes = chunk.iter().map(|pending| pending.bytes).sum();
         let deadline = Instant::now()
-            + self
-                .sender
-                .write_timeout
-                .saturating_mul(pieces.saturating_add(2));
+            + time_for(
+                bytes,
+                self.sender.batch_bytes_max,
+                self.sender.write_timeout,
+            );
         let read = spawn_blocking(move || {
             let mut entries = Vec::with_capacity(chunk.len());
             for pending in chunk {
@@ -355,6 +354,13 @@ impl Replayer {
         });
         read.await.unwrap_or_default()
     }
+}
+
+/// How long entries of `bytes` may take: a large one goes in many pieces, one after the other, and
+/// what is given up half way begins anew.
+fn time_for(bytes: usize, piece_bytes_max: usize, write_timeout: Duration) -> Duration {
+    let pieces = u32::try_from(bytes / piece_bytes_max.max(1)).unwrap_or(u32::MAX);
+    write_timeout.saturating_mul(pieces.saturating_add(2))
 }
 
 /// What an entry and its marks say of where it has been.
@@ -409,6 +415,14 @@ mod tests {
             partition: Some(PartitionId(1)),
             sent: sent.map(|since| (PartitionId(1), Offset(since))),
         }
+    }
+
+    #[test]
+    fn a_large_entry_has_the_time_of_all_its_pieces() {
+        let second = Duration::from_secs(1);
+        assert_eq!(time_for(10, 1_000_000, second), 2 * second);
+        assert_eq!(time_for(128_000_000, 1_000_000, second), 130 * second);
+        assert_eq!(time_for(usize::MAX, 0, Duration::MAX), Duration::MAX);
     }
 
     #[test]

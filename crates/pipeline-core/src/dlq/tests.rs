@@ -236,3 +236,43 @@ fn after_a_failed_write_the_file_is_not_appended_to_again() {
         );
     }
 }
+
+#[test]
+fn an_end_is_torn_only_where_nothing_else_is_damaged_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let places = write(&path, &payloads());
+    let (second, third) = (places[1], places[2]);
+    let bytes = fs::read(&path).unwrap();
+    let report = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        read(&path).1
+    };
+    assert!(!report(&bytes).torn);
+    for end in third as usize + 1..bytes.len() {
+        let cut = report(&bytes[..end]);
+        assert_eq!((cut.whole, cut.torn), (2, true), "cut at {end}");
+        assert_eq!(
+            cut.damaged,
+            vec![Range {
+                start: third,
+                end: end as u64
+            }]
+        );
+        // Somebody was told that the second is kept: what is left of it is evidence.
+        let mut damaged = bytes[..end].to_vec();
+        damaged[third as usize - 1] ^= 1;
+        let both = report(&damaged);
+        assert_eq!((both.whole, both.torn), (1, false), "cut at {end}");
+        assert_eq!(
+            both.damaged,
+            vec![Range {
+                start: second,
+                end: end as u64
+            }]
+        );
+    }
+    for end in 1..HEADER_LEN as usize {
+        assert!(report(&bytes[..end]).torn, "a torn header, {end}");
+    }
+}

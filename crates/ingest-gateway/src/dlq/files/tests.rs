@@ -11,6 +11,7 @@ use crate::{
     dlq::{
         entry::{Head, Reason},
         load::{Loaded, data_numbers, load, marks_numbers, marks_path, marks_paths},
+        mark::MARKS_KIND,
     },
 };
 
@@ -372,6 +373,28 @@ fn an_entry_said_to_be_done_twice_counts_once() {
     let files = Files::open(dir.path(), LIMITS).unwrap();
     assert_eq!((files.totals().entries, files.totals().records), (1, 1));
     assert_eq!(files.sealed(), [1]);
+}
+
+#[test]
+fn what_was_done_before_the_end_was_noted_counts_once_at_every_start() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(
+        &mut files,
+        &[entry(1, &["a", "b"]), entry(2, &["c"]), entry(3, &["d"])],
+    );
+    drop(files);
+    // As a process leaves it that could not note the end of the file, and later a replay.
+    let mark = Mark::Done(done(&loaded(dir.path(), 1), &[0]));
+    let mut marks = FrameWriter::create(&marks_path(dir.path(), 1, 1), MARKS_KIND).unwrap();
+    marks.append(&mark.encode()).unwrap();
+    marks.sync().unwrap();
+    drop(marks);
+    for _ in 0..3 {
+        let files = Files::open(dir.path(), LIMITS).unwrap();
+        assert_eq!((files.totals().entries, files.totals().records), (2, 2));
+        assert_eq!(files.sealed(), [1]);
+    }
 }
 
 #[test]
