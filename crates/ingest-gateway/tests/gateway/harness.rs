@@ -17,7 +17,7 @@ use pipeline_core::{
         LogFormat, Server, StartAt, Storage, Telemetry,
     },
     envelope::Envelope,
-    lifecycle::{Readiness, Shutdown},
+    lifecycle::{Hangup, Readiness, Shutdown},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -42,6 +42,7 @@ pub struct Running {
     pub addr: SocketAddr,
     pub admin_addr: SocketAddr,
     shutdown: Shutdown,
+    hangup: Hangup,
     task: JoinHandle<()>,
 }
 
@@ -84,11 +85,13 @@ impl Stage {
 
     pub async fn try_start(&self) -> Result<Running, StartError> {
         let shutdown = Shutdown::manual();
-        let gateway = Gateway::start(&self.config, Readiness::default()).await?;
+        let hangup = Hangup::manual();
+        let gateway = Gateway::start(&self.config, Readiness::default(), &hangup).await?;
         Ok(Running {
             addr: gateway.addr(),
             admin_addr: gateway.admin_addr(),
             shutdown: shutdown.clone(),
+            hangup,
             task: tokio::spawn(gateway.run(shutdown)),
         })
     }
@@ -192,6 +195,11 @@ impl Running {
     /// As a signal would.
     pub fn request_shutdown(&self) {
         self.shutdown.request();
+    }
+
+    /// As SIGHUP would.
+    pub fn hang_up(&self) {
+        self.hangup.request();
     }
 
     pub async fn stop(self) {

@@ -1,11 +1,12 @@
 //! The life of a process: arguments, configuration or exit 78, readiness, signals, the admin
 //! listener, a drain with a deadline.
 //!
-//! In the order a service meets them: [`CommonArgs`], [`Readiness`], [`Shutdown`], [`admin`]
-//! (whose [`probe`] the gateway also answers on its own listener). What is drained, and how, is
-//! the service's business.
+//! In the order a service meets them: [`CommonArgs`], [`Readiness`], [`Shutdown`], [`Hangup`],
+//! [`admin`] (whose [`probe`] the gateway also answers on its own listener). What is drained or
+//! read anew, and how, is the service's business.
 
 pub mod admin;
+mod hangup;
 mod probe;
 mod shutdown;
 
@@ -15,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+pub use hangup::{Hangup, Hangups};
 pub use probe::{probe, problem};
 pub use shutdown::Shutdown;
 
