@@ -4,6 +4,9 @@
 
 mod ceiling;
 mod figure;
+mod gateway;
+mod records;
+mod soak;
 
 use std::{
     fs,
@@ -14,7 +17,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use testbed::{
-    blast::{Blast, Media, blast, bodies},
+    blast::{Blast, Load, Media, blast, bodies, bodies_of},
     process::{Process, Profile, poll_until},
     service::Service,
     stand::{Plan, Stand},
@@ -33,9 +36,11 @@ const WITHIN: Duration = Duration::from_secs(300);
 /// Release builds, on a real Kafka (`cargo xtask kafka up` starts one). Each figure stands beside
 /// its ceiling, measured in the same run on the same records:
 ///
-/// gateway: bodies of 100 and 1,000 records of about 195 bytes, NDJSON and JSON arrays, over 16
-/// connections; ceiling: batches of 1,000 records of that size, encoded and produced, all
-/// partitions at once.
+/// gateway: bodies of 100 and 1,000 records of about 195 bytes, NDJSON, gzipped NDJSON and JSON
+/// arrays, over 16 connections; ceilings: batches of 1,000 records of that size, encoded and
+/// produced, all partitions at once (CPU), and 16 clients that produce the same batches to Kafka
+/// themselves and wait for each (records a second; at half of the gateway's maximum: p99).
+/// With --soak, half of its maximum for so many minutes, and what the process holds meanwhile.
 ///
 /// writer: a topic filled before, read to its end by a writer that starts; ceiling: the same
 /// topic, only fetched.
@@ -54,6 +59,12 @@ pub struct Args {
     /// Records for each figure
     #[arg(long, default_value_t = 2_000_000)]
     records: u64,
+    /// Records to send: an access log (combined) or NDJSON; made ones by default
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// gateway only: run at half load for so long instead
+    #[arg(long, value_name = "MINUTES")]
+    soak: Option<u64>,
     /// `kafka.compression` of the gateway
     #[arg(long, default_value = "none")]
     compression: String,
@@ -91,34 +102,15 @@ pub fn run(args: &Args) -> Result<()> {
         dir.display()
     );
     match args.what {
-        What::Gateway => gateway(args, &dir, plan)?,
+        What::Gateway => match args.soak {
+            Some(minutes) => soak::run(args, minutes, &dir, plan)?,
+            None => gateway::run(args, &dir, plan)?,
+        },
         What::Writer => writer(args, &dir, plan)?,
         What::Aggregator => aggregator(args, &dir, plan)?,
         What::Pipeline => pipeline(args, &dir, plan)?,
     }
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
-}
-
-fn gateway(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
-    let mut stand = Stand::prepare(dir, plan)?;
-    stand.gateways[0].start()?;
-    stand.gateways[0].wait_ready()?;
-    warm_up(&mut stand)?;
-    let ceiling = ceiling::produce(args, &stand.plan.topic)?;
-    figure::head("gateway");
-    ceiling.print("ceiling: only produced, 1,000-record batches", None);
-    for media in [Media::NdJson, Media::JsonArray] {
-        for each in [100, 1_000] {
-            let (figure, done) = send(&mut stand, media, each, args.records)?;
-            let mut what = format!("{media:?}, {each} records a body");
-            if done.refused > 0 {
-                what += &format!(" ({} refused)", done.refused);
-            }
-            figure.print(&what, Some(&ceiling));
-        }
-    }
-    stand.gateways[0].terminate()?;
-    Ok(())
 }
 
 fn writer(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
@@ -184,7 +176,8 @@ fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
     up.context("the gateway does not reach Kafka")?;
     let before = cpu(&mut stand)?;
     let start = Instant::now();
-    let (sent, _) = send(&mut stand, Media::NdJson, 1_000, args.records)?;
+    let bodies = made(args, Media::NdJson, 1_000)?;
+    let (sent, _) = send(&mut stand, &load(&bodies, 1_000, args.records))?;
     wait_stored(&mut stand, args.records)?;
     let stored = start.elapsed();
     let analytics = stand.analytics_dir();
@@ -222,14 +215,11 @@ fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
 }
 
 /// Sends at full speed; the CPU time is the gateway's.
-fn send(stand: &mut Stand, media: Media, each: u32, total: u64) -> Result<(Figure, Blast)> {
-    // 32 MB at the most: many different records, and still in memory.
-    let count = (160_000 / each).max(16) as usize;
-    let bodies = bodies(u64::from(each), media, count, each);
+fn send(stand: &mut Stand, load: &Load<'_>) -> Result<(Figure, Blast)> {
     let address = stand.addresses[0];
     let gateway = stand.gateways[0].process()?;
     let before = gateway.cpu()?;
-    let done = blast(address, media, &bodies, each, CONNECTIONS, total)?;
+    let done = blast(address, load)?;
     let figure = Figure {
         records: done.records,
         wall: done.took,
@@ -244,11 +234,31 @@ fn send(stand: &mut Stand, media: Media, each: u32, total: u64) -> Result<(Figur
     Ok((figure, done))
 }
 
+/// Many different records, and still in memory: 32 MB at the most.
+fn made(args: &Args, media: Media, each: u32) -> Result<Vec<Vec<u8>>> {
+    let count = (160_000 / each).max(16) as usize;
+    Ok(match &args.input {
+        Some(file) => bodies_of(&records::read(file)?, media, count, each),
+        None => bodies(u64::from(each), media, count, each),
+    })
+}
+
+fn load(bodies: &[Vec<u8>], each: u32, total: u64) -> Load<'_> {
+    Load {
+        media: Media::NdJson,
+        encoding: None,
+        bodies,
+        records_each: each,
+        connections: CONNECTIONS,
+        total,
+        rate: None,
+    }
+}
+
 /// The first records make the topic; until that is there, they may go to the DLQ.
 fn warm_up(stand: &mut Stand) -> Result<()> {
-    let address = stand.addresses[0];
     let bodies = bodies(7, Media::NdJson, 16, 1_000);
-    blast(address, Media::NdJson, &bodies, 1_000, CONNECTIONS, 100_000)?;
+    blast(stand.addresses[0], &load(&bodies, 1_000, 100_000))?;
     wait_dlq_empty(&stand.gateways)
 }
 
@@ -264,9 +274,8 @@ fn fill(stand: &mut Stand, records: u64) -> Result<()> {
     stand.gateways[0].start()?;
     stand.gateways[0].wait_ready()?;
     println!("filling the topic with {records} records");
-    let address = stand.addresses[0];
     let bodies = bodies(1_000, Media::NdJson, 160, 1_000);
-    blast(address, Media::NdJson, &bodies, 1_000, CONNECTIONS, records)?;
+    blast(stand.addresses[0], &load(&bodies, 1_000, records))?;
     wait_dlq_empty(&stand.gateways)?;
     stand.gateways[0].terminate()?;
     Ok(())

@@ -6,7 +6,10 @@
 //!     cargo run --release -p kafka-link --example ceiling -- \
 //!         --broker 127.0.0.1:9092 --topic logs --records 1000000 --mode produce --client ours
 //!
-//! The topic is there already. Fetching reads it from the start, `--records` of it.
+//! The topic is there already. Fetching reads it from the start, `--records` of it. Producing sends
+//! to all partitions at once; with `--connections N` as so many clients would that each wait for
+//! their acknowledgement: batches of `--each` records, as fast as they may or `--rate` records a
+//! second, and says how long they waited.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +24,10 @@ use pipeline_core::{Offset, PartitionId};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const BATCH_RECORDS: usize = 1_000;
 const FETCH_BYTES: u32 = 8 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+#[derive(Clone)]
 struct Args {
     broker: String,
     topic: String,
@@ -33,6 +36,9 @@ struct Args {
     mode: String,
     client: String,
     codec: Codec,
+    each: usize,
+    connections: usize,
+    rate: f64,
 }
 
 fn main() -> Result<()> {
@@ -64,6 +70,13 @@ async fn run(args: &Args) -> Result<u64> {
 }
 
 mod ours {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use tokio::task::JoinSet;
+
     use super::*;
 
     fn cluster(args: &Args) -> Cluster {
@@ -79,6 +92,10 @@ mod ours {
     pub async fn produce(args: &Args) -> Result<u64> {
         let cluster = cluster(args);
         let partitions = cluster.topic(&args.topic).await?.partitions.clone();
+        if args.connections > 0 {
+            let ids = partitions.iter().map(|p| p.id).collect();
+            return waiting(args, cluster, ids).await;
+        }
         let mut sent = 0;
         while sent < args.records {
             let batches: Vec<_> = partitions.iter().map(|p| (p.id, encode(args))).collect();
@@ -87,16 +104,65 @@ mod ours {
                 .await
             {
                 result?;
-                sent += BATCH_RECORDS as u64;
+                sent += args.each as u64;
             }
         }
         Ok(sent)
     }
 
+    /// Each of so many clients sends a batch, waits, and sends the next.
+    async fn waiting(args: &Args, cluster: Cluster, partitions: Vec<PartitionId>) -> Result<u64> {
+        let batches = args.records.div_ceil(args.each as u64);
+        let given = Arc::new(AtomicU64::new(0));
+        let started = Instant::now();
+        let mut clients = JoinSet::new();
+        for _ in 0..args.connections {
+            let (args, cluster) = (args.clone(), cluster.clone());
+            let (partitions, given) = (partitions.clone(), Arc::clone(&given));
+            clients.spawn(async move {
+                let mut waited = Vec::new();
+                loop {
+                    let number = given.fetch_add(1, Ordering::Relaxed);
+                    if number >= batches {
+                        return Ok(waited);
+                    }
+                    let mut due = Instant::now();
+                    if args.rate > 0.0 {
+                        let after = number as f64 * args.each as f64 / args.rate;
+                        due = started + Duration::from_secs_f64(after);
+                        tokio::time::sleep_until(due.into()).await;
+                    }
+                    let partition = partitions[number as usize % partitions.len()];
+                    let batch = vec![(partition, encode(&args))];
+                    let answers = cluster
+                        .produce(&args.topic, Acks::All, TIMEOUT, batch)
+                        .await;
+                    for (_, answer) in answers {
+                        answer.map_err(|error| error.to_string())?;
+                    }
+                    waited.push(due.elapsed());
+                }
+            });
+        }
+        let mut waited = Vec::new();
+        while let Some(client) = clients.join_next().await {
+            let client: std::result::Result<_, String> = client?;
+            waited.append(&mut client?);
+        }
+        waited.sort_unstable();
+        let quantile = |part: f64| waited[((waited.len() - 1) as f64 * part).round() as usize];
+        println!(
+            "p50_us {} p99_us {}",
+            quantile(0.5).as_micros(),
+            quantile(0.99).as_micros()
+        );
+        Ok(batches * args.each as u64)
+    }
+
     fn encode(args: &Args) -> EncodedBatch {
         let value = value(args.size);
-        let mut encoder = BatchEncoder::with_capacity(now_ms(), BATCH_RECORDS * (args.size + 70));
-        for _ in 0..BATCH_RECORDS {
+        let mut encoder = BatchEncoder::with_capacity(now_ms(), args.each * (args.size + 70));
+        for _ in 0..args.each {
             encoder.push(&value, Some(("sluice", &HEADER)));
         }
         encoder.finish(args.codec)
@@ -185,7 +251,7 @@ mod theirs {
         let mut sent = 0;
         while sent < args.records {
             for partition in &partitions {
-                let records = (0..BATCH_RECORDS).map(|_| Record {
+                let records = (0..args.each).map(|_| Record {
                     key: None,
                     value: Some(value(args.size)),
                     headers: BTreeMap::from([("sluice".to_owned(), HEADER.to_vec())]),
@@ -195,7 +261,7 @@ mod theirs {
                 partition
                     .produce(records, Compression::NoCompression)
                     .await?;
-                sent += BATCH_RECORDS as u64;
+                sent += args.each as u64;
             }
         }
         Ok(sent)
@@ -277,6 +343,9 @@ impl Args {
             records: take("--records", "1000000")?.parse()?,
             size: take("--size", "200")?.parse()?,
             mode: take("--mode", "")?,
+            each: take("--each", "1000")?.parse()?,
+            connections: take("--connections", "0")?.parse()?,
+            rate: take("--rate", "0")?.parse()?,
             client: take("--client", "ours")?,
             codec: match take("--codec", "none")?.as_str() {
                 "none" => Codec::None,

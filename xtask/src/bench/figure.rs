@@ -17,6 +17,10 @@ impl Figure {
         self.records as f64 / self.cpu.as_secs_f64().max(0.01)
     }
 
+    pub fn per_second(&self) -> f64 {
+        self.records as f64 / self.wall.as_secs_f64()
+    }
+
     pub fn print(&self, what: &str, ceiling: Option<&Self>) {
         let ratio = ceiling.map_or_else(String::new, |ceiling| {
             format!(
@@ -27,7 +31,7 @@ impl Figure {
         println!(
             "  {what:<48} {:>9} {:>10.0} {:>9.2} {:>12.0}   {ratio}",
             self.records,
-            self.records as f64 / self.wall.as_secs_f64(),
+            self.per_second(),
             self.cpu.as_secs_f64(),
             self.per_cpu_second(),
         );
