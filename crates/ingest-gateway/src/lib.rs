@@ -17,6 +17,8 @@ pub mod producer;
 
 pub mod dlq;
 
+pub mod command;
+
 mod gateway;
 mod telemetry;
 

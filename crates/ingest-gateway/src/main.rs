@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use ingest_gateway::Gateway;
+use ingest_gateway::{Gateway, command::Command};
 use pipeline_core::{
     config::Config,
     lifecycle::{CommonArgs, Hangup, Readiness, Shutdown, exit},
@@ -16,10 +16,18 @@ use pipeline_core::{
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
 fn main() -> ExitCode {
-    let config = Args::parse().common.load_or_exit();
+    let args = Args::parse();
+    if let Some(command) = args.command
+        && !args.common.check
+    {
+        return command.run(&args.common).into();
+    }
+    let config = args.common.load_or_exit();
     telemetry::start_logging(&config.telemetry);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
