@@ -20,6 +20,7 @@ fn main() -> anyhow::Result<()> {
     let rules = Rules {
         record_bytes_max: 256 * 1024,
         default_site: None,
+        bound_site: None,
     };
     let log = match std::env::args().nth(1) {
         Some(path) => std::fs::read(path)?,

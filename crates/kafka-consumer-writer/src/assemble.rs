@@ -323,6 +323,7 @@ mod tests {
         Rules {
             record_bytes_max: 1_000,
             default_site: None,
+            bound_site: None,
         }
     }
 

@@ -120,6 +120,7 @@ impl Shared {
             rules: Rules {
                 record_bytes_max: config.ingestion.max_record_bytes,
                 default_site: None,
+                bound_site: None,
             },
             consumers: config.kafka.consumers,
             store: Store::open(&config.storage.logs_dir)?,

@@ -20,6 +20,7 @@ fn rules() -> Rules {
     Rules {
         record_bytes_max: 256 * 1024,
         default_site: None,
+        bound_site: None,
     }
 }
 

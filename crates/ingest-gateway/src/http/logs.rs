@@ -268,6 +268,7 @@ fn decode_now(
     let rules = Rules {
         record_bytes_max,
         default_site: head.site,
+        bound_site: None,
     };
     match decode(head.media, body, &rules, Limits::default()) {
         Ok(decoded) => Ok((id, decoded)),

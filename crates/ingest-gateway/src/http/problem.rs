@@ -24,6 +24,10 @@ pub enum Code {
     NoValidRecord,
     /// `ingestion.invalidRecords: reject`, and a record is not valid.
     InvalidRecords,
+    /// No API key that is known.
+    Unauthorized,
+    /// Each record claims a site other than the one that the API key is bound to.
+    ForeignSite,
     NotFound,
     MethodNotAllowed,
     BodyTimeout,
@@ -31,6 +35,8 @@ pub enum Code {
     /// Of the body's kind or of its compression.
     UnsupportedMediaType,
     QueueFull,
+    /// The API key has sent its share of records.
+    Quota,
     Draining,
     /// Kafka did not take the batch and the dead letter queue refused it.
     NowhereToKeep,
@@ -39,17 +45,20 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::UnreadableBody,
         Self::NoValidRecord,
         Self::InvalidRecords,
+        Self::Unauthorized,
+        Self::ForeignSite,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::BodyTimeout,
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::QueueFull,
+        Self::Quota,
         Self::Draining,
         Self::NowhereToKeep,
         Self::UnknownOutcome,
@@ -62,12 +71,15 @@ impl Code {
             Self::UnreadableBody => "unreadable_body",
             Self::NoValidRecord => "no_valid_record",
             Self::InvalidRecords => "invalid_records",
+            Self::Unauthorized => "unauthorized",
+            Self::ForeignSite => "foreign_site",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::QueueFull => "queue_full",
+            Self::Quota => "quota",
             Self::Draining => "draining",
             Self::NowhereToKeep => "nowhere_to_keep",
             Self::UnknownOutcome => "unknown_outcome",
@@ -81,12 +93,14 @@ impl Code {
             | Self::UnreadableBody
             | Self::NoValidRecord
             | Self::InvalidRecords => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ForeignSite => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull | Self::Quota => StatusCode::TOO_MANY_REQUESTS,
             Self::Draining | Self::NowhereToKeep | Self::UnknownOutcome => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -106,12 +120,15 @@ impl Code {
             Self::UnreadableBody => "The body cannot be read",
             Self::NoValidRecord => "The body holds no valid record",
             Self::InvalidRecords => "The body holds an invalid record",
+            Self::Unauthorized => "An API key is needed",
+            Self::ForeignSite => "The records are of a site that is not this key's",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed here",
             Self::BodyTimeout => "The body did not arrive in time",
             Self::TooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The kind of body is not supported",
             Self::QueueFull => "The gateway is busy",
+            Self::Quota => "The key's share of records is used up",
             Self::Draining => "The gateway is shutting down",
             Self::NowhereToKeep => "The batch can be kept nowhere now",
             Self::UnknownOutcome => "It is not known whether the batch was kept",

@@ -90,6 +90,7 @@ impl World {
             rules: Rules {
                 record_bytes_max: 1_000,
                 default_site: None,
+                bound_site: None,
             },
             random,
             faults: true,

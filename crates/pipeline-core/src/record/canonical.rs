@@ -108,16 +108,12 @@ fn append_scanned(
 
     let site = optional_text(record, scan, Known::Site)?;
     let mut added_site = None;
-    if site.is_empty() {
-        // Absent, `null` and "" are the same: the default takes the place.
-        if let Some(default) = &rules.default_site {
-            match scan.get(Known::Site) {
-                Some(value) => edits[2] = Some(Edit::new(value, Replacement::Text(default))),
-                None => added_site = Some(default.as_str()),
-            }
+    // Absent, `null` and "" are the same.
+    if let Some(right) = rules.site_for(&site)? {
+        match scan.get(Known::Site) {
+            Some(value) => edits[2] = Some(Edit::new(value, Replacement::Text(right))),
+            None => added_site = Some(right),
         }
-    } else {
-        check::check_site(&site)?;
     }
 
     let start = out.len();

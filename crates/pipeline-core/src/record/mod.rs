@@ -20,6 +20,7 @@ mod check;
 
 mod canonical;
 mod fields;
+mod site;
 mod text;
 
 pub use canonical::{append_element, append_json};
@@ -38,6 +39,9 @@ pub struct Rules {
     pub record_bytes_max: usize,
     /// The site of records that have none (from `?site=`); one that [`check_site`] has passed.
     pub default_site: Option<String>,
+    /// The only site that records may have (of an API key); one that [`check_site`] has passed.
+    /// Records without a site get it.
+    pub bound_site: Option<String>,
 }
 
 /// Why a record is not one. `code` is one of a closed list, so that it can label a metric.

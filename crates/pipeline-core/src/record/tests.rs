@@ -3,6 +3,7 @@
 use super::*;
 
 mod against_serde;
+mod sites;
 mod structure;
 mod text_fields;
 
@@ -10,6 +11,7 @@ fn rules() -> Rules {
     Rules {
         record_bytes_max: 4096,
         default_site: None,
+        bound_site: None,
     }
 }
 

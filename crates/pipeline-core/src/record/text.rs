@@ -42,7 +42,11 @@ impl<'o, 'r> TextRecord<'o, 'r> {
                 return self.known_string(field, text);
             }
             _ if text.is_empty() => return Ok(()),
-            Known::Site => check::check_site(text)?,
+            Known::Site => {
+                let text = self.rules.site_for(text)?.unwrap_or(text);
+                self.claim(field)?;
+                return self.known_string(field, text);
+            }
             Known::Status | Known::Bytes | Known::DurationMs => {
                 check::number_text(field, text)?;
                 self.claim(field)?;
@@ -96,7 +100,7 @@ impl<'o, 'r> TextRecord<'o, 'r> {
             }
         }
         if !self.has(Known::Site)
-            && let Some(site) = &self.rules.default_site
+            && let Some(site) = self.rules.site_for("")?
         {
             self.known_string(Known::Site, site)?;
         }
