@@ -25,7 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     dlq::{Dlq, FileLimits, OpenError, replay::Replayer},
-    http::{App, body::BodyLimits, connections::Connections, logs::Ingest},
+    http::{App, body::BodyLimits, connections::Connections, logs::Ingest, openapi::OpenApi},
     producer::{
         drain::{Drain, DrainControl, drain},
         link::{Link, LinkConfig},
@@ -164,7 +164,11 @@ impl Gateway {
             workers.spawn(worker.clone().run());
         }
         let replayer = Replayer::new(dlq.clone(), sender, link.view(), Arc::clone(&queue));
-        let app = App::new(ingest(config, &queue, &link, drain), readiness.clone());
+        let app = App::new(
+            ingest(config, &queue, &link, drain),
+            readiness.clone(),
+            OpenApi::new(config),
+        );
         let connections = Connections::new(listener, Arc::clone(&app), server.max_connections);
 
         let tasks = TaskTracker::new();
