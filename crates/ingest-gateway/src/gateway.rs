@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    decode::Limits,
     dlq::{Dlq, FileLimits, OpenError, replay::Replayer},
     http::{App, body::BodyLimits, connections::Connections, logs::Ingest, openapi::OpenApi},
     producer::{
@@ -328,6 +329,12 @@ fn ingest(config: &Config, queue: &Arc<Queue>, link: &Link, drain: Drain) -> Ing
             stall_max: server.body_timeout,
         },
         record_bytes_max: config.ingestion.max_record_bytes,
+        limits: Limits {
+            records_max: config.ingestion.max_batch_records,
+            lines_bytes_max: u32::try_from(server.max_decoded_bytes.saturating_mul(2))
+                .unwrap_or(u32::MAX),
+            ..Limits::default()
+        },
         invalid_records: config.ingestion.invalid_records,
         async_ack: config.kafka.async_ack,
         request_timeout: server.request_timeout,
