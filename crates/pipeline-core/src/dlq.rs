@@ -18,13 +18,12 @@
 
 use std::{
     fmt,
-    fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
     path::Path,
 };
 
-use crate::fsx;
+use crate::fsx::{self, File};
 
 const MAGIC: [u8; 8] = *b"sluicefr";
 const VERSION: u32 = 1;
@@ -55,7 +54,7 @@ impl FrameWriter {
     /// As the file system says.
     pub fn create(path: &Path, kind: [u8; 4]) -> io::Result<Self> {
         let compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let mut file = File::create_new(path)?;
         file.write_all(&header(kind))?;
         file.sync_all()?;
         fsx::sync_dir(parent(path))?;
@@ -179,7 +178,7 @@ pub fn read_frames(
     visit: &mut dyn FnMut(u64, &[u8]),
 ) -> io::Result<FrameReport> {
     let mut file = File::open(path)?;
-    let end = file.metadata()?.len();
+    let end = file.len()?;
     let mut report = FrameReport {
         torn: end < HEADER_LEN,
         ..FrameReport::default()
@@ -230,7 +229,7 @@ pub fn read_frames(
 /// Where there is no whole frame.
 pub fn read_frame(path: &Path, kind: [u8; 4], position: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    let end = file.metadata()?.len();
+    let end = file.len()?;
     let mut decompressor = Decompressor::new()?;
     match load(&mut file, position, end, kind, &mut decompressor)? {
         Load::Whole { .. } => Ok(decompressor.payload),

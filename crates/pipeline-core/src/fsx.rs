@@ -3,13 +3,20 @@
 //! Never retries: a step that failed is reported, and what stands on disk is then unknown. Knows
 //! nothing of what the files mean.
 
+#[cfg(feature = "fault-injection")]
+pub mod faults;
+mod file;
+
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
+
+use file::step;
+pub use file::{File, Step, open_or_create, remove_file};
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -43,7 +50,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As the file system says.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    step(Step::SyncDir, dir, || fs::File::open(dir)?.sync_all())
 }
 
 /// Makes a directory and those above it, each durable in its parent.
@@ -61,7 +68,7 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
         }
     }
     for &level in missing.iter().rev() {
-        match fs::create_dir(level) {
+        match step(Step::MakeDir, level, || fs::create_dir(level)) {
             Ok(()) => {}
             // Someone else was faster; a file of that name fails at the next step.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
@@ -99,7 +106,7 @@ pub fn remove_stale_temporaries(dir: &Path, before: SystemTime) -> io::Result<u6
         let outcome = entry.metadata().and_then(|metadata| {
             let stale = metadata.is_file() && metadata.modified()? < before;
             if stale {
-                fs::remove_file(entry.path())?;
+                remove_file(&entry.path())?;
             }
             Ok(u64::from(stale))
         });
@@ -135,7 +142,7 @@ impl Temporary {
                 fastrand::u64(..),
                 COUNT.fetch_add(1, Ordering::Relaxed)
             ));
-            let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+            let mut file = match File::create_new(&path) {
                 // The same name from another machine: the next one differs.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 opened => opened?,
@@ -162,7 +169,7 @@ impl Temporary {
     /// # Errors
     /// As the file system says; whether the name exists is then unknown.
     pub fn link(&self, to: &Path) -> io::Result<bool> {
-        match fs::hard_link(&self.path, to) {
+        match step(Step::Link, to, || fs::hard_link(&self.path, to)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
@@ -174,7 +181,7 @@ impl Temporary {
     /// # Errors
     /// As the file system says.
     pub fn rename(mut self, to: &Path) -> io::Result<()> {
-        fs::rename(&self.path, to)?;
+        step(Step::Rename, to, || fs::rename(&self.path, to))?;
         self.renamed = true;
         Ok(())
     }
@@ -184,7 +191,7 @@ impl Drop for Temporary {
     fn drop(&mut self) {
         if !self.renamed {
             // Best effort: a file left behind is read by nobody and removed later as stale.
-            let _ = fs::remove_file(&self.path);
+            let _ = remove_file(&self.path);
         }
     }
 }
@@ -260,6 +267,45 @@ mod tests {
         assert!(deep.is_dir());
         fs::write(dir.path().join("file"), b"").unwrap();
         assert!(create_dirs(&dir.path().join("file/below")).is_err());
+    }
+
+    #[cfg(feature = "fault-injection")]
+    #[test]
+    fn a_rule_hits_its_step_under_its_path_as_often_as_it_says() {
+        use faults::{Fault, under};
+        const EIO: i32 = 5;
+        const ENOSPC: i32 = 28;
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| put_if_absent(&dir.path().join(name), b"0123");
+        let errno = |result: io::Result<bool>| result.unwrap_err().raw_os_error();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let _other = under(elsewhere.path()).then(Fault::Fails(EIO));
+
+        let second = under(dir.path()).step(Step::Write).nth(2);
+        let second = second.then(Fault::HalfDone(ENOSPC));
+        assert!(put("a").unwrap());
+        assert_eq!(errno(put("b")), Some(ENOSPC));
+        assert!(put("b").unwrap());
+        assert_eq!(second.hits(), 1);
+        drop(second);
+
+        let linked = under(dir.path()).name_ends("c").step(Step::Link);
+        let linked = linked.then(Fault::DoneButFails(EIO));
+        assert!(put("d").unwrap());
+        assert_eq!(errno(put("c")), Some(EIO));
+        assert_eq!(names(dir.path()), ["a", "b", "c", "d"]);
+        drop(linked);
+
+        let hanging = under(dir.path()).step(Step::Sync).then(Fault::Hangs);
+        std::thread::scope(|scope| {
+            let task = scope.spawn(|| put("e"));
+            while hanging.hits() == 0 {
+                std::thread::yield_now();
+            }
+            assert!(!dir.path().join("e").exists());
+            hanging.release();
+            assert!(task.join().unwrap().unwrap());
+        });
     }
 
     #[test]

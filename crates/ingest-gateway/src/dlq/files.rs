@@ -20,13 +20,16 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, TryLockError},
     io,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use pipeline_core::{dlq::FrameWriter, fsx};
+use pipeline_core::{
+    dlq::FrameWriter,
+    fsx::{self, File},
+};
 
 use super::{
     entry::{DATA_KIND, Entry},
@@ -73,7 +76,7 @@ pub enum OpenError {
 pub struct Files {
     dir: PathBuf,
     limits: FileLimits,
-    _lock: File,
+    _lock: fs::File,
     known: BTreeMap<u64, Known>,
     current: Option<Current>,
     next_number: u64,
@@ -130,12 +133,7 @@ impl Files {
             error,
         };
         fsx::create_dirs(dir).map_err(io)?;
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(dir.join(LOCK))
-            .map_err(io)?;
+        let lock = fsx::open_or_create(&dir.join(LOCK)).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
@@ -339,7 +337,7 @@ impl Files {
         self.next_number += 1;
         let path = data_path(&self.dir, number);
         let writer = FrameWriter::create(&path, DATA_KIND).inspect_err(|_| {
-            let _ = fs::remove_file(&path);
+            let _ = fsx::remove_file(&path);
         })?;
         let synced = writer.len();
         self.known.insert(
@@ -361,10 +359,7 @@ impl Files {
     fn give_up_current(&mut self, step: &str, error: &io::Error) -> Refusal {
         let current = self.current.take().expect("it has just failed");
         let path = data_path(&self.dir, current.number);
-        let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
-            file.set_len(current.synced)?;
-            file.sync_all()
-        });
+        let cut = cut(&path, current.synced);
         let file = self.known.entry(current.number).or_default();
         file.data_bytes = current.synced;
         tracing::error!(
@@ -387,6 +382,12 @@ impl Files {
             why: format!("failed to {step} a file of the dead letter queue: {error}"),
         }
     }
+}
+
+fn cut(path: &Path, len: u64) -> io::Result<()> {
+    let file = File::open_to_write(path)?;
+    file.set_len(len)?;
+    file.sync_all()
 }
 
 impl Known {

@@ -219,7 +219,7 @@ fn a_name_that_is_taken_is_not_opened_again() {
 fn after_a_failed_write_the_file_is_not_appended_to_again() {
     let mut writer = FrameWriter {
         // A device that takes nothing.
-        file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
+        file: File::open_to_write(Path::new("/dev/full")).unwrap(),
         kind: KIND,
         len: HEADER_LEN,
         failed: false,

@@ -1,13 +1,12 @@
 //! How a data file leaves: with all its entries done; what of it is damaged is set aside.
 
 use std::{
-    fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
     path::Path,
 };
 
-use pipeline_core::fsx;
+use pipeline_core::fsx::{self, File};
 
 use super::{
     super::load::{data_path, marks_paths},
@@ -60,14 +59,14 @@ impl Files {
                 }
             }
         }
-        match fs::remove_file(&path) {
+        match fsx::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed?,
         }
         // The marks may leave only once the data cannot come back.
         fsx::sync_dir(&self.dir)?;
         for path in marks_paths(&self.dir, number)? {
-            fs::remove_file(path)?;
+            fsx::remove_file(&path)?;
         }
         Ok(set_aside)
     }

@@ -1,11 +1,11 @@
 //! Writing marks, and the space that is reserved for them.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
-use pipeline_core::dlq::FrameWriter;
+use pipeline_core::{
+    dlq::FrameWriter,
+    fsx::{self, File},
+};
 
 use super::{
     super::{
@@ -44,7 +44,7 @@ impl Files {
                 let path = marks_path(&self.dir, number, self.next_marks);
                 self.next_marks += 1;
                 FrameWriter::create(&path, MARKS_KIND).inspect_err(|_| {
-                    let _ = fs::remove_file(&path);
+                    let _ = fsx::remove_file(&path);
                 })?
             }
         };
@@ -73,13 +73,13 @@ impl Files {
                 file.sync_all()
             });
         if let Err(error) = made {
-            let _ = fs::remove_file(&path);
+            let _ = fsx::remove_file(&path);
             tracing::warn!("failed to reserve space for the dead letter queue's marks: {error}");
         }
     }
 
     fn give_up_reserve(&self) -> bool {
-        fs::remove_file(self.dir.join(RESERVE)).is_ok()
+        fsx::remove_file(&self.dir.join(RESERVE)).is_ok()
     }
 }
 

@@ -1,16 +1,14 @@
 //! What an earlier process left in the directory.
 
-use std::{
-    fs::{self, OpenOptions},
-    io,
-    path::Path,
-};
+use std::{fs, io, path::Path};
+
+use pipeline_core::fsx;
 
 use super::{
     super::load::{
         data_numbers, data_path, load, load_marks, marks_numbers, marks_path, marks_paths,
     },
-    DAMAGED, Files, Known,
+    DAMAGED, Files, Known, cut,
 };
 
 impl Files {
@@ -21,7 +19,7 @@ impl Files {
             self.next_marks = self.next_marks.max(marks + 1);
             self.next_number = self.next_number.max(data + 1);
             if !numbers.contains(&data) {
-                fs::remove_file(marks_path(&self.dir, data, marks))?;
+                fsx::remove_file(&marks_path(&self.dir, data, marks))?;
             }
         }
         for number in set_aside_numbers(&self.dir.join(DAMAGED)) {
@@ -97,12 +95,6 @@ impl Files {
         }
         Ok(file)
     }
-}
-
-fn cut(path: &Path, len: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    file.set_len(len)?;
-    file.sync_all()
 }
 
 /// Numbers of the data files of which something was set aside.
