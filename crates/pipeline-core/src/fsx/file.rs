@@ -180,10 +180,6 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 /// Product binaries have nothing here: the step is done.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]
-pub(super) fn step<T>(
-    _: Step,
-    _: &Path,
-    done: impl FnOnce() -> io::Result<T>,
-) -> io::Result<T> {
+pub(super) fn step<T>(_: Step, _: &Path, done: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     done()
 }
