@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use pipeline_core::{BatchId, Offset, PartitionId};
 use tokio::sync::oneshot;
 
-use crate::{decode::RecordBatch, queue::Held};
+use crate::{budget::Share, decode::RecordBatch};
 
 /// The valid records of one body. From the channel on it belongs to the pipeline.
 #[derive(Debug)]
@@ -20,8 +20,10 @@ pub struct Batch {
     pub deadline: Instant,
     /// Who waits; `None` with `kafka.async: true`, where the client has its answer already.
     pub answer: Option<Waiting>,
-    /// Its share of the memory budget, given back when the batch is dropped.
-    pub held: Held,
+    /// Its share of the memory budget, since its body was read.
+    pub memory: Share,
+    /// Its share of the queue's bytes, since it is on the queue.
+    pub held: Share,
 }
 
 /// The client of a batch.
@@ -159,7 +161,8 @@ pub mod test {
             progress: Progress::default(),
             deadline: Instant::now() + Duration::from_secs(3600),
             answer: None,
-            held: Held::default(),
+            memory: Share::default(),
+            held: Share::default(),
         }
     }
 }

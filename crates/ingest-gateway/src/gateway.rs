@@ -24,9 +24,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    decode::Limits,
+    budget::Budget,
     dlq::{Dlq, FileLimits, OpenError, replay::Replayer},
-    http::{App, body::BodyLimits, connections::Connections, logs::Ingest, openapi::OpenApi},
+    http::{App, body::BodyLimits, connections::Connections, logs::Ingest},
     producer::{
         drain::{Drain, DrainControl, drain},
         link::{Link, LinkConfig},
@@ -35,8 +35,12 @@ use crate::{
         worker::{Worker, sweep},
     },
     queue::{Queue, QueueLimits},
+    telemetry,
 };
 
+/// The queue has one part in so many of the memory budget: the rest is for bodies on their way in
+/// and for what workers make of batches.
+const QUEUE_PART: u64 = 2;
 /// How long the start looks for Kafka; it goes on without.
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(2);
 const DLQ_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -136,12 +140,13 @@ impl Gateway {
             .await
             .map_err(StartError::TopicUnfit)?;
 
+        let memory = memory(config);
         let queue = Arc::new(Queue::new(QueueLimits {
             batches_max: config.ingestion.queue_buffer_size,
-            bytes_max: server.memory_budget / 2,
+            bytes_max: server.memory_budget / QUEUE_PART,
             high_water: config.ingestion.queue_high_water,
         }));
-        let sender = sender(config, cluster, drain.clone());
+        let sender = sender(config, cluster, drain.clone(), &memory);
         let settler = Settler {
             dlq: dlq.clone(),
             queue: Arc::clone(&queue),
@@ -158,6 +163,7 @@ impl Gateway {
             sender: sender.clone(),
             settler: settler.clone(),
             linger: config.kafka.batch_timeout,
+            load_bytes_max: load_bytes_max(config, &memory),
             flight: Arc::default(),
         };
         let mut workers = JoinSet::new();
@@ -165,11 +171,7 @@ impl Gateway {
             workers.spawn(worker.clone().run());
         }
         let replayer = Replayer::new(dlq.clone(), sender, link.view(), Arc::clone(&queue));
-        let app = App::new(
-            ingest(config, &queue, &link, drain),
-            readiness.clone(),
-            OpenApi::new(config),
-        );
+        let app = App::new(ingest(config, &queue, &memory, &link, drain), readiness.clone());
         let connections = Connections::new(listener, Arc::clone(&app), server.max_connections);
 
         let tasks = TaskTracker::new();
@@ -242,6 +244,26 @@ impl Gateway {
     }
 }
 
+fn memory(config: &Config) -> Arc<Budget> {
+    let budget = Budget::new(config.server.memory_budget);
+    let body = config.server.max_decoded_bytes;
+    if body > budget.free_max() {
+        tracing::warn!(
+            "a body of server.maxDecodedBytes ({body}) would not fit into server.memoryBudget \
+             ({}): what does not gets 413",
+            budget.bytes_max()
+        );
+    }
+    telemetry::memory(&budget);
+    budget
+}
+
+/// What all workers encode at once fits into what is only taken by force.
+fn load_bytes_max(config: &Config, memory: &Budget) -> usize {
+    let forced = memory.bytes_max() - memory.free_max();
+    usize::try_from(forced).unwrap_or(usize::MAX) / config.ingestion.producer_workers
+}
+
 /// What of `requestTimeout` belongs to the dead letter queue's fsync.
 fn reserve(config: &Config) -> Duration {
     (config.server.request_timeout / 4).min(RESERVE_MAX)
@@ -288,7 +310,7 @@ fn cluster_config(config: &Config) -> ClusterConfig {
     }
 }
 
-fn sender(config: &Config, cluster: Cluster, drain: Drain) -> Sender {
+fn sender(config: &Config, cluster: Cluster, drain: Drain, memory: &Arc<Budget>) -> Sender {
     let (kafka, ingestion) = (&config.kafka, &config.ingestion);
     Sender {
         cluster,
@@ -315,13 +337,21 @@ fn sender(config: &Config, cluster: Cluster, drain: Drain) -> Sender {
             max: BACKOFF_MAX.max(ingestion.producer_retry_backoff),
         },
         drain,
+        memory: Arc::clone(memory),
     }
 }
 
-fn ingest(config: &Config, queue: &Arc<Queue>, link: &Link, drain: Drain) -> Ingest {
+fn ingest(
+    config: &Config,
+    queue: &Arc<Queue>,
+    memory: &Arc<Budget>,
+    link: &Link,
+    drain: Drain,
+) -> Ingest {
     let server = &config.server;
     Ingest {
         queue: Arc::clone(queue),
+        memory: Arc::clone(memory),
         view: link.view(),
         body: BodyLimits {
             wire_bytes_max: server.max_body_bytes,
@@ -329,12 +359,6 @@ fn ingest(config: &Config, queue: &Arc<Queue>, link: &Link, drain: Drain) -> Ing
             stall_max: server.body_timeout,
         },
         record_bytes_max: config.ingestion.max_record_bytes,
-        limits: Limits {
-            records_max: config.ingestion.max_batch_records,
-            lines_bytes_max: u32::try_from(server.max_decoded_bytes.saturating_mul(2))
-                .unwrap_or(u32::MAX),
-            ..Limits::default()
-        },
         invalid_records: config.ingestion.invalid_records,
         async_ack: config.kafka.async_ack,
         request_timeout: server.request_timeout,

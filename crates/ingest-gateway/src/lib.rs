@@ -7,6 +7,8 @@
 
 pub mod http;
 
+pub mod budget;
+
 pub mod batch;
 pub mod decode;
 pub mod identity;

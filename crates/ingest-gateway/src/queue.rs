@@ -2,6 +2,8 @@
 //!
 //! A full queue hands its input back. Bytes count from the push until the batch is dropped, which
 //! is after its answer: what workers and the dead letter queue still hold is part of the bound.
+//! That bound is a part of the memory budget, so that a queue that does not empty leaves room for
+//! bodies to be read and refused.
 
 mod pressure;
 
@@ -16,6 +18,7 @@ use tokio::sync::{Mutex as Turn, MutexGuard as TurnGuard, Notify};
 use self::pressure::{DrainRate, HighWater};
 use crate::{
     batch::{Batch, memory_of},
+    budget::Budget,
     telemetry,
 };
 
@@ -31,7 +34,7 @@ pub struct QueueLimits {
 pub struct Queue {
     limits: QueueLimits,
     state: Mutex<State>,
-    bytes: Arc<HeldBytes>,
+    bytes: Arc<Budget>,
     pushed: Notify,
     turn: Turn<()>,
 }
@@ -76,7 +79,7 @@ impl Queue {
                 high_water: HighWater::new(limits.high_water),
                 drain: DrainRate::new(Instant::now()),
             }),
-            bytes: Arc::default(),
+            bytes: Budget::without_reserve(limits.bytes_max),
             pushed: Notify::new(),
             turn: Turn::new(()),
         }
@@ -95,12 +98,16 @@ impl Queue {
         if state.closed {
             return Err(PushError::Closed(batch));
         }
-        let held = self.bytes.get();
-        let fits = held == 0 || held + bytes <= self.limits.bytes_max;
-        if !fits || state.batches.len() >= self.limits.batches_max {
+        if state.batches.len() >= self.limits.batches_max {
             return Err(PushError::Full(batch));
         }
-        batch.held = self.bytes.hold(bytes);
+        let mut held = self.bytes.share();
+        if self.bytes.used() == 0 {
+            held.force_set(bytes);
+        } else if !held.try_set(bytes) {
+            return Err(PushError::Full(batch));
+        }
+        batch.held = held;
         state.batches.push_back(batch);
         state.pushed += 1;
         self.note_fill(&mut state);
@@ -158,7 +165,7 @@ impl Queue {
     pub fn retry_after_s(&self) -> u32 {
         self.lock()
             .drain
-            .seconds_for(self.bytes.get(), Instant::now())
+            .seconds_for(self.bytes.used(), Instant::now())
     }
 
     /// The right to collect. One worker collects at a time, so that what arrives together goes
@@ -224,12 +231,12 @@ impl Queue {
     )]
     fn ratio(&self, batches: usize) -> f64 {
         let by_count = batches as f64 / self.limits.batches_max as f64;
-        let by_bytes = self.bytes.get() as f64 / self.limits.bytes_max as f64;
+        let by_bytes = self.bytes.used() as f64 / self.limits.bytes_max as f64;
         by_count.max(by_bytes)
     }
 
     fn note_fill(&self, state: &mut State) {
-        let (depth, bytes) = (state.batches.len(), self.bytes.get());
+        let (depth, bytes) = (state.batches.len(), self.bytes.used());
         let ratio = self.ratio(depth);
         telemetry::queue_fill(depth, bytes, ratio);
         match state.high_water.crossed(ratio) {
@@ -242,32 +249,6 @@ impl Queue {
             Some(false) => tracing::info!(fill_ratio = ratio, "work queue is back to normal"),
             None => {}
         }
-    }
-}
-
-/// A share of the budget; given back on drop.
-#[derive(Debug, Default)]
-pub struct Held(Option<(Arc<HeldBytes>, u64)>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some((total, bytes)) = self.0.take() {
-            *total.0.lock().expect("no panic under this lock") -= bytes;
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct HeldBytes(Mutex<u64>);
-
-impl HeldBytes {
-    fn get(&self) -> u64 {
-        *self.0.lock().expect("no panic under this lock")
-    }
-
-    fn hold(self: &Arc<Self>, bytes: u64) -> Held {
-        *self.0.lock().expect("no panic under this lock") += bytes;
-        Held(Some((Arc::clone(self), bytes)))
     }
 }
 

@@ -9,7 +9,7 @@ use pipeline_core::{
     telemetry::catalog::{self, label},
 };
 
-use crate::{batch::Kept, dlq::Totals, http::problem::Code};
+use crate::{batch::Kept, budget::Budget, dlq::Totals, http::problem::Code};
 
 pub fn batch_received() {
     counter!(catalog::LOG_BATCHES_RECEIVED).increment(1);
@@ -53,6 +53,12 @@ pub fn queue_fill(depth: usize, bytes: u64, ratio: f64) {
     gauge!(catalog::INGESTION_WORK_QUEUE_DEPTH).set(depth as f64);
     gauge!(catalog::INGESTION_WORK_QUEUE_BYTES).set(bytes as f64);
     gauge!(catalog::INGESTION_WORK_QUEUE_FILL_RATIO).set(ratio);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn memory(budget: &Budget) {
+    gauge!(catalog::MEMORY_BUDGET).set(budget.bytes_max() as f64);
+    gauge!(catalog::MEMORY_USED).set(budget.used() as f64);
 }
 
 pub fn producer_write(took: Duration) {

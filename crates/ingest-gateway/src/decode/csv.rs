@@ -39,9 +39,7 @@ pub(super) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> 
                 columns
             }
         };
-        let raw = &body[start..rows.at];
-        let raw = raw.strip_suffix(b"\n").unwrap_or(raw);
-        sink.record(raw, |rules, out| match row {
+        sink.record(|rules, out| match row {
             Ok(()) => append_row(&rows, columns, rules, out),
             Err(reason) => Err(RecordError::new(
                 RecordErrorCode::Malformed,

@@ -77,7 +77,5 @@ fn element(
     }
     cursor.value(STRUCTURE).map_err(broken)?;
     let element = &cursor.bytes[start..cursor.at];
-    sink.record(element, |rules, out| {
-        record::append_json(element, rules, out)
-    })
+    sink.record(|rules, out| record::append_json(element, rules, out))
 }

@@ -20,13 +20,14 @@ use super::{
     load::{Loaded, Pending, load, load_entry},
 };
 use crate::{
-    batch::{Batch, Progress},
+    batch::{Batch, Progress, memory_of},
+    budget::Share,
     producer::{
         link::ViewReceiver,
         send::{Sender, Settled},
         view::TopicView,
     },
-    queue::{Held, Queue},
+    queue::Queue,
     telemetry,
 };
 
@@ -326,6 +327,7 @@ impl Replayer {
                 self.sender.batch_bytes_max,
                 self.sender.write_timeout,
             );
+        let memory = Arc::clone(&self.sender.memory);
         let read = spawn_blocking(move || {
             let mut entries = Vec::with_capacity(chunk.len());
             for pending in chunk {
@@ -335,11 +337,12 @@ impl Replayer {
                         let batch = Batch {
                             id: head.batch,
                             received_ms: head.received_ms,
+                            memory: memory.forced(memory_of(&records)),
                             records: Arc::new(records),
                             progress,
                             deadline,
                             answer: None,
-                            held: Held::default(),
+                            held: Share::default(),
                         };
                         entries.push((pending, batch));
                     }

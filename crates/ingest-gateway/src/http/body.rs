@@ -6,7 +6,10 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::{timeout, timeout_at};
 
-use super::problem::{Code, Problem};
+use super::{
+    problem::{Code, Problem},
+    room::Room,
+};
 use crate::decode::{Encoding, InflateError, Inflater};
 
 /// Room made at once for a body of known length; the rest as it comes, as the length is a claim.
@@ -36,6 +39,7 @@ pub async fn read(
     encoding: Encoding,
     limits: &BodyLimits,
     until: Instant,
+    room: &mut Room,
 ) -> Result<Vec<u8>, Problem> {
     let too_large = || {
         Problem::new(
@@ -75,6 +79,7 @@ pub async fn read(
         inflater
             .write(&data, &mut decoded, limits.decoded_bytes_max)
             .map_err(refused)?;
+        room.hold(decoded.capacity() as u64)?;
     }
     inflater.finish().map_err(refused)?;
     Ok(decoded)

@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Request, body::Incoming, header::EXPECT, http::request::Parts};
+use hyper::{
+    Request,
+    body::{Body, Incoming},
+    header::EXPECT,
+    http::request::Parts,
+};
 use pipeline_core::{
     BatchId,
     config::InvalidRecords,
@@ -25,9 +30,11 @@ use super::{
     problem::{Code, Problem, RecordFaults},
     reply::{Accepted, RecordFault},
     request::Head,
+    room::Room,
 };
 use crate::{
-    batch::{Answer, Batch, Kept, Progress, Waiting},
+    batch::{Answer, Batch, Kept, Progress, Waiting, memory_of},
+    budget::{Budget, Share},
     decode::{BodyError, DecodedBatch, Limits, decode},
     identity::{KeyedBody, random_batch_id},
     producer::{
@@ -36,7 +43,7 @@ use crate::{
         settle::now_ms,
         view::{MESSAGE_BYTES_MAX_DEFAULT, line_bytes_max},
     },
-    queue::{Held, PushError, Queue},
+    queue::{PushError, Queue},
     telemetry,
 };
 
@@ -47,10 +54,10 @@ const INLINE_BYTES_MAX: usize = 512 * 1024;
 #[derive(Debug)]
 pub struct Ingest {
     pub queue: Arc<Queue>,
+    pub memory: Arc<Budget>,
     pub view: ViewReceiver,
     pub body: BodyLimits,
     pub record_bytes_max: usize,
-    pub limits: Limits,
     pub invalid_records: InvalidRecords,
     /// The client has its answer as soon as the batch is on the queue.
     pub async_ack: bool,
@@ -71,18 +78,21 @@ impl Ingest {
         let deadline = began + self.request_timeout - self.reserve;
         let expects_continue = request.headers().contains_key(EXPECT);
         let (parts, mut incoming) = request.into_parts();
-        let (head, body) = match self.read(&parts, &mut incoming, deadline).await {
+        let (head, body, mut room) = match self.read(&parts, &mut incoming, deadline).await {
             Ok(read) => read,
             Err(problem) => {
                 return Err(body::let_go(incoming, expects_continue, problem).await);
             }
         };
         let received_ms = now_ms();
+        // The canonical lines are about as long.
+        let both = 2 * body.capacity() as u64;
+        room.hold(both).map_err(|problem| self.in_time(problem))?;
         let (id, decoded) = self.decode(head, body, deadline).await?;
         telemetry::batch_received();
         self.count_rejected(&decoded);
         let verdict = Verdict::of(decoded, self.invalid_records)?;
-        self.hand_over(id, received_ms, began, deadline, verdict)
+        self.hand_over(id, received_ms, began, deadline, verdict, room)
             .await
     }
 
@@ -91,15 +101,20 @@ impl Ingest {
         parts: &Parts,
         incoming: &mut Incoming,
         deadline: Instant,
-    ) -> Result<(Head, Vec<u8>), Problem> {
+    ) -> Result<(Head, Vec<u8>, Room), Problem> {
         let head = Head::read(&parts.uri, &parts.headers)?;
         if self.queue.is_full() {
             return Err(self.full());
         }
-        tokio::select! {
-            body = body::read(incoming, head.encoding, &self.body, deadline) => Ok((head, body?)),
-            () = self.drain.expired() => Err(draining()),
-        }
+        let announced = incoming.size_hint().exact();
+        let entered = Room::enter(&self.memory, announced);
+        let mut room = entered.map_err(|problem| self.in_time(problem))?;
+        let body = body::read(incoming, head.encoding, &self.body, deadline, &mut room);
+        let body = tokio::select! {
+            body = body => body.map_err(|problem| self.in_time(problem))?,
+            () = self.drain.expired() => return Err(draining()),
+        };
+        Ok((head, body, room))
     }
 
     async fn hand_over(
@@ -108,7 +123,8 @@ impl Ingest {
         received_ms: i64,
         began: Instant,
         deadline: Instant,
-        verdict: Verdict,
+        mut verdict: Verdict,
+        mut room: Room,
     ) -> Result<Accepted, Problem> {
         // What is left then is the dead letter queue's: it might take the batch, too late for the
         // client to hear of it.
@@ -116,6 +132,8 @@ impl Ingest {
             return Err(late());
         }
         let accepted = verdict.records.len();
+        verdict.records.shrink();
+        let memory = room.hand_over(memory_of(&verdict.records), verdict.faults.memory());
         let (answer, waiting) = oneshot::channel();
         let batch = Batch {
             id,
@@ -127,7 +145,8 @@ impl Ingest {
                 to: answer,
                 partly_dlq: false,
             }),
-            held: Held::default(),
+            memory,
+            held: Share::default(),
         };
         match self.queue.push(batch) {
             Ok(()) => {}
@@ -177,7 +196,7 @@ impl Ingest {
             .map_or(MESSAGE_BYTES_MAX_DEFAULT, |view| view.message_bytes_max);
         let record_bytes_max = self.record_bytes_max.min(line_bytes_max(message_bytes_max));
         if body.len() <= INLINE_BYTES_MAX {
-            return decode_now(head, &body, record_bytes_max, self.limits);
+            return decode_now(head, &body, record_bytes_max);
         }
         let place = tokio::select! {
             place = timeout_at(deadline.into(), Arc::clone(&self.decoding).acquire_owned()) => {
@@ -185,11 +204,10 @@ impl Ingest {
             }
             () = self.drain.expired() => return Err(draining()),
         };
-        let limits = self.limits;
         let decoded = spawn_blocking(move || {
             // Also where the client goes meanwhile: the work goes on.
             let _place = place;
-            decode_now(head, &body, record_bytes_max, limits)
+            decode_now(head, &body, record_bytes_max)
         });
         decoded.await.unwrap_or_else(|error| {
             tracing::error!("decoding a body ended: {error}");
@@ -202,6 +220,14 @@ impl Ingest {
             if records > 0 {
                 telemetry::records_rejected(*code, records);
             }
+        }
+    }
+
+    /// Of what there is no memory for now, there may be when the queue has moved on.
+    fn in_time(&self, problem: Problem) -> Problem {
+        match problem.code {
+            Code::Memory => problem.retry_after(self.queue.retry_after_s()),
+            _ => problem,
         }
     }
 
@@ -254,7 +280,6 @@ fn decode_now(
     head: Head,
     body: &[u8],
     record_bytes_max: usize,
-    limits: Limits,
 ) -> Result<(BatchId, DecodedBatch), Problem> {
     let id = match &head.key {
         Some(key) => KeyedBody {
@@ -273,10 +298,10 @@ fn decode_now(
         default_site: head.site,
         bound_site: None,
     };
-    match decode(head.media, body, &rules, limits) {
+    match decode(head.media, body, &rules, Limits::default()) {
         Ok(decoded) => Ok((id, decoded)),
         Err(BodyError::Unreadable { message }) => Err(Problem::new(Code::UnreadableBody, message)),
-        Err(error @ (BodyError::TooManyRecords { .. } | BodyError::TooLarge { .. })) => {
+        Err(error @ BodyError::TooLarge { .. }) => {
             Err(Problem::new(Code::TooLarge, error.to_string()))
         }
     }
@@ -311,6 +336,7 @@ mod tests {
                 bytes_max: 1 << 20,
                 high_water: 0.9,
             })),
+            memory: Budget::new(1 << 20),
             view: watch::channel(None).1,
             body: BodyLimits {
                 wire_bytes_max: 1 << 20,
@@ -318,7 +344,6 @@ mod tests {
                 stall_max: second,
             },
             record_bytes_max: 1 << 20,
-            limits: Limits::default(),
             invalid_records: InvalidRecords::Skip,
             async_ack,
             request_timeout: second,
@@ -339,7 +364,10 @@ mod tests {
             },
         };
         let now = Instant::now();
-        ingest.hand_over(batch.id, 0, now, now, verdict).await
+        let room = Room::enter(&ingest.memory, None).unwrap();
+        ingest
+            .hand_over(batch.id, 0, now, now, verdict, room)
+            .await
     }
 
     #[tokio::test]

@@ -37,6 +37,8 @@ pub enum Code {
     QueueFull,
     /// The API key has sent its share of records.
     Quota,
+    /// No room in `server.memoryBudget`.
+    Memory,
     Draining,
     /// Kafka did not take the batch and the dead letter queue refused it.
     NowhereToKeep,
@@ -45,7 +47,7 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::UnreadableBody,
         Self::NoValidRecord,
@@ -59,6 +61,7 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::QueueFull,
         Self::Quota,
+        Self::Memory,
         Self::Draining,
         Self::NowhereToKeep,
         Self::UnknownOutcome,
@@ -80,6 +83,7 @@ impl Code {
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::QueueFull => "queue_full",
             Self::Quota => "quota",
+            Self::Memory => "memory",
             Self::Draining => "draining",
             Self::NowhereToKeep => "nowhere_to_keep",
             Self::UnknownOutcome => "unknown_outcome",
@@ -101,7 +105,7 @@ impl Code {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::QueueFull | Self::Quota => StatusCode::TOO_MANY_REQUESTS,
-            Self::Draining | Self::NowhereToKeep | Self::UnknownOutcome => {
+            Self::Memory | Self::Draining | Self::NowhereToKeep | Self::UnknownOutcome => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -129,6 +133,7 @@ impl Code {
             Self::UnsupportedMediaType => "The kind of body is not supported",
             Self::QueueFull => "The gateway is busy",
             Self::Quota => "The key's share of records is used up",
+            Self::Memory => "The gateway has no memory free",
             Self::Draining => "The gateway is shutting down",
             Self::NowhereToKeep => "The batch can be kept nowhere now",
             Self::UnknownOutcome => "It is not known whether the batch was kept",
@@ -158,6 +163,15 @@ pub struct RecordFaults {
     pub errors: Vec<RecordFault>,
     pub omitted: u64,
     pub rejected: u64,
+}
+
+impl RecordFaults {
+    /// Bytes of memory that the list holds.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let texts = self.errors.iter().map(|fault| fault.message.len());
+        (self.errors.len() * size_of::<RecordFault>() + texts.sum::<usize>()) as u64
+    }
 }
 
 impl Problem {

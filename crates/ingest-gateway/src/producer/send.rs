@@ -35,7 +35,7 @@ use super::{
     outcome::{Next, judge},
     view::TopicView,
 };
-use crate::{batch::Batch, dlq::Reason, telemetry};
+use crate::{batch::Batch, budget::Budget, dlq::Reason, telemetry};
 
 /// How a batch's way to Kafka ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +65,8 @@ pub struct Sender {
     pub retries_max: u32,
     pub backoff: Backoff,
     pub drain: Drain,
+    /// What is encoded takes its part of it by force: it is of batches that are accepted.
+    pub memory: Arc<Budget>,
 }
 
 /// One record batch for each partition that is due.
@@ -257,6 +259,8 @@ impl Sender {
         let asked: Vec<_> = pieces.iter().map(|(partition, _)| *partition).collect();
         // Also of those that pause: they are not looked at before this ends.
         let timeout = self.time_for(groups.iter());
+        let bytes: usize = pieces.iter().map(|(_, piece)| piece.bytes.len()).sum();
+        let _encoded = self.memory.forced(bytes as u64);
         let began = Instant::now();
         let produced = self
             .cluster

@@ -27,6 +27,7 @@ use crate::{
     batch::Batch,
     dlq::Reason,
     queue::{Queue, Taken},
+    telemetry,
 };
 
 #[derive(Clone)]
@@ -37,6 +38,9 @@ pub struct Worker {
     pub settler: Settler,
     /// How long the first batch of a load waits for others, at most.
     pub linger: Duration,
+    /// Bytes that a load may have over all partitions, unless one batch alone has more: what is
+    /// encoded of it is memory beside the batches.
+    pub load_bytes_max: usize,
     /// Shared by all workers.
     pub flight: Arc<Flight>,
 }
@@ -55,8 +59,12 @@ struct Aloft<'a>(&'a Flight);
 struct Load {
     batches: Vec<Batch>,
     by_partition: HashMap<PartitionId, Size>,
+    bytes: usize,
+    /// Of one partition.
     records_max: usize,
     bytes_max: usize,
+    /// Of all partitions.
+    load_bytes_max: usize,
     full: bool,
 }
 
@@ -110,6 +118,7 @@ impl Worker {
         let mut load = Load::new(
             self.sender.batch_records_max,
             self.sender.batch_bytes_max.min(bytes_max),
+            self.load_bytes_max,
         );
         let partition_of = |batch: &Batch| {
             let known = batch.progress.partition;
@@ -174,6 +183,7 @@ pub async fn sweep(
             () = tokio::time::sleep(interval) => {}
         }
         queue.refresh();
+        telemetry::memory(&settler.sender.memory);
         for batch in queue.take_overdue(Instant::now()) {
             settler.settle(batch, Settled::Left(Reason::Deadline));
         }
@@ -181,12 +191,14 @@ pub async fn sweep(
 }
 
 impl Load {
-    fn new(records_max: usize, bytes_max: usize) -> Self {
+    fn new(records_max: usize, bytes_max: usize, load_bytes_max: usize) -> Self {
         Self {
             batches: Vec::new(),
             by_partition: HashMap::new(),
+            bytes: 0,
             records_max,
             bytes_max,
+            load_bytes_max,
             full: false,
         }
     }
@@ -197,10 +209,13 @@ impl Load {
         if self.full {
             return false;
         }
+        let more = size_of(batch);
+        if self.bytes > 0 && self.bytes + more.bytes > self.load_bytes_max {
+            return false;
+        }
         let Some(size) = self.by_partition.get(&partition) else {
             return true;
         };
-        let more = size_of(batch);
         size.records + more.records <= self.records_max && size.bytes + more.bytes <= self.bytes_max
     }
 
@@ -209,7 +224,9 @@ impl Load {
         let size = self.by_partition.entry(partition).or_default();
         size.records += more.records;
         size.bytes += more.bytes;
+        self.bytes += more.bytes;
         self.full |= size.records >= self.records_max || size.bytes >= self.bytes_max;
+        self.full |= self.bytes >= self.load_bytes_max;
         self.batches.push(batch);
     }
 }
@@ -224,6 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         batch::test::batch_of,
+        budget::Budget,
         dlq::{Dlq, FileLimits},
         producer::drain::drain,
         queue::QueueLimits,
@@ -233,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_load_is_full_when_one_partition_is() {
-        let mut load = Load::new(3, usize::MAX);
+        let mut load = Load::new(3, usize::MAX, usize::MAX);
         let two = || batch_of(1, &["a", "b"]);
         assert!(load.wants(P[0], &two()));
         load.add(P[0], two());
@@ -247,11 +265,25 @@ mod tests {
 
     #[test]
     fn a_batch_larger_than_a_record_batch_goes_alone() {
-        let mut load = Load::new(10, 50);
+        let mut load = Load::new(10, 50, usize::MAX);
         let large = batch_of(1, &["0123456789", "0123456789"]);
         assert!(load.wants(P[0], &large));
         load.add(P[0], large);
         assert!(load.full);
+    }
+
+    #[test]
+    fn a_load_is_bounded_over_all_partitions_and_one_batch_always_goes() {
+        let large = || batch_of(1, &["0123456789"; 10]);
+        let bytes = size_of(&large()).bytes;
+        let mut load = Load::new(100, usize::MAX, bytes / 2);
+        assert!(load.wants(P[0], &large()));
+        load.add(P[0], large());
+        assert!(load.full);
+        let mut load = Load::new(100, usize::MAX, 2 * bytes - 1);
+        load.add(P[0], large());
+        assert!(!load.wants(P[1], &large()), "two are too many");
+        assert!(load.wants(P[1], &batch_of(2, &["c"])));
     }
 
     #[tokio::test]
@@ -304,6 +336,7 @@ mod tests {
                 max: second,
             },
             drain: drain().1,
+            memory: Budget::new(1 << 20),
         };
         Worker {
             queue: Arc::clone(queue),
@@ -319,6 +352,7 @@ mod tests {
             },
             sender,
             linger: Duration::ZERO,
+            load_bytes_max: usize::MAX,
             flight: Arc::default(),
         }
     }

@@ -27,7 +27,6 @@ pub(super) const OFF: &str = "off";
 /// Keys whose work comes later: accepted at their default, refused at any other value, never
 /// accepted and ignored. Whoever builds one deletes its line.
 pub(super) const NOT_YET: &[&str] = &[
-    "server.memoryBudget",
     "server.tls",
     "auth.enabled",
     "auth.headerName",
@@ -123,7 +122,7 @@ pub(super) const KEYS: &[Key] = &[
     key("server.maxConnections", count(1, 1_000_000), "4096",
         "Most client connections at once; more wait to be accepted."),
     key("server.memoryBudget", size(16 * MIB, TIB), "512MiB",
-        "Memory that bodies, queue and workers share; a request that does not fit is refused with 429 or 503."),
+        "Memory that bodies, queue and workers share; a request that does not fit now is refused with 429 or 503, one that never would with 413. A body takes its decoded length and often as much again."),
     key("server.shutdownTimeout", duration(100, HOUR), "30s",
         "Longest time from SIGTERM to the end of the gateway, its last flush included."),
     key("server.tls", Section, OFF,
@@ -174,8 +173,6 @@ pub(super) const KEYS: &[Key] = &[
         "What becomes of a batch with invalid records: `skip` takes the valid ones, `reject` refuses the whole batch."),
     key("ingestion.maxRecordBytes", size(64, GIB), "256KiB",
         "Longest record as one line of JSON; a longer one is invalid, its neighbours are not."),
-    key("ingestion.maxBatchRecords", count(1, 1_000_000_000), "1000000",
-        "Most records of one request, invalid ones included; over it the request gets 413."),
 
     key("kafka.brokers", Brokers, REQUIRED,
         "Brokers to ask first, each as host:port; the others are learnt from them."),

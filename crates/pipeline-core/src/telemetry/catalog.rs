@@ -193,6 +193,10 @@ catalog! {
         "Bytes of the batches in the queue.");
     INGESTION_WORK_QUEUE_FILL_RATIO = gauge(GATEWAY, "ingestion_work_queue_fill_ratio", "ratio",
         "How full the queue is, 0 to 1: the larger of batches over capacity and bytes over budget.");
+    MEMORY_BUDGET = gauge(GATEWAY, "ingestion_memory_budget_bytes", "bytes",
+        "Bytes of memory that bodies, queue and workers share (server.memoryBudget).");
+    MEMORY_USED = gauge(GATEWAY, "ingestion_memory_used_bytes", "bytes",
+        "Bytes of that budget in use; 0 when nothing is on its way.");
 
     // gateway: out to Kafka, or aside
     PRODUCER_WRITE_DURATION = histogram(GATEWAY, "producer_write_duration_seconds", "seconds", SECONDS,

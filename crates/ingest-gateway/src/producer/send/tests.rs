@@ -33,6 +33,7 @@ fn sender(broker: &Broker) -> Sender {
             max: SECOND / 10,
         },
         drain,
+        memory: Budget::new(1 << 20),
     }
 }
 

@@ -1,0 +1,124 @@
+//! What one request holds of the memory budget, and what it is told where there is no room.
+
+use std::sync::Arc;
+
+use super::problem::{Code, Problem};
+use crate::budget::{Budget, Share};
+
+/// What a request holds besides its body: its task and its connection's buffers.
+const REQUEST_BYTES: u64 = 16 * 1024;
+
+#[derive(Debug)]
+pub struct Room {
+    budget: Arc<Budget>,
+    share: Share,
+}
+
+impl Room {
+    /// Room for a request whose body has not been read, and who knows how long it is. Of an
+    /// announced length it is only asked whether there is room for it now: it is a claim, and
+    /// memory is taken as the bytes come.
+    ///
+    /// # Errors
+    /// Where there is none: then nothing of the body need be read.
+    pub fn enter(budget: &Arc<Budget>, announced: Option<u64>) -> Result<Self, Problem> {
+        let mut room = Self {
+            budget: Arc::clone(budget),
+            share: budget.share(),
+        };
+        room.hold(0)?;
+        let announced = announced.unwrap_or(0);
+        if !budget.has_room(announced) {
+            return Err(room.refused(announced));
+        }
+        Ok(room)
+    }
+
+    /// Makes room for `bytes` of the body and what comes of it; to be called before they are there.
+    ///
+    /// # Errors
+    /// Where there is none: nothing of the body may be kept.
+    pub fn hold(&mut self, bytes: u64) -> Result<(), Problem> {
+        if self.share.try_set(bytes.saturating_add(REQUEST_BYTES)) {
+            Ok(())
+        } else {
+            Err(self.refused(bytes))
+        }
+    }
+
+    /// The batch's own share, `bytes` of what is held; `beside` stays with the request until its
+    /// answer, the rest is given back.
+    #[must_use]
+    pub fn hand_over(&mut self, bytes: u64, beside: u64) -> Share {
+        let share = self.share.split(bytes);
+        let left = self.share.bytes().min(beside + REQUEST_BYTES);
+        self.share.force_set(left);
+        share
+    }
+
+    fn refused(&self, bytes: u64) -> Problem {
+        let max = self.budget.free_max().saturating_sub(REQUEST_BYTES);
+        if bytes > max {
+            return Problem::new(
+                Code::TooLarge,
+                format!(
+                    "the body takes at least {bytes} bytes of memory, allowed by \
+                     server.memoryBudget are {max}"
+                ),
+            );
+        }
+        Problem::new(
+            Code::Memory,
+            "server.memoryBudget has no room for the body now",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(refused: Result<(), Problem>) -> Code {
+        refused.unwrap_err().code
+    }
+
+    #[test]
+    fn an_announced_length_is_asked_for_and_not_held() {
+        let budget = Budget::new(8 << 20);
+        let room = Room::enter(&budget, Some(6 << 20)).unwrap();
+        assert_eq!(budget.used(), REQUEST_BYTES);
+        assert!(Room::enter(&budget, Some(6 << 20)).is_ok());
+        drop(room);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_now_may_come_again_and_what_never_fits_may_not() {
+        let budget = Budget::new(8 << 20);
+        let mut first = Room::enter(&budget, None).unwrap();
+        first.hold(4 << 20).unwrap();
+        let late = Room::enter(&budget, Some(4 << 20)).unwrap_err();
+        assert_eq!(late.code, Code::Memory);
+        assert!(late.retry_after.is_some());
+        let mut second = Room::enter(&budget, None).unwrap();
+        assert_eq!(code(second.hold(4 << 20)), Code::Memory);
+        drop(first);
+        second.hold(4 << 20).unwrap();
+        assert_eq!(code(second.hold(8 << 20)), Code::TooLarge);
+        let huge = Room::enter(&budget, Some(8 << 20)).unwrap_err();
+        assert_eq!(huge.code, Code::TooLarge);
+        assert!(huge.detail.contains("server.memoryBudget"), "{huge:?}");
+    }
+
+    #[test]
+    fn a_batch_takes_its_share_along() {
+        let budget = Budget::new(8 << 20);
+        let mut room = Room::enter(&budget, None).unwrap();
+        room.hold(1 << 20).unwrap();
+        let share = room.hand_over(1000, 200);
+        assert_eq!(share.bytes(), 1000);
+        assert_eq!(budget.used(), 1000 + 200 + REQUEST_BYTES);
+        drop(room);
+        assert_eq!(budget.used(), 1000);
+    }
+}
