@@ -171,7 +171,10 @@ impl Gateway {
             workers.spawn(worker.clone().run());
         }
         let replayer = Replayer::new(dlq.clone(), sender, link.view(), Arc::clone(&queue));
-        let app = App::new(ingest(config, &queue, &memory, &link, drain), readiness.clone());
+        let app = App::new(
+            ingest(config, &queue, &memory, &link, drain),
+            readiness.clone(),
+        );
         let connections = Connections::new(listener, Arc::clone(&app), server.max_connections);
 
         let tasks = TaskTracker::new();

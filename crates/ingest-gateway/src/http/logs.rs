@@ -365,9 +365,7 @@ mod tests {
         };
         let now = Instant::now();
         let room = Room::enter(&ingest.memory, None).unwrap();
-        ingest
-            .hand_over(batch.id, 0, now, now, verdict, room)
-            .await
+        ingest.hand_over(batch.id, 0, now, now, verdict, room).await
     }
 
     #[tokio::test]
