@@ -33,6 +33,13 @@ fn main() -> anyhow::Result<()> {
         .map(|(_, line)| line)
         .take(RECORDS)
         .collect();
+    for records in [100, RECORDS] {
+        bodies(&lines[..records], &log, &rules)?;
+    }
+    Ok(())
+}
+
+fn bodies(lines: &[&[u8]], log: &[u8], rules: &Rules) -> anyhow::Result<()> {
     let mean = lines.iter().map(|line| line.len()).sum::<usize>() / lines.len();
     println!("{} records of {mean} bytes as JSON", lines.len());
 
@@ -54,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         .collect();
     let text: Vec<u8> = log
         .split_inclusive(|byte| *byte == b'\n')
-        .take(RECORDS)
+        .take(lines.len())
         .flatten()
         .copied()
         .collect();
@@ -65,25 +72,25 @@ fn main() -> anyhow::Result<()> {
         (Media::Text, &text),
     ] {
         measure(media.name(), body.len(), || {
-            let batch = decode(media, body, &rules, Limits::default()).expect("readable");
+            let batch = decode(media, body, rules, Limits::default()).expect("readable");
             black_box(batch).records.len()
         });
     }
-    let broken = b"1\n".repeat(RECORDS);
+    let broken = b"1\n".repeat(lines.len());
     measure("broken lines", broken.len(), || {
-        let batch = decode(Media::Ndjson, &broken, &rules, Limits::default()).expect("readable");
+        let batch = decode(Media::Ndjson, &broken, rules, Limits::default()).expect("readable");
         usize::try_from(black_box(batch).rejected).expect("few")
     });
     let mut out = Vec::new();
     measure("append_json", ndjson.len(), || {
         out.clear();
-        for line in &lines {
-            append_json(line, &rules, &mut out).expect("a record");
+        for line in lines {
+            append_json(line, rules, &mut out).expect("a record");
         }
         lines.len()
     });
     measure("read", ndjson.len(), || {
-        for line in &lines {
+        for line in lines {
             black_box(read(line).expect("a record"));
         }
         lines.len()

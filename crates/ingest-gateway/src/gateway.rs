@@ -25,8 +25,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     budget::Budget,
+    decode::Limits,
     dlq::{Dlq, FileLimits, OpenError, replay::Replayer},
-    http::{App, body::BodyLimits, connections::Connections, logs::Ingest},
+    http::{App, body::BodyLimits, connections::Connections, logs::Ingest, openapi::OpenApi},
     producer::{
         drain::{Drain, DrainControl, drain},
         link::{Link, LinkConfig},
@@ -174,6 +175,7 @@ impl Gateway {
         let app = App::new(
             ingest(config, &queue, &memory, &link, drain),
             readiness.clone(),
+            OpenApi::new(config),
         );
         let connections = Connections::new(listener, Arc::clone(&app), server.max_connections);
 
@@ -362,6 +364,12 @@ fn ingest(
             stall_max: server.body_timeout,
         },
         record_bytes_max: config.ingestion.max_record_bytes,
+        limits: Limits {
+            records_max: config.ingestion.max_batch_records,
+            lines_bytes_max: u32::try_from(server.max_decoded_bytes.saturating_mul(2))
+                .unwrap_or(u32::MAX),
+            ..Limits::default()
+        },
         invalid_records: config.ingestion.invalid_records,
         async_ack: config.kafka.async_ack,
         request_timeout: server.request_timeout,

@@ -23,7 +23,7 @@ pub(super) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> 
     for line in lines(body) {
         if !is_blank(line) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            sink.record(|rules, out| append_line(line, rules, out))?;
+            sink.record(line, |rules, out| append_line(line, rules, out))?;
         }
     }
     Ok(())

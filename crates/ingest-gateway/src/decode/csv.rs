@@ -39,7 +39,9 @@ pub(super) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> 
                 columns
             }
         };
-        sink.record(|rules, out| match row {
+        let raw = &body[start..rows.at];
+        let raw = raw.strip_suffix(b"\n").unwrap_or(raw);
+        sink.record(raw, |rules, out| match row {
             Ok(()) => append_row(&rows, columns, rules, out),
             Err(reason) => Err(RecordError::new(
                 RecordErrorCode::Malformed,

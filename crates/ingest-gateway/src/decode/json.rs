@@ -77,5 +77,7 @@ fn element(
     }
     cursor.value(STRUCTURE).map_err(broken)?;
     let element = &cursor.bytes[start..cursor.at];
-    sink.record(|rules, out| record::append_json(element, rules, out))
+    sink.record(element, |rules, out| {
+        record::append_json(element, rules, out)
+    })
 }

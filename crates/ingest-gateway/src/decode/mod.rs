@@ -22,9 +22,12 @@ mod access_log;
 mod csv;
 mod json;
 mod ndjson;
+mod sink;
 
 pub use inflate::{InflateError, Inflater};
 pub use media::{Encoding, EncodingError, Media, MediaError};
+
+use sink::Sink;
 
 /// Canonical lines, one behind the other, each without a newline.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -53,17 +56,31 @@ pub struct IndexedError {
     /// The record's place in the body, counted like [`RecordBatch::sequences`].
     pub index: u32,
     pub error: RecordError,
+    /// The record as it came, without the end of its line, cut to [`Limits::rejected_bytes_max`].
+    pub raw: Vec<u8>,
 }
 
+/// What one body may hold, beside what [`Rules`] say of each record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
+    /// Records of one body, invalid ones included.
+    pub records_max: u32,
+    /// Bytes of all canonical lines. At most `u32::MAX`: positions in a batch are 32 bits.
+    pub lines_bytes_max: u32,
     /// How many errors are kept with their message; the others are only counted.
     pub errors_max: usize,
+    /// How many bytes of the record are kept beside such an error; 0 keeps none.
+    pub rejected_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { errors_max: 100 }
+        Self {
+            records_max: 1_000_000,
+            lines_bytes_max: u32::MAX,
+            errors_max: 100,
+            rejected_bytes_max: 0,
+        }
     }
 }
 
@@ -73,9 +90,16 @@ pub enum BodyError {
     /// It is not what its media type says: 400.
     #[error("{message}")]
     Unreadable { message: String },
-    /// It holds more than a batch can address: 413.
-    #[error("found more than {allowed} bytes of records in one body, allowed are {allowed}")]
-    TooLarge { allowed: u64 },
+    /// 413.
+    #[error(
+        "the body has more than {allowed} records, allowed by ingestion.maxBatchRecords are {allowed}"
+    )]
+    TooManyRecords { allowed: u32 },
+    /// 413: short cells under long names, or a long `?site=`, make much of little.
+    #[error(
+        "the body's records have more than {allowed} bytes as lines of JSON, allowed by server.maxDecodedBytes are {allowed}"
+    )]
+    TooLarge { allowed: u32 },
 }
 
 /// Decodes a whole body.
@@ -165,72 +189,6 @@ impl BodyError {
         Self::Unreadable { message }
     }
 }
-
-/// Takes records in the order of the body and numbers them.
-struct Sink<'r> {
-    rules: &'r Rules,
-    limits: Limits,
-    decoded: DecodedBatch,
-    next_index: u32,
-}
-
-impl<'r> Sink<'r> {
-    fn new(rules: &'r Rules, limits: Limits, body_len: usize) -> Self {
-        let mut decoded = DecodedBatch::default();
-        // Canonical lines are about as long as what they came from.
-        decoded.records.lines.reserve(body_len);
-        Self {
-            rules,
-            limits,
-            decoded,
-            next_index: 0,
-        }
-    }
-
-    /// The next record: `append` puts its line behind the others, or leaves nothing behind.
-    #[inline]
-    fn record(
-        &mut self,
-        append: impl FnOnce(&Rules, &mut Vec<u8>) -> Result<(), RecordError>,
-    ) -> Result<(), BodyError> {
-        match append(self.rules, &mut self.decoded.records.lines) {
-            Ok(()) => self.accepted(),
-            Err(error) => self.rejected(error),
-        }
-    }
-
-    #[inline]
-    fn accepted(&mut self) -> Result<(), BodyError> {
-        let index = self.take_index()?;
-        let records = &mut self.decoded.records;
-        let end = u32::try_from(records.lines.len()).map_err(|_| TOO_LARGE)?;
-        records.ends.push(end);
-        records.sequences.push(index);
-        Ok(())
-    }
-
-    #[cold]
-    fn rejected(&mut self, error: RecordError) -> Result<(), BodyError> {
-        let index = self.take_index()?;
-        self.decoded.rejected += 1;
-        self.decoded.rejected_by_code[error.code as usize] += 1;
-        if self.decoded.errors.len() < self.limits.errors_max {
-            self.decoded.errors.push(IndexedError { index, error });
-        }
-        Ok(())
-    }
-
-    fn take_index(&mut self) -> Result<u32, BodyError> {
-        let index = self.next_index;
-        self.next_index = index.checked_add(1).ok_or(TOO_LARGE)?;
-        Ok(index)
-    }
-}
-
-/// Positions in a batch are 32 bits.
-const TOO_LARGE: BodyError = BodyError::TooLarge {
-    allowed: u32::MAX as u64,
-};
 
 /// The lines of `body`, each without its LF; the last one may end with the body.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {

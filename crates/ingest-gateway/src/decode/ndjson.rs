@@ -8,7 +8,7 @@ use super::{BodyError, Sink, is_blank, lines};
 pub(super) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> {
     for line in lines(body) {
         if !is_blank(line) {
-            sink.record(|rules, out| record::append_json(line, rules, out))?;
+            sink.record(line, |rules, out| record::append_json(line, rules, out))?;
         }
     }
     Ok(())

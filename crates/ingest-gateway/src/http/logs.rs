@@ -58,6 +58,7 @@ pub struct Ingest {
     pub view: ViewReceiver,
     pub body: BodyLimits,
     pub record_bytes_max: usize,
+    pub limits: Limits,
     pub invalid_records: InvalidRecords,
     /// The client has its answer as soon as the batch is on the queue.
     pub async_ack: bool,
@@ -196,7 +197,7 @@ impl Ingest {
             .map_or(MESSAGE_BYTES_MAX_DEFAULT, |view| view.message_bytes_max);
         let record_bytes_max = self.record_bytes_max.min(line_bytes_max(message_bytes_max));
         if body.len() <= INLINE_BYTES_MAX {
-            return decode_now(head, &body, record_bytes_max);
+            return decode_now(head, &body, record_bytes_max, self.limits);
         }
         let place = tokio::select! {
             place = timeout_at(deadline.into(), Arc::clone(&self.decoding).acquire_owned()) => {
@@ -204,10 +205,11 @@ impl Ingest {
             }
             () = self.drain.expired() => return Err(draining()),
         };
+        let limits = self.limits;
         let decoded = spawn_blocking(move || {
             // Also where the client goes meanwhile: the work goes on.
             let _place = place;
-            decode_now(head, &body, record_bytes_max)
+            decode_now(head, &body, record_bytes_max, limits)
         });
         decoded.await.unwrap_or_else(|error| {
             tracing::error!("decoding a body ended: {error}");
@@ -280,6 +282,7 @@ fn decode_now(
     head: Head,
     body: &[u8],
     record_bytes_max: usize,
+    limits: Limits,
 ) -> Result<(BatchId, DecodedBatch), Problem> {
     let id = match &head.key {
         Some(key) => KeyedBody {
@@ -298,10 +301,10 @@ fn decode_now(
         default_site: head.site,
         bound_site: None,
     };
-    match decode(head.media, body, &rules, Limits::default()) {
+    match decode(head.media, body, &rules, limits) {
         Ok(decoded) => Ok((id, decoded)),
         Err(BodyError::Unreadable { message }) => Err(Problem::new(Code::UnreadableBody, message)),
-        Err(error @ BodyError::TooLarge { .. }) => {
+        Err(error @ (BodyError::TooManyRecords { .. } | BodyError::TooLarge { .. })) => {
             Err(Problem::new(Code::TooLarge, error.to_string()))
         }
     }
@@ -344,6 +347,7 @@ mod tests {
                 stall_max: second,
             },
             record_bytes_max: 1 << 20,
+            limits: Limits::default(),
             invalid_records: InvalidRecords::Skip,
             async_ack,
             request_timeout: second,

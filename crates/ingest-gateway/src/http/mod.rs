@@ -6,6 +6,7 @@
 pub mod body;
 pub mod connections;
 pub mod logs;
+pub mod openapi;
 pub mod problem;
 pub mod reply;
 pub mod request;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use self::{
     body::let_go,
     logs::{Ingest, draining},
+    openapi::OpenApi,
     problem::{Code, Problem},
 };
 use crate::telemetry;
@@ -43,6 +45,7 @@ pub type Answer = Response<Full<Bytes>>;
 pub struct App {
     pub ingest: Ingest,
     pub readiness: Readiness,
+    openapi: OpenApi,
     /// Set once: from then on every request is told to come again.
     draining: AtomicBool,
     /// Requests that are being answered.
@@ -51,12 +54,13 @@ pub struct App {
 
 impl App {
     #[must_use]
-    pub fn new(ingest: Ingest, readiness: Readiness) -> Arc<Self> {
+    pub fn new(ingest: Ingest, readiness: Readiness, openapi: OpenApi) -> Arc<Self> {
         let requests = TaskTracker::new();
         requests.close();
         Arc::new(Self {
             ingest,
             readiness,
+            openapi,
             draining: AtomicBool::new(false),
             requests,
         })
@@ -76,6 +80,10 @@ impl App {
     pub async fn answer(&self, request: Request<Incoming>) -> Answer {
         if let Some(answer) = probe(request.method(), request.uri().path(), &self.readiness) {
             return answer;
+        }
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if is_read && request.uri().path() == openapi::PATH {
+            return self.openapi.answer();
         }
         let began = Instant::now();
         let http1 = request.version() < hyper::Version::HTTP_2;
@@ -106,16 +114,21 @@ impl App {
 
     fn misdirected(&self, request: &Request<Incoming>) -> Option<Problem> {
         let (method, path) = (request.method(), request.uri().path());
-        if path != "/logs" {
-            let detail = format!(
-                "found path `{}`, allowed are /logs, /livez and /readyz",
-                pipeline_core::record::shown(path.as_bytes())
-            );
-            return Some(Problem::new(Code::NotFound, detail));
-        }
-        if method != Method::POST {
-            let detail = format!("found method {method}, allowed is POST");
-            return Some(Problem::new(Code::MethodNotAllowed, detail).with_header(ALLOW, "POST"));
+        let allowed = match path {
+            "/logs" => "POST",
+            openapi::PATH => "GET, HEAD",
+            _ => {
+                let detail = format!(
+                    "found path `{}`, allowed are /logs, /livez, /readyz and {}",
+                    pipeline_core::record::shown(path.as_bytes()),
+                    openapi::PATH
+                );
+                return Some(Problem::new(Code::NotFound, detail));
+            }
+        };
+        if method.as_str() != allowed {
+            let detail = format!("found method {method}, allowed: {allowed}");
+            return Some(Problem::new(Code::MethodNotAllowed, detail).with_header(ALLOW, allowed));
         }
         self.draining.load(Ordering::SeqCst).then(draining)
     }

@@ -373,6 +373,7 @@ fn config(brokers: Vec<String>, dir: &Path) -> Config {
             rejects_dir: None,
             invalid_records: InvalidRecords::Skip,
             max_record_bytes: 256 << 10,
+            max_batch_records: 1_000_000,
         },
         kafka: Kafka {
             brokers,

@@ -79,6 +79,7 @@ fn config(v: &Good<'_>) -> Config {
                 _ => InvalidRecords::Skip,
             },
             max_record_bytes: v.count("ingestion.maxRecordBytes"),
+            max_batch_records: v.small("ingestion.maxBatchRecords"),
         },
         kafka: kafka(v),
         consumer: Consumer {

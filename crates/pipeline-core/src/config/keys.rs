@@ -173,6 +173,8 @@ pub(super) const KEYS: &[Key] = &[
         "What becomes of a batch with invalid records: `skip` takes the valid ones, `reject` refuses the whole batch."),
     key("ingestion.maxRecordBytes", size(64, GIB), "256KiB",
         "Longest record as one line of JSON; a longer one is invalid, its neighbours are not."),
+    key("ingestion.maxBatchRecords", count(1, 1_000_000_000), "1000000",
+        "Most records of one request, invalid ones included; over it the request gets 413."),
 
     key("kafka.brokers", Brokers, REQUIRED,
         "Brokers to ask first, each as host:port; the others are learnt from them."),

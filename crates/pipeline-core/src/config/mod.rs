@@ -88,6 +88,7 @@ pub struct Ingestion {
     pub rejects_dir: Option<PathBuf>,
     pub invalid_records: InvalidRecords,
     pub max_record_bytes: usize,
+    pub max_batch_records: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

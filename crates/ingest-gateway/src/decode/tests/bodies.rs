@@ -190,7 +190,10 @@ fn only_the_first_errors_are_kept_and_all_are_counted() {
         Media::Ndjson,
         body.as_bytes(),
         &rules(),
-        Limits { errors_max: 0 },
+        Limits {
+            errors_max: 0,
+            ..Limits::default()
+        },
     )
     .expect("readable");
     assert_eq!((few.errors.len(), few.errors_omitted()), (0, 150));
@@ -267,4 +270,46 @@ fn broken_bodies_never_panic_and_accept_only_records() {
         accepted > 5000 && rejected > 5000 && refused > 1000,
         "{accepted} {rejected} {refused}"
     );
+}
+
+#[test]
+fn a_batch_holds_its_limits() {
+    let body = format!("{GOOD}\n{GOOD}\n1\n");
+    let of = |limits: Limits| decode(Media::Ndjson, body.as_bytes(), &rules(), limits);
+    let limits = Limits {
+        records_max: 3,
+        lines_bytes_max: u32::try_from(2 * GOOD.len()).unwrap(),
+        ..Limits::default()
+    };
+    assert_eq!(of(limits).map(|batch| batch.records.len()), Ok(2));
+    let fewer = Limits {
+        records_max: 2,
+        ..limits
+    };
+    assert_eq!(of(fewer), Err(BodyError::TooManyRecords { allowed: 2 }));
+    let shorter = Limits {
+        lines_bytes_max: limits.lines_bytes_max - 1,
+        ..limits
+    };
+    let allowed = shorter.lines_bytes_max;
+    assert_eq!(of(shorter), Err(BodyError::TooLarge { allowed }));
+}
+
+#[test]
+fn what_was_rejected_is_kept_beside_its_error_up_to_a_length() {
+    let limits = Limits {
+        rejected_bytes_max: 6,
+        ..Limits::default()
+    };
+    for (media, body, raw) in [
+        (Media::Json, "[ 12 , {\"path\":7} ]", ["12", "{\"path"]),
+        (Media::Ndjson, "12\r\n\n{\"path\":7}\n", ["12\r", "{\"path"]),
+        (Media::Csv, "1,2\n\"3\n4\",5\n", ["1,2", "\"3\n4\","]),
+        (Media::Text, "1 2\n1 [3] 4\r\n", ["1 2", "1 [3] "]),
+    ] {
+        let batch = decode(media, body.as_bytes(), &rules(), limits).expect("readable");
+        let kept: Vec<&[u8]> = batch.errors.iter().map(|error| &error.raw[..]).collect();
+        assert_eq!(kept, raw.map(str::as_bytes), "{media:?}");
+        assert!(decoded(media, body).errors.iter().all(|e| e.raw.is_empty()));
+    }
 }

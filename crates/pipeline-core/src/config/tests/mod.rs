@@ -97,6 +97,7 @@ fn defaults_are_the_contracts() {
             rejects_dir: None,
             invalid_records: InvalidRecords::Skip,
             max_record_bytes: 256 << 10,
+            max_batch_records: 1_000_000,
         },
         kafka: Kafka {
             brokers: vec!["127.0.0.1:9092".to_owned()],
