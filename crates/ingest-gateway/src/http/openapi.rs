@@ -75,6 +75,10 @@ fn values(config: &Config) -> Vec<(&'static str, String)> {
             "ingestion.maxRecordBytes",
             ingestion.max_record_bytes.to_string(),
         ),
+        (
+            "ingestion.maxBatchRecords",
+            ingestion.max_batch_records.to_string(),
+        ),
     ]
 }
 
@@ -115,7 +119,7 @@ mod tests {
         serde_json::from_slice(&OpenApi::new(config).0).unwrap()
     }
 
-    fn texts<'a>(list: &'a Value) -> BTreeSet<&'a str> {
+    fn texts(list: &Value) -> BTreeSet<&str> {
         let list = list.as_array().unwrap();
         list.iter().map(|text| text.as_str().unwrap()).collect()
     }
@@ -197,14 +201,14 @@ mod tests {
     fn what_is_configured_stands_in_the_document() {
         let yaml = "server: {maxBodyBytes: 12345, maxDecodedBytes: 23456, bodyTimeout: 7s, \
                     requestTimeout: 21s}\n\
-                    ingestion: {maxRecordBytes: 3456, invalidRecords: reject}";
+                    ingestion: {maxRecordBytes: 3456, maxBatchRecords: 777, invalidRecords: reject}";
         let mut config = config(yaml);
         config.auth.header_name = "X-Shop-Key".to_owned();
         let open = document(&config);
         let post = &open["paths"]["/logs"]["post"];
         assert_eq!(post["security"], json!([]));
         let described = post["description"].as_str().unwrap();
-        for value in ["12345", "23456", "3456", "7s", "21s", "`reject`"] {
+        for value in ["12345", "23456", "3456", "777", "7s", "21s", "`reject`"] {
             assert!(described.contains(value), "{value}: {described}");
         }
         config.auth.enabled = true;
