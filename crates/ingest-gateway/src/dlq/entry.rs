@@ -9,7 +9,7 @@
 //! · count (u32) · sequences (count × u32) · ends (count × u32) · canonical lines
 //! ```
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use pipeline_core::{BatchId, Offset, PartitionId};
 
@@ -18,6 +18,9 @@ use crate::{batch::start_of, decode::RecordBatch};
 
 pub const DATA_KIND: [u8; 4] = *b"pdlq";
 pub const VERSION: u8 = 1;
+/// Lines of one entry, unless a single one is longer. What is written, read and sent again is in
+/// memory entry by entry, however large the body was.
+const LINES_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why a batch is here and not in Kafka.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -97,24 +100,45 @@ pub struct Head {
     pub topic: Arc<str>,
 }
 
-/// One entry on its way into a file: the records from `first` on.
+/// One entry on its way into a file: the records from `first` to before `end`.
 #[derive(Debug)]
 pub struct Entry {
     pub head: Head,
     pub records: Arc<RecordBatch>,
     pub first: usize,
+    pub end: usize,
+}
+
+/// Entries of the records from `first` on.
+#[must_use]
+pub fn entries(head: &Head, records: &Arc<RecordBatch>, first: usize) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(1);
+    let mut from = first;
+    while from < records.len() {
+        let fits = start_of(records, from) + LINES_BYTES_MAX;
+        let end = records.ends.partition_point(|end| *end as usize <= fits);
+        let end = end.max(from + 1);
+        entries.push(Entry {
+            head: head.clone(),
+            records: Arc::clone(records),
+            first: from,
+            end,
+        });
+        from = end;
+    }
+    entries
 }
 
 impl Entry {
     #[must_use]
     pub fn record_count(&self) -> usize {
-        self.records.ends.len() - self.first
+        self.end - self.first
     }
 
     /// Bytes of the encoded entry, before compression.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        let lines = self.records.lines.len() - self.start_of_lines();
+        let lines = self.lines().len();
         let texts = self.head.cluster_id.len() + self.head.topic.len();
         51 + 4 + texts + self.record_count() * 8 + lines
     }
@@ -139,19 +163,19 @@ impl Entry {
         }
         let count = u32::try_from(self.record_count()).expect("a batch counts in u32");
         out.extend(count.to_be_bytes());
-        for sequence in &self.records.sequences[self.first..] {
+        for sequence in &self.records.sequences[self.first..self.end] {
             out.extend(sequence.to_be_bytes());
         }
-        let base = self.start_of_lines();
-        let base_end = u32::try_from(base).expect("ends are u32");
-        for end in &self.records.ends[self.first..] {
-            out.extend((end - base_end).to_be_bytes());
+        let lines = self.lines();
+        let base = u32::try_from(lines.start).expect("ends are u32");
+        for end in &self.records.ends[self.first..self.end] {
+            out.extend((end - base).to_be_bytes());
         }
-        out.extend(&self.records.lines[base..]);
+        out.extend(&self.records.lines[lines]);
     }
 
-    fn start_of_lines(&self) -> usize {
-        start_of(&self.records, self.first)
+    fn lines(&self) -> Range<usize> {
+        start_of(&self.records, self.first)..start_of(&self.records, self.end)
     }
 }
 
@@ -236,6 +260,7 @@ mod tests {
             },
             records: batch.records,
             first,
+            end: 3,
         }
     }
 
@@ -265,6 +290,35 @@ mod tests {
         assert_eq!(records.lines, b"three");
         assert_eq!(records.ends, [0, 5]);
         assert_eq!(records.sequences, [1, 2]);
+    }
+
+    #[test]
+    fn a_large_batch_is_cut_into_entries_that_hold_all_of_it() {
+        let line = |len: usize| "x".repeat(len);
+        let (half, small, huge) = (line(LINES_BYTES_MAX / 2), line(10), line(2 * LINES_BYTES_MAX));
+        let lines = [&small, &half, &half, &huge, &small, &half, &small];
+        let batch = batch_of(7, &lines.map(String::as_str));
+        let head = entry(0).head;
+        let cut = |first| -> Vec<_> {
+            let entries = entries(&head, &batch.records, first);
+            entries.iter().map(|e| (e.first, e.end)).collect()
+        };
+        assert_eq!(cut(0), [(0, 2), (2, 3), (3, 4), (4, 7)]);
+        assert_eq!(cut(1), [(1, 3), (3, 4), (4, 7)]);
+        assert_eq!(cut(7), []);
+        let mut back = Vec::new();
+        for entry in entries(&head, &batch.records, 0) {
+            let bytes = encoded(&entry);
+            assert_eq!(bytes.len(), entry.encoded_len());
+            let (_, records) = decode(&bytes).unwrap();
+            back.extend(records.iter().map(|(at, line)| (at, line.to_vec())));
+        }
+        let whole: Vec<_> = batch
+            .records
+            .iter()
+            .map(|(at, line)| (at, line.to_vec()))
+            .collect();
+        assert_eq!(back, whole);
     }
 
     #[test]

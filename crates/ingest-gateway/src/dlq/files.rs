@@ -169,6 +169,12 @@ impl Files {
         totals
     }
 
+    /// Bytes that there is still room for.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.limits.bytes_max.saturating_sub(self.totals().bytes)
+    }
+
     /// Data files that nothing is appended to any more and that hold entries, oldest first.
     #[must_use]
     pub fn sealed(&self) -> Vec<u64> {

@@ -25,7 +25,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 pub use self::{
-    entry::{Entry, Head, Reason},
+    entry::{Entry, Head, Reason, entries},
     files::{FileLimits, Files, Found, OpenError, Refusal, Totals},
     mark::{DoneMark, SentMark},
 };
@@ -44,7 +44,7 @@ pub struct Dlq {
 
 #[derive(Debug)]
 enum Command {
-    Store(Box<Entry>, oneshot::Sender<Result<(), Refusal>>),
+    Store(Vec<Entry>, oneshot::Sender<Result<(), Refusal>>),
     /// Data files to replay, oldest first; ends the current one if there are no others than these.
     Sealed(HashSet<u64>, oneshot::Sender<Vec<u64>>),
     MarkSent(u64, Vec<SentMark>, oneshot::Sender<io::Result<()>>),
@@ -78,13 +78,13 @@ impl Dlq {
         })
     }
 
-    /// Ends when the entry is durable.
+    /// Ends when the entries, of one batch, are durable.
     ///
     /// # Errors
-    /// Where it was refused: the queue is full, or the disk failed.
-    pub async fn store(&self, entry: Entry) -> Result<(), Refusal> {
+    /// Where one was refused: the queue is full, or the disk failed.
+    pub async fn store(&self, entries: Vec<Entry>) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(Command::Store(Box::new(entry), reply));
+        let sent = self.commands.send(Command::Store(entries, reply));
         let gone = |may_be_kept| Refusal {
             may_be_kept,
             why: "the dead letter queue has stopped".to_owned(),
@@ -161,6 +161,7 @@ impl Dlq {
 
 fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<Totals>) {
     let mut entries = Vec::new();
+    // With the number of entries that each is about.
     let mut replies = Vec::new();
     let mut stop = None;
     while stop.is_none()
@@ -171,10 +172,16 @@ fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
-                Command::Store(entry, reply) => {
-                    bytes += entry.encoded_len();
-                    entries.push(*entry);
-                    replies.push(reply);
+                Command::Store(batch, reply) => {
+                    let wanted = batch.iter().map(Entry::encoded_len).sum::<usize>();
+                    // One entry has its word from the files; of several none may be kept alone.
+                    if batch.len() > 1 && (bytes + wanted) as u64 > files.room() {
+                        let _ = reply.send(Err(no_room(wanted)));
+                    } else {
+                        bytes += wanted;
+                        replies.push((batch.len(), reply));
+                        entries.extend(batch);
+                    }
                 }
                 Command::Stop(reply) => {
                     stop = Some(reply);
@@ -202,9 +209,10 @@ fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<
         let now = files.totals();
         telemetry::dlq(now);
         totals.send_if_modified(|seen| std::mem::replace(seen, now) != now);
-        for (reply, result) in replies.drain(..).zip(results) {
-            // Nobody waits for the entry of a batch whose client has its answer.
-            let _ = reply.send(result);
+        let mut results = results.into_iter();
+        for (count, reply) in replies.drain(..) {
+            // Nobody waits for the entries of a batch whose client has its answer.
+            let _ = reply.send(of_batch(results.by_ref().take(count)));
         }
         for reply in acknowledge {
             reply();
@@ -214,6 +222,33 @@ fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<
     drop(files);
     if let Some(reply) = stop {
         let _ = reply.send(());
+    }
+}
+
+fn no_room(wanted: usize) -> Refusal {
+    Refusal {
+        may_be_kept: false,
+        why: format!("the dead letter queue has no room for the {wanted} bytes of a batch"),
+    }
+}
+
+/// What became of a batch, from what became of its entries. One that was refused while others were
+/// kept is not gone for sure.
+fn of_batch(results: impl Iterator<Item = Result<(), Refusal>>) -> Result<(), Refusal> {
+    let mut kept = false;
+    let mut refused = None;
+    for result in results {
+        match result {
+            Ok(()) => kept = true,
+            Err(refusal) => _ = refused.get_or_insert(refusal),
+        }
+    }
+    match refused {
+        None => Ok(()),
+        Some(refusal) => Err(Refusal {
+            may_be_kept: refusal.may_be_kept || kept,
+            ..refusal
+        }),
     }
 }
 

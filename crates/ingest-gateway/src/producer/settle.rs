@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::{Answer, Batch, Kept},
-    dlq::{Dlq, Entry, Head, Reason, Refusal},
+    dlq::{Dlq, Entry, Head, Reason, Refusal, entries},
     queue::Queue,
 };
 
@@ -58,7 +58,7 @@ impl Settler {
                 Err(refusal) => return self.refused(batch, reason, refusal).await,
             }
         }
-        match self.dlq.store(self.entry(&batch, reason)).await {
+        match self.dlq.store(self.entries(&batch, reason)).await {
             Ok(()) => kept(&mut batch, Kept::Dlq),
             Err(refusal) => self.refused(batch, reason, refusal).await,
         }
@@ -67,12 +67,9 @@ impl Settler {
     /// What is too large is the first that is left. It gets an entry of its own: its neighbours
     /// would have to stay with it.
     async fn set_aside_first(&self, batch: &mut Batch) -> Result<(), Refusal> {
-        let entry = Entry {
-            head: self.head(batch, Reason::TooLarge),
-            records: Arc::new(batch.alone(batch.progress.acknowledged)),
-            first: 0,
-        };
-        self.dlq.store(entry).await?;
+        let head = self.head(batch, Reason::TooLarge);
+        let alone = Arc::new(batch.alone(batch.progress.acknowledged));
+        self.dlq.store(entries(&head, &alone, 0)).await?;
         batch.progress.acknowledged += 1;
         if let Some(waiting) = &mut batch.answer {
             waiting.partly_dlq = true;
@@ -117,7 +114,7 @@ impl Settler {
                     None => return,
                 }
             }
-            match self.dlq.store(self.entry(&batch, reason)).await {
+            match self.dlq.store(self.entries(&batch, reason)).await {
                 Ok(()) => return,
                 Err(refusal) if last => break refusal,
                 Err(_) => self.pause().await,
@@ -152,12 +149,9 @@ impl Settler {
         }
     }
 
-    fn entry(&self, batch: &Batch, reason: Reason) -> Entry {
-        Entry {
-            head: self.head(batch, reason),
-            records: Arc::clone(&batch.records),
-            first: batch.progress.acknowledged,
-        }
+    fn entries(&self, batch: &Batch, reason: Reason) -> Vec<Entry> {
+        let head = self.head(batch, reason);
+        entries(&head, &batch.records, batch.progress.acknowledged)
     }
 
     fn head(&self, batch: &Batch, reason: Reason) -> Head {

@@ -305,3 +305,51 @@ fn left(stage: &Stage) -> Vec<String> {
         .filter(|name| name.contains(".pdl"))
         .collect()
 }
+
+/// Records of about 100 KB each: several entries of the dead letter queue.
+fn large_body(records: usize) -> String {
+    let padding = "x".repeat(100_000);
+    let record = |n: usize| record(&format!("{n}-{padding}"));
+    let records: Vec<_> = (0..records).map(record).collect();
+    format!("[{}]", records.join(","))
+}
+
+#[tokio::test]
+async fn a_large_batch_is_kept_in_parts_and_comes_back_as_one() {
+    let mut stage = Stage::new(1).await;
+    stage.config.server.max_body_bytes = 4 << 20;
+    let gateway = stage.start().await;
+    take_kafka_away(&stage);
+    let heard = gateway.post(&large_body(30)).await;
+    assert_eq!(heard.accepted(), (30, 0, "dlq".to_owned()));
+    stage.broker.faults().clear();
+    let stored = stage.stored_when(30).await;
+    let sequences: BTreeSet<_> = stored.iter().map(|s| s.envelope.sequence).collect();
+    assert_eq!(sequences, (0..30).collect());
+    assert_eq!(stored.len(), 30);
+    assert!(
+        stored
+            .iter()
+            .all(|s| s.envelope.batch.to_string() == heard.batch_id())
+    );
+    gateway.stop().await;
+    assert_eq!(left(&stage), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_a_large_batch_that_does_not_fit_on_the_disk_nothing_is_kept() {
+    let mut stage = Stage::new(1).await;
+    stage.config.server.max_body_bytes = 4 << 20;
+    stage.config.ingestion.producer_dlq_max_bytes = 2 << 20;
+    let gateway = stage.start().await;
+    take_kafka_away(&stage);
+    let heard = gateway.post(&large_body(30)).await;
+    assert_eq!(heard.problem(), (503, "nowhere_to_keep".to_owned()));
+    let heard = gateway.post(&record("after")).await;
+    assert_eq!(heard.accepted(), (1, 0, "dlq".to_owned()));
+    stage.broker.faults().clear();
+    let stored = stage.stored_when(1).await;
+    gateway.stop().await;
+    assert_eq!(stored.len(), 1);
+    assert_eq!(left(&stage), Vec::<String>::new());
+}

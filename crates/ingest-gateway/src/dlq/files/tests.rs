@@ -40,6 +40,7 @@ fn entry(id: u8, lines: &[&str]) -> Entry {
         },
         records: Arc::clone(&batch.records),
         first: 0,
+        end: lines.len(),
     }
 }
 
