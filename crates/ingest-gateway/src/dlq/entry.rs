@@ -295,7 +295,11 @@ mod tests {
     #[test]
     fn a_large_batch_is_cut_into_entries_that_hold_all_of_it() {
         let line = |len: usize| "x".repeat(len);
-        let (half, small, huge) = (line(LINES_BYTES_MAX / 2), line(10), line(2 * LINES_BYTES_MAX));
+        let (half, small, huge) = (
+            line(LINES_BYTES_MAX / 2),
+            line(10),
+            line(2 * LINES_BYTES_MAX),
+        );
         let lines = [&small, &half, &half, &huge, &small, &half, &small];
         let batch = batch_of(7, &lines.map(String::as_str));
         let head = entry(0).head;
