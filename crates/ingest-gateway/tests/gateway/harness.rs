@@ -360,6 +360,7 @@ fn config(brokers: Vec<String>, dir: &Path) -> Config {
             enabled: false,
             allow_anonymous: true,
             header_name: "X-API-Key".to_owned(),
+            keys: Vec::new(),
         },
         ingestion: Ingestion {
             queue_buffer_size: 100,

@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     Aggregation, Auth, Compression, Config, Consumer, CreateTopic, Fault, Ingestion,
-    InvalidRecords, Kafka, LogFormat, Server, StartAt, Storage, Telemetry, value::Value,
+    InvalidRecords, Kafka, LogFormat, Server, StartAt, Storage, Telemetry, auth,
+    value::{Item, Value},
     walk::Walked,
 };
 
@@ -31,10 +32,10 @@ const LISTENERS: [&str; 4] = [
 ];
 
 pub(super) fn build(mut walked: Walked) -> Result<Config, Vec<Fault>> {
-    check_auth(&mut walked);
+    let data_dir = data_dir(&mut walked);
+    auth::check(&mut walked, &data_dir);
     check_write_timeout(&mut walked);
     check_listeners(&mut walked);
-    let data_dir = data_dir(&mut walked);
     check_dirs(&mut walked, &data_dir);
     if !walked.faults.is_empty() {
         return Err(walked.faults);
@@ -63,6 +64,7 @@ fn config(v: &Good<'_>) -> Config {
             enabled: v.bool("auth.enabled"),
             allow_anonymous: v.bool("auth.allowAnonymous"),
             header_name: v.text("auth.headerName").to_owned(),
+            keys: auth::keys(v.items("auth.keys")),
         },
         ingestion: Ingestion {
             queue_buffer_size: v.count("ingestion.queueBufferSize"),
@@ -159,24 +161,6 @@ fn write_timeout(v: &Good<'_>) -> Duration {
         timeout
     } else {
         timeout.min(v.duration("server.requestTimeout") / 2)
-    }
-}
-
-fn check_auth(walked: &mut Walked) {
-    let (Some(Value::Addr(addr)), Some(Value::Bool(enabled)), Some(Value::Bool(anonymous))) = (
-        walked.get("server.addr"),
-        walked.get("auth.enabled"),
-        walked.get("auth.allowAnonymous"),
-    ) else {
-        return;
-    };
-    if !addr.ip().to_canonical().is_loopback() && !enabled && !anonymous {
-        let found = addr.to_string();
-        walked.fault(
-            "server.addr",
-            found,
-            "a loopback address, or any with auth.enabled or auth.allowAnonymous: true",
-        );
     }
 }
 
@@ -343,6 +327,13 @@ impl Good<'_> {
     fn list(&self, path: &str) -> &[String] {
         match self.value(path) {
             Value::List(list) => list,
+            other => other_kind(path, other),
+        }
+    }
+
+    fn items(&self, path: &str) -> &[Item] {
+        match self.value(path) {
+            Value::Sections(items) => items,
             other => other_kind(path, other),
         }
     }

@@ -2,6 +2,8 @@
 //! keys are refused, absent ones get their defaults, and the reference page and both examples are
 //! written.
 
+use std::borrow::Cow;
+
 use super::value::Kind::{self, *};
 
 /// One key of the file.
@@ -28,9 +30,6 @@ pub(super) const OFF: &str = "off";
 /// accepted and ignored. Whoever builds one deletes its line.
 pub(super) const NOT_YET: &[&str] = &[
     "server.tls",
-    "auth.enabled",
-    "auth.headerName",
-    "auth.keys",
     "ingestion.rejectsDir",
     "kafka.groupInstanceID",
     "kafka.tls",
@@ -133,23 +132,23 @@ pub(super) const KEYS: &[Key] = &[
         "PEM file with the private key."),
 
     key("auth.enabled", Bool, "false",
-        "Whether a request needs an API key."),
+        "Whether a POST needs an API key."),
     key("auth.allowAnonymous", Bool, "false",
         "Whether `server.addr` may be other than loopback while `auth.enabled` is false. Only where something in front decides who gets through."),
     key("auth.headerName", HeaderName, "X-API-Key",
         "The header that carries the API key; `Authorization: Bearer` is taken too."),
     key("auth.keys", Sections, "[]",
-        "The API keys."),
+        "The API keys; `ingest-gateway keys new` prints a fresh one and its line for here. All of `auth` is read anew on SIGHUP."),
     key("auth.keys[].id", Name, REQUIRED,
         "Names the key in logs and batch identities; not secret."),
-    key("auth.keys[].sha256", Secret, REQUIRED,
+    key("auth.keys[].sha256", Sha256, REQUIRED,
         "SHA-256 of the key, in hexadecimal digits."),
     key("auth.keys[].sha256File", Path, OFF,
         "File to read `sha256` from, instead of it."),
-    key("auth.keys[].site", Name, OFF,
+    key("auth.keys[].site", Host, OFF,
         "Binds the key to one site: its records get that site, others are rejected."),
     key("auth.keys[].recordsPerSecond", count(1, 1_000_000_000), OFF,
-        "Records that the key may send in a second, on average; more get 429."),
+        "Records that the key may send in a second, on average; after more it gets 429 until that time has passed."),
 
     key("ingestion.queueBufferSize", count(1, 1_000_000), "10000",
         "Batches (request bodies) that may wait for a worker; more get 429."),
@@ -280,20 +279,22 @@ pub(super) const KEYS: &[Key] = &[
         "Lines for people, or one JSON object a line."),
 ];
 
-/// The key at `path`.
+/// The key at `path`; in a list whatever the index is.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
+    let path = any_index(path);
     KEYS.iter().find(|key| key.path == path)
 }
 
 /// Names that may stand in the section `path` (empty: the top of the file), in order.
 pub(super) fn children(path: &str) -> Vec<&'static str> {
+    let path = any_index(path);
     let mut names: Vec<&'static str> = Vec::new();
     for key in KEYS {
-        let below = match path {
+        let below = match &*path {
             "" => Some(key.path),
             _ => key
                 .path
-                .strip_prefix(path)
+                .strip_prefix(&*path)
                 .and_then(|rest| rest.strip_prefix('.')),
         };
         let Some(name) = below.and_then(|rest| rest.split(['.', '[']).next()) else {
@@ -309,7 +310,22 @@ pub(super) fn children(path: &str) -> Vec<&'static str> {
 /// Whether no value at `path` may be shown.
 pub(super) fn is_secret(path: &str) -> bool {
     SECRET.iter().any(|secret| is_at_or_below(path, secret))
-        || find(path).is_some_and(|key| matches!(key.kind, Secret))
+        || find(path).is_some_and(|key| matches!(key.kind, Secret | Sha256))
+}
+
+/// `a[0].b` as it stands in the list: `a[].b`.
+fn any_index(path: &str) -> Cow<'_, str> {
+    let Some((before, (index, behind))) = path
+        .split_once('[')
+        .and_then(|(before, rest)| Some((before, rest.split_once(']')?)))
+    else {
+        return Cow::Borrowed(path);
+    };
+    if index.bytes().all(|byte| byte.is_ascii_digit()) {
+        Cow::Owned(format!("{before}[]{behind}"))
+    } else {
+        Cow::Borrowed(path)
+    }
 }
 
 /// `a.b`, `a.b.c` and `a.b[0]` are at or below `a.b`; `a.bc` is not.

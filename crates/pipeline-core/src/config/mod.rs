@@ -8,6 +8,7 @@
 
 mod keys;
 
+mod auth;
 mod build;
 mod expand;
 mod nearest;
@@ -29,6 +30,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+
+pub use auth::{ApiKey, KeyHash};
 
 /// Longest configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -64,7 +67,9 @@ pub struct Server {
 pub struct Auth {
     pub enabled: bool,
     pub allow_anonymous: bool,
+    /// Carries the key, as does `Authorization: Bearer`.
     pub header_name: String,
+    pub keys: Vec<ApiKey>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,10 @@
 
 use std::{fmt::Write, fs, path::PathBuf};
 
-use super::keys::{self, KEYS, Key, NOT_YET, OFF, REQUIRED, SECTIONS};
+use super::{
+    keys::{self, KEYS, Key, NOT_YET, OFF, REQUIRED, SECTIONS},
+    value::Kind,
+};
 
 /// Values of keys in an example that are not the default, and of those that have none.
 type Values = &'static [(&'static str, &'static str)];
@@ -23,13 +26,17 @@ const LOCAL: Values = &[
 
 const PRODUCTION_HEAD: &str = "Sluice in a cluster: any number of gateways and writers, one aggregator, a Kafka with \
     three brokers or more. One file for all three; each takes it with --config. Writers of \
-    one store and the aggregator share the file system under storage.logsDir.";
+    one store and the aggregator share the file system under storage.logsDir. Nobody can send before a key of theirs \
+    stands under auth.keys: ingest-gateway keys new makes one.";
 
 const PRODUCTION: Values = &[
     ("dataDir", "/var/lib/sluice"),
     ("server.addr", "0.0.0.0:8080"),
     ("server.adminAddr", "0.0.0.0:9101"),
-    ("auth.allowAnonymous", "true"),
+    ("auth.enabled", "true"),
+    ("auth.keys", "on"),
+    ("auth.keys[].id", "example"),
+    ("auth.keys[].sha256", NO_KEY),
     (
         "kafka.brokers",
         "[kafka-1.example.com:9092, kafka-2.example.com:9092, kafka-3.example.com:9092]",
@@ -44,12 +51,16 @@ const PRODUCTION: Values = &[
     ("telemetry.log.format", "json"),
 ];
 
+/// A hash that no key has, until someone puts another in its place.
+const NO_KEY: &str =
+    "${SLUICE_KEY_SHA256:-0000000000000000000000000000000000000000000000000000000000000000}";
+
 /// What stands, commented out, where there is no default that would show how it looks.
 const SAMPLES: Values = &[
     ("server.tls.certFile", "tls/server.crt"),
     ("server.tls.keyFile", "tls/server.key"),
     ("auth.keys[].id", "example"),
-    ("auth.keys[].sha256", "${EXAMPLE_KEY_SHA256}"),
+    ("auth.keys[].sha256", NO_KEY),
     ("auth.keys[].sha256File", "keys/example.sha256"),
     ("auth.keys[].site", "www.example.com"),
     ("auth.keys[].recordsPerSecond", "10000"),
@@ -172,8 +183,8 @@ fn example(head: &str, values: Values) -> String {
     comment(
         &mut out,
         0,
-        "Every key stands here, behind what it means and its default. A key behind a # is not \
-         available yet. Any value may come from the environment, as ${NAME} or ${NAME:-default}. \
+        "Every key stands here, behind what it means and its default. A key behind a # is off, \
+         or not available yet where it says so. Any value may come from the environment, as ${NAME} or ${NAME:-default}. \
          docs/configuration.md has it all in one table.",
     );
     out.push('\n');
@@ -230,8 +241,17 @@ fn entry(out: &mut String, key: &Key, values: Values) {
     };
     let words = format!("{}{not_yet} {default}", key.help.replace('`', ""));
     comment(out, indent, &words);
-    let hash = if later { "#" } else { "" };
     let set = |values: Values| values.iter().find(|(path, _)| *path == key.path);
+    let in_what_is_off = KEYS.iter().any(|around| {
+        is_section(around) && is_inside(key.path, around.path) && !is_on(around, values)
+    });
+    // What is off by default stands as it would look, and does nothing.
+    let is_sample = set(values).is_none() && (set(SAMPLES).is_some() || is_section(key));
+    let hash = if later || in_what_is_off || is_sample {
+        "#"
+    } else {
+        ""
+    };
     let value = match set(values).or_else(|| set(SAMPLES)) {
         // A section; its keys follow.
         Some((_, "on")) => String::new(),
@@ -240,6 +260,14 @@ fn entry(out: &mut String, key: &Key, values: Values) {
         None => format!(" {}", key.default),
     };
     writeln!(out, "{:indent$}{hash}{dash}{name}:{value}", "").unwrap();
+}
+
+fn is_section(key: &Key) -> bool {
+    matches!(key.kind, Kind::Section | Kind::Sections)
+}
+
+fn is_on(key: &Key, values: Values) -> bool {
+    values.contains(&(key.path, "on"))
 }
 
 fn is_inside(path: &str, section: &str) -> bool {

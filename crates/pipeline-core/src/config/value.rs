@@ -1,6 +1,7 @@
 //! Kinds of values: what may stand there, how it is read, what to say where it does not fit.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time,
 };
@@ -9,6 +10,7 @@ use super::{
     units::{duration, show_duration, show_size, size, whole_number},
     yaml::Node,
 };
+use crate::record::check_site;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
@@ -27,6 +29,8 @@ pub(super) enum Kind {
         max: u64,
     },
     HeaderName,
+    /// A host name, as a record's `site`.
+    Host,
     LogFilter,
     /// A short text on one line.
     Name,
@@ -36,6 +40,8 @@ pub(super) enum Kind {
     Section,
     /// A list of such.
     Sections,
+    /// 64 hexadecimal digits, shown nowhere.
+    Sha256,
     /// 0.9, or 90 for the same.
     Share,
     Size {
@@ -54,9 +60,13 @@ pub(super) enum Value {
     List(Vec<String>),
     Number(u64),
     Section,
+    Sections(Vec<Item>),
     Share(f64),
     Text(String),
 }
+
+/// Values by the path of their key: a whole file, or one section of a list.
+pub(super) type Item = HashMap<&'static str, Value>;
 
 const NAME_BYTES_MAX: usize = 249;
 
@@ -112,6 +122,8 @@ impl Kind {
             Self::Name | Self::Secret => checked(node, is_name),
             Self::Topic => checked(node, is_topic),
             Self::HeaderName => checked(node, is_header_name),
+            Self::Host => checked(node, |host| check_site(host).is_ok()),
+            Self::Sha256 => checked(node, |digits| sha256(digits).is_some()),
             Self::LogFilter => checked(node, is_log_filter),
             Self::Brokers | Self::Section | Self::Sections => None,
         }
@@ -134,6 +146,7 @@ impl Kind {
                 show_duration(max)
             ),
             Self::HeaderName => "the name of an HTTP header".to_owned(),
+            Self::Host => "a host name without a port, such as www.example.com".to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or off, also for parts, as info,kafka_link=debug"
                     .to_owned()
@@ -144,6 +157,7 @@ impl Kind {
             Self::Path => "a path (~ is not expanded, ${HOME} is)".to_owned(),
             Self::Section => "a section, or off".to_owned(),
             Self::Sections => "a list of sections".to_owned(),
+            Self::Sha256 => "64 hexadecimal digits".to_owned(),
             Self::Share => {
                 "a share over 0 and up to 1, as 0.9, or a percentage over 1 and up to 100, as 90"
                     .to_owned()
@@ -169,6 +183,19 @@ pub(super) fn is_off(node: &Node) -> bool {
         Node::Expanded(text) => text.is_empty() || text == "off",
         _ => false,
     }
+}
+
+/// 64 hexadecimal digits.
+pub(super) fn sha256(digits: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    let pairs = digits.as_bytes().chunks_exact(2);
+    if digits.len() != 2 * hash.len() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, pair) in hash.iter_mut().zip(pairs) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 /// `host:port`, with an IPv6 address in brackets.
@@ -251,7 +278,7 @@ fn is_topic(text: &str) -> bool {
 
 /// A token of RFC 9110, section 5.6.2.
 fn is_header_name(text: &str) -> bool {
-    !text.is_empty()
+    (1..=NAME_BYTES_MAX).contains(&text.len())
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))

@@ -1,21 +1,23 @@
 //! From the tree to values by path, with every fault on the way: unknown, duplicate and missing
 //! keys, wrong kinds, values out of range, knobs whose work comes later.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+
+mod sections;
 
 use super::{
     Fault,
     expand::expand,
     keys::{self, KEYS, Key, NOT_YET, OFF, REQUIRED},
     nearest::nearest,
-    value::{Kind, Value, is_broker, is_off},
+    value::{Item, Kind, Value, is_broker, is_off},
     yaml::{Node, quoted},
 };
 
 /// What the file says, and what is wrong with it.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    values: HashMap<&'static str, Value>,
+    values: Item,
     given: HashSet<&'static str>,
     pub(super) faults: Vec<Fault>,
 }
@@ -29,6 +31,14 @@ impl Walked {
     /// Whether the file has a good value at `path`.
     pub(super) fn is_given(&self, path: &str) -> bool {
         self.given.contains(path)
+    }
+
+    /// The sections of the list at `path`; none where the file has a fault there.
+    pub(super) fn items(&mut self, path: &str) -> &mut [Item] {
+        match self.values.get_mut(path) {
+            Some(Value::Sections(items)) => items,
+            _ => &mut [],
+        }
     }
 
     pub(super) fn fault(
@@ -106,7 +116,7 @@ impl Walker<'_> {
         match (keys::find(path), node) {
             (Some(key), _) => {
                 self.touched.insert(key.path);
-                if let Some(value) = self.leaf(key, node) {
+                if let Some(value) = self.leaf(key, path, node) {
                     self.out.given.insert(key.path);
                     self.out.values.insert(key.path, value);
                 }
@@ -121,19 +131,21 @@ impl Walker<'_> {
         }
     }
 
-    fn leaf(&mut self, key: &'static Key, node: &Node) -> Option<Value> {
+    /// The value of `key`, which stands at `path`.
+    fn leaf(&mut self, key: &'static Key, path: &str, node: &Node) -> Option<Value> {
         let later = NOT_YET.contains(&key.path);
         if later && matches!(key.kind, Kind::Section | Kind::Sections) {
             return self.later_section(key, node);
         }
-        let node = self.expanded(key.path, node)?;
+        let node = self.expanded(path, node)?;
         if key.default == OFF && is_off(&node) {
             return Some(Value::Off);
         }
         let value = match (key.kind, &node) {
             (Kind::Brokers, node) => return self.brokers(key, node),
+            (Kind::Sections, node) => return self.sections(key, node),
             (Kind::Section, Node::Map(entries)) => {
-                self.section(key.path, entries);
+                self.section(path, entries);
                 Some(Value::Section)
             }
             (kind, node) => kind.read(node),
@@ -150,11 +162,11 @@ impl Walker<'_> {
                     kind if key.default == OFF => format!("off, or {}", kind.allowed()),
                     kind => kind.allowed(),
                 };
-                self.wrong(key.path, &node, allowed);
+                self.wrong(path, &node, allowed);
                 None
             }
             Some(value) if later && value != default(key) => {
-                self.wrong(key.path, &node, not_yet(key.default));
+                self.wrong(path, &node, not_yet(key.default));
                 None
             }
             good => good,
@@ -213,6 +225,10 @@ impl Walker<'_> {
         match expand(text, self.env) {
             Ok(Some(text)) => Some(Node::Expanded(text)),
             Ok(None) => Some(node.clone()),
+            Err(error) if keys::is_secret(path) => {
+                self.out.fault(path, "***", error.allowed);
+                None
+            }
             Err(error) => {
                 self.out.fault(path, error.found, error.allowed);
                 None
@@ -233,7 +249,7 @@ impl Walker<'_> {
     fn fill_in(&mut self) {
         for key in KEYS {
             // What stands in the sections of a list is checked where the list is.
-            if self.touched.contains(key.path) || key.path.contains("[]") {
+            if key.path.contains("[]") {
                 continue;
             }
             let section = key.path.rsplit_once('.').map_or("", |(section, _)| section);
@@ -241,18 +257,29 @@ impl Walker<'_> {
             if section_is_optional && self.out.get(section) != Some(&Value::Section) {
                 continue;
             }
-            if key.default == REQUIRED {
-                self.out.fault(key.path, "nothing", key.kind.allowed());
-            } else {
-                self.out.values.insert(key.path, default(key));
-            }
+            self.fill(key, key.path);
+        }
+    }
+
+    /// What `key` is where the file does not say it at `path`.
+    fn fill(&mut self, key: &'static Key, path: &str) {
+        if self.touched.contains(key.path) {
+            return;
+        }
+        let file = format!("{}File", key.path);
+        if key.default != REQUIRED {
+            self.out.values.insert(key.path, default(key));
+        } else if !self.touched.contains(file.as_str()) {
+            self.out.fault(path, "nothing", key.kind.allowed());
         }
     }
 }
 
 fn default(key: &Key) -> Value {
-    if key.default == OFF || key.default == "[]" {
-        return Value::Off;
+    match key.default {
+        OFF => return Value::Off,
+        "[]" => return Value::Sections(Vec::new()),
+        _ => {}
     }
     // Defaults are written as in the file, so they are read as a variable's text would be.
     key.kind

@@ -1,3 +1,4 @@
+mod auth;
 mod examples;
 mod refused;
 
@@ -34,11 +35,22 @@ fn with(path: &str, value: &Json) -> String {
     }
     let mut at = &mut root;
     for part in path.split('.') {
+        let (name, in_list) = match part.strip_suffix("[]") {
+            Some(name) => (name, true),
+            None => (part, false),
+        };
         at = at
             .as_object_mut()
             .unwrap()
-            .entry(part)
+            .entry(name)
             .or_insert_with(|| json!({}));
+        if in_list {
+            *at = json!([{"id": "a", "sha256": "0".repeat(64)}]);
+            at = &mut at[0];
+        }
+    }
+    if path.ends_with("File") && path.starts_with("auth.") {
+        at.as_object_mut().unwrap().remove("sha256");
     }
     *at = value.clone();
     root.to_string()
@@ -84,6 +96,7 @@ fn defaults_are_the_contracts() {
             enabled: false,
             allow_anonymous: false,
             header_name: "X-API-Key".to_owned(),
+            keys: Vec::new(),
         },
         ingestion: Ingestion {
             queue_buffer_size: 10_000,
@@ -160,6 +173,13 @@ fn each_key_given_at_its_documented_default_changes_nothing() {
             text => serde_yaml::from_str(text).unwrap(),
         };
         let given = Config::parse(&with(key.path, &value), &no_env);
+        let plain = match key.path.rsplit_once("[].") {
+            Some((list, _)) => {
+                let id = with(&format!("{list}[].id"), &json!("a"));
+                format!("{:?}", Config::parse(&id, &no_env))
+            }
+            None => plain.clone(),
+        };
         assert_eq!(format!("{given:?}"), plain, "{}", key.path);
     }
 }

@@ -2,13 +2,19 @@
 
 use super::*;
 
+/// The key that the fault is about; an item of a list stands for the list.
+fn place(fault: &Fault) -> String {
+    let path = fault.path.strip_suffix("[0]").unwrap_or(&fault.path);
+    path.replace("[0]", "[]")
+}
+
 #[test]
 fn a_misspelt_key_is_refused_with_its_path_and_the_one_that_was_meant() {
     for key in usable() {
         let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
         let wrong = format!("{}x", key.path);
         let faults = faults(&with(&wrong, &json!(1)));
-        let start = format!("{wrong}: found an unknown key, allowed: ");
+        let start = wrong.replace("[]", "[0]") + ": found an unknown key, allowed: ";
         let hint = format!("(did you mean {name}?)");
         let found = faults
             .iter()
@@ -20,11 +26,11 @@ fn a_misspelt_key_is_refused_with_its_path_and_the_one_that_was_meant() {
 #[test]
 fn a_value_of_the_wrong_type_is_refused_with_its_path() {
     for key in usable() {
-        let mut wrong = vec![json!([[1]]), json!([{"a": 1}])];
+        let mut wrong = vec![json!([[1]])];
         match key.kind {
-            Kind::Section => wrong.push(json!("words")),
-            Kind::Sections => wrong.push(json!({"a": 1})),
-            _ => wrong.push(json!({"a": 1})),
+            Kind::Section => wrong.extend([json!([{"a": 1}]), json!("words")]),
+            Kind::Sections => wrong.extend([json!({"a": 1}), json!("words")]),
+            _ => wrong.extend([json!([{"a": 1}]), json!({"a": 1})]),
         }
         if matches!(
             key.kind,
@@ -43,8 +49,7 @@ fn a_value_of_the_wrong_type_is_refused_with_its_path() {
         }
         for value in wrong {
             let fault = only_fault(&with(key.path, &value));
-            let at = fault.path.strip_suffix("[0]").unwrap_or(&fault.path);
-            assert_eq!(at, key.path, "{value}: {fault}");
+            assert_eq!(place(&fault), key.path, "{value}: {fault}");
             assert!(!fault.allowed.is_empty() && !fault.found.is_empty());
         }
     }
@@ -79,12 +84,13 @@ fn a_value_out_of_range_is_refused_with_its_path_and_the_range() {
             Kind::Path => vec![json!(""), json!("~/sluice")],
             Kind::Bool => vec![json!("yes"), json!(1)],
             Kind::Section => vec![json!("on"), json!(true)],
+            Kind::Host => vec![json!("a b"), json!("a.example:80"), json!(".")],
+            Kind::Sha256 => vec![json!("0".repeat(63)), json!("g".repeat(64))],
             Kind::Secret | Kind::Sections => vec![json!(["x"])],
         };
         for value in wrong {
             let fault = only_fault(&with(key.path, &value));
-            let at = fault.path.strip_suffix("[0]").unwrap_or(&fault.path);
-            assert_eq!(at, key.path, "{value}: {fault}");
+            assert_eq!(place(&fault), key.path, "{value}: {fault}");
         }
     }
     let fault = only_fault(&with("server.maxConnections", &json!(0)));
@@ -119,7 +125,10 @@ fn what_is_not_available_yet_is_refused_at_any_value_but_its_default() {
 fn secrets_are_never_shown() {
     for (path, value) in [
         ("auth.keys", json!([{"id": "a", "sha256": "hunter2"}])),
+        ("auth.keys", json!(["hunter2"])),
         ("auth.keys", json!("hunter2")),
+        ("auth.keys[].sha256", json!("${hunter2")),
+        ("auth.keys[].site", json!("hunter2:80")),
         ("auth.kezs", json!("hunter2")),
         ("auth", json!("hunter2")),
         ("kafka.sasl", json!({"password": "hunter2"})),
