@@ -6,9 +6,9 @@ use std::{
 
 use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
 use pipeline_core::{
-    config::{Compression, Config},
+    config::{Compression, Config, ConfigFile},
     lifecycle::{
-        Hangup, Readiness, Shutdown,
+        Hangup, Hangups, Readiness, Shutdown,
         admin::{self, Admin},
         exit,
     },
@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    auth::{Access, reload::Reloader},
     budget::Budget,
     decode::Limits,
     dlq::{Dlq, FileLimits, OpenError, replay::Replayer},
@@ -172,7 +173,9 @@ impl Gateway {
             workers.spawn(worker.clone().run());
         }
         let replayer = Replayer::new(dlq.clone(), sender, link.view(), Arc::clone(&queue));
+        let access = Arc::new(Access::new(&config.auth));
         let app = App::new(
+            access,
             ingest(config, &queue, &memory, &link, drain),
             readiness.clone(),
             OpenApi::new(config),
@@ -206,6 +209,17 @@ impl Gateway {
             drain: drain_control,
             shutdown_timeout: server.shutdown_timeout,
         })
+    }
+
+    /// From now on the API keys are those that `file`, with which it was started, holds at the
+    /// last of `hangups`.
+    pub fn reload_keys(&self, file: Arc<ConfigFile>, hangups: Hangups) {
+        let reloader = Reloader {
+            access: Arc::clone(&self.app.access),
+            started: file,
+            listening: self.addr,
+        };
+        self.tasks.spawn(reloader.run(hangups, self.beside.clone()));
     }
 
     /// Where it listens, also where port 0 was asked for.

@@ -1,11 +1,13 @@
 //! HTTP in, Kafka out; every 202 is kept.
 //!
-//! In the order a record meets them: [`http`] (request → body), [`decode`] (body → records),
+//! In the order a record meets them: [`http`] (request → body), [`auth`] (who sends it), [`decode`] (body → records),
 //! [`identity`], [`queue`], [`producer`] (queue → Kafka), [`dlq`] (what Kafka does not take).
 //! [`Gateway`] puts them together; `main` gives it a configuration and signals. Never touches the
 //! store.
 
 pub mod http;
+
+pub mod auth;
 
 pub mod budget;
 

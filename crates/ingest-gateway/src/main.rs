@@ -1,11 +1,11 @@
 //! The `ingest-gateway` process.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use ingest_gateway::{Gateway, command::Command};
 use pipeline_core::{
-    config::Config,
+    config::ConfigFile,
     lifecycle::{CommonArgs, Hangup, Readiness, Shutdown, exit},
     telemetry,
 };
@@ -27,21 +27,24 @@ fn main() -> ExitCode {
     {
         return command.run(&args.common).into();
     }
-    let config = args.common.load_or_exit();
-    telemetry::start_logging(&config.telemetry);
+    let file = Arc::new(args.common.load_file_or_exit());
+    telemetry::start_logging(&file.config().telemetry);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a process that cannot have threads cannot serve");
-    runtime.block_on(serve(&config)).into()
+    runtime.block_on(serve(file)).into()
 }
 
-async fn serve(config: &Config) -> u8 {
+async fn serve(file: Arc<ConfigFile>) -> u8 {
+    let config = file.config();
     let readiness = Readiness::default();
     let shutdown = Shutdown::install(readiness.clone(), config.server.shutdown_timeout);
     let hangup = Hangup::install();
+    let hangups = hangup.listen();
     match Gateway::start(config, readiness, &hangup).await {
         Ok(gateway) => {
+            gateway.reload_keys(Arc::clone(&file), hangups);
             gateway.run(shutdown).await;
             exit::OK
         }

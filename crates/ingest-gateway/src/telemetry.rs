@@ -11,6 +11,22 @@ use pipeline_core::{
 
 use crate::{batch::Kept, budget::Budget, dlq::Totals, http::problem::Code};
 
+/// What came of reading the configuration anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reload {
+    Applied,
+    Refused,
+}
+
+pub fn reloaded(reload: Reload) {
+    let outcome = match reload {
+        Reload::Applied => "applied",
+        Reload::Refused => "refused",
+    };
+    debug_assert!(catalog::RELOAD_OUTCOMES.contains(&outcome));
+    counter!(catalog::CONFIG_RELOADS, label::OUTCOME => outcome).increment(1);
+}
+
 pub fn batch_received() {
     counter!(catalog::LOG_BATCHES_RECEIVED).increment(1);
 }

@@ -33,6 +33,7 @@ use super::{
     room::Room,
 };
 use crate::{
+    auth::keys::Client,
     batch::{Answer, Batch, Kept, Progress, Waiting, memory_of},
     budget::{Budget, Share},
     decode::{BodyError, DecodedBatch, Limits, decode},
@@ -74,12 +75,17 @@ pub struct Ingest {
 impl Ingest {
     /// # Errors
     /// What is to be answered instead of a 202.
-    pub async fn post(&self, request: Request<Incoming>) -> Result<Accepted, Problem> {
+    pub async fn post(
+        &self,
+        request: Request<Incoming>,
+        client: Arc<Client>,
+    ) -> Result<Accepted, Problem> {
         let began = Instant::now();
         let deadline = began + self.request_timeout - self.reserve;
         let expects_continue = request.headers().contains_key(EXPECT);
         let (parts, mut incoming) = request.into_parts();
-        let (head, body, mut room) = match self.read(&parts, &mut incoming, deadline).await {
+        let read = self.read(&parts, &mut incoming, &client, deadline);
+        let (head, body, mut room) = match read.await {
             Ok(read) => read,
             Err(problem) => {
                 return Err(body::let_go(incoming, expects_continue, problem).await);
@@ -89,21 +95,30 @@ impl Ingest {
         // The canonical lines are about as long.
         let both = 2 * body.capacity() as u64;
         room.hold(both).map_err(|problem| self.in_time(problem))?;
-        let (id, decoded) = self.decode(head, body, deadline).await?;
+        let (id, decoded) = self.decode(head, body, &client, deadline).await?;
         telemetry::batch_received();
         self.count_rejected(&decoded);
         let verdict = Verdict::of(decoded, self.invalid_records)?;
-        self.hand_over(id, received_ms, began, deadline, verdict, room)
-            .await
+        let records = verdict.records.len();
+        // Another request may have used the quota up meanwhile.
+        client.charge(records).map_err(over_quota)?;
+        let handed = self.hand_over(id, received_ms, began, deadline, verdict, room);
+        handed.await.inspect_err(|problem| {
+            if problem.code != Code::UnknownOutcome {
+                client.refund(records);
+            }
+        })
     }
 
     async fn read(
         &self,
         parts: &Parts,
         incoming: &mut Incoming,
+        client: &Client,
         deadline: Instant,
     ) -> Result<(Head, Vec<u8>, Room), Problem> {
         let head = Head::read(&parts.uri, &parts.headers)?;
+        client.admit().map_err(over_quota)?;
         if self.queue.is_full() {
             return Err(self.full());
         }
@@ -188,6 +203,7 @@ impl Ingest {
         &self,
         head: Head,
         body: Vec<u8>,
+        client: &Arc<Client>,
         deadline: Instant,
     ) -> Result<(BatchId, DecodedBatch), Problem> {
         let message_bytes_max = self
@@ -197,7 +213,7 @@ impl Ingest {
             .map_or(MESSAGE_BYTES_MAX_DEFAULT, |view| view.message_bytes_max);
         let record_bytes_max = self.record_bytes_max.min(line_bytes_max(message_bytes_max));
         if body.len() <= INLINE_BYTES_MAX {
-            return decode_now(head, &body, record_bytes_max, self.limits);
+            return decode_now(head, &body, client, record_bytes_max, self.limits);
         }
         let place = tokio::select! {
             place = timeout_at(deadline.into(), Arc::clone(&self.decoding).acquire_owned()) => {
@@ -205,11 +221,11 @@ impl Ingest {
             }
             () = self.drain.expired() => return Err(draining()),
         };
-        let limits = self.limits;
+        let (client, limits) = (Arc::clone(client), self.limits);
         let decoded = spawn_blocking(move || {
             // Also where the client goes meanwhile: the work goes on.
             let _place = place;
-            decode_now(head, &body, record_bytes_max, limits)
+            decode_now(head, &body, &client, record_bytes_max, limits)
         });
         decoded.await.unwrap_or_else(|error| {
             tracing::error!("decoding a body ended: {error}");
@@ -253,6 +269,7 @@ struct Verdict {
 
 impl Verdict {
     fn of(decoded: DecodedBatch, invalid_records: InvalidRecords) -> Result<Self, Problem> {
+        let foreign = decoded.rejected_by_code[RecordErrorCode::ForeignSite as usize];
         let faults = RecordFaults {
             omitted: decoded.errors_omitted(),
             rejected: decoded.rejected,
@@ -264,7 +281,12 @@ impl Verdict {
                 0 => "the body holds no record".to_owned(),
                 n => format!("none of {n} records is valid"),
             };
-            return Err(Problem::new(Code::NoValidRecord, detail).with_records(faults));
+            let code = if foreign > 0 && foreign == faults.rejected {
+                Code::ForeignSite
+            } else {
+                Code::NoValidRecord
+            };
+            return Err(Problem::new(code, detail).with_records(faults));
         }
         if invalid_records == InvalidRecords::Reject && faults.rejected > 0 {
             let detail = format!(
@@ -281,12 +303,13 @@ impl Verdict {
 fn decode_now(
     head: Head,
     body: &[u8],
+    client: &Client,
     record_bytes_max: usize,
     limits: Limits,
 ) -> Result<(BatchId, DecodedBatch), Problem> {
     let id = match &head.key {
         Some(key) => KeyedBody {
-            client: "",
+            client: &client.id,
             key,
             site: head.site.as_deref().unwrap_or_default(),
             media_type: head.media.name(),
@@ -299,7 +322,7 @@ fn decode_now(
     let rules = Rules {
         record_bytes_max,
         default_site: head.site,
-        bound_site: None,
+        bound_site: client.site.clone(),
     };
     match decode(head.media, body, &rules, limits) {
         Ok(decoded) => Ok((id, decoded)),
@@ -308,6 +331,11 @@ fn decode_now(
             Err(Problem::new(Code::TooLarge, error.to_string()))
         }
     }
+}
+
+fn over_quota(seconds: u32) -> Problem {
+    let detail = "the API key has sent more than its recordsPerSecond";
+    Problem::new(Code::Quota, detail).retry_after(seconds)
 }
 
 fn late() -> Problem {
@@ -399,7 +427,8 @@ mod tests {
             .collect(),
         );
         let body = vec![b' '; INLINE_BYTES_MAX + 1];
-        let decoded = ingest.decode(head.unwrap(), body, Instant::now());
+        let client = Arc::default();
+        let decoded = ingest.decode(head.unwrap(), body, &client, Instant::now());
         assert_eq!(decoded.await.unwrap_err().code, Code::NowhereToKeep);
     }
 }

@@ -25,7 +25,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response,
     body::Incoming,
-    header::{ALLOW, CONNECTION, EXPECT, HeaderValue},
+    header::{ALLOW, CONNECTION, EXPECT, HeaderValue, WWW_AUTHENTICATE},
 };
 use pipeline_core::lifecycle::{Readiness, probe};
 use tokio_util::task::TaskTracker;
@@ -36,13 +36,20 @@ use self::{
     openapi::OpenApi,
     problem::{Code, Problem},
 };
-use crate::telemetry;
+use crate::{
+    auth::{
+        Access,
+        keys::{Client, NoKey},
+    },
+    telemetry,
+};
 
 pub type Answer = Response<Full<Bytes>>;
 
 /// All that a request can reach.
 #[derive(Debug)]
 pub struct App {
+    pub access: Arc<Access>,
     pub ingest: Ingest,
     pub readiness: Readiness,
     openapi: OpenApi,
@@ -54,10 +61,16 @@ pub struct App {
 
 impl App {
     #[must_use]
-    pub fn new(ingest: Ingest, readiness: Readiness, openapi: OpenApi) -> Arc<Self> {
+    pub fn new(
+        access: Arc<Access>,
+        ingest: Ingest,
+        readiness: Readiness,
+        openapi: OpenApi,
+    ) -> Arc<Self> {
         let requests = TaskTracker::new();
         requests.close();
         Arc::new(Self {
+            access,
             ingest,
             readiness,
             openapi,
@@ -101,15 +114,29 @@ impl App {
     }
 
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
-        if let Some(problem) = self.misdirected(&request) {
-            let expects_continue = request.headers().contains_key(EXPECT);
-            return Err(let_go(request.into_body(), expects_continue, problem).await);
-        }
+        let client = match self.admit(&request) {
+            Ok(client) => client,
+            Err(problem) => {
+                let expects_continue = request.headers().contains_key(EXPECT);
+                return Err(let_go(request.into_body(), expects_continue, problem).await);
+            }
+        };
         // A drain that begins right here does not wait for this request; the closed queue then
         // refuses it in the same words.
         let _token = self.requests.token();
-        let accepted = self.ingest.post(request).await?;
+        let accepted = self.ingest.post(request, client).await?;
         Ok(accepted.into_answer())
+    }
+
+    /// Who sends this. Where a key is needed, nobody without one learns anything else.
+    fn admit(&self, request: &Request<Incoming>) -> Result<Arc<Client>, Problem> {
+        let client = match *request.method() {
+            Method::POST => self.access.keys().identify(request.headers()),
+            // It goes nowhere.
+            _ => Ok(Arc::default()),
+        };
+        let client = client.map_err(unauthorized)?;
+        self.misdirected(request).map_or(Ok(client), Err)
     }
 
     fn misdirected(&self, request: &Request<Incoming>) -> Option<Problem> {
@@ -132,4 +159,9 @@ impl App {
         }
         self.draining.load(Ordering::SeqCst).then(draining)
     }
+}
+
+fn unauthorized(why: NoKey) -> Problem {
+    Problem::new(Code::Unauthorized, why.to_string())
+        .with_header(WWW_AUTHENTICATE, r#"Bearer realm="sluice""#)
 }

@@ -7,7 +7,7 @@ use dev_broker::{Api, Fault, RuleHandle, error_code};
 use crate::harness::{Stage, key_for, record, records};
 
 /// Kafka away for good: produce fails at once.
-fn take_kafka_away(stage: &Stage) -> RuleHandle {
+pub fn take_kafka_away(stage: &Stage) -> RuleHandle {
     let produce = stage.broker.faults().on(Api::Produce).always();
     produce.then(Fault::AnswerError(error_code::NOT_ENOUGH_REPLICAS))
 }

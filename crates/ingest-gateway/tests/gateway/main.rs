@@ -4,6 +4,7 @@
 mod harness;
 
 mod answers;
+mod auth;
 mod dead_letters;
 mod delivery;
 mod drain;

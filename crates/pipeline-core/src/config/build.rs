@@ -31,7 +31,7 @@ const LISTENERS: [&str; 4] = [
     "aggregation.adminAddr",
 ];
 
-pub(super) fn build(mut walked: Walked) -> Result<Config, Vec<Fault>> {
+pub(super) fn build(mut walked: Walked) -> Result<(Config, Item), Vec<Fault>> {
     let data_dir = data_dir(&mut walked);
     auth::check(&mut walked, &data_dir);
     check_write_timeout(&mut walked);
@@ -40,10 +40,11 @@ pub(super) fn build(mut walked: Walked) -> Result<Config, Vec<Fault>> {
     if !walked.faults.is_empty() {
         return Err(walked.faults);
     }
-    Ok(config(&Good {
+    let config = config(&Good {
         walked: &walked,
         data_dir,
-    }))
+    });
+    Ok((config, walked.into_values()))
 }
 
 fn config(v: &Good<'_>) -> Config {

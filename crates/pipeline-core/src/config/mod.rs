@@ -11,6 +11,7 @@ mod keys;
 mod auth;
 mod build;
 mod expand;
+mod file;
 mod nearest;
 mod units;
 mod value;
@@ -24,17 +25,13 @@ mod tests;
 
 use std::{
     fmt,
-    fs::File,
-    io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 pub use auth::{ApiKey, KeyHash};
-
-/// Longest configuration file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+pub use file::ConfigFile;
 
 /// The whole file. Paths are absolute (joined to `dataDir`).
 #[derive(Clone, Debug)]
@@ -219,15 +216,7 @@ impl Config {
     /// # Errors
     /// Where the file cannot be read, is not YAML, or has faults.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        let yaml = read(file).map_err(|message| LoadError::File {
-            file: file.to_owned(),
-            message,
-        })?;
-        let env = |name: &str| std::env::var(name).ok();
-        Self::parse(&yaml, &env).map_err(|faults| LoadError::Faults {
-            file: file.to_owned(),
-            faults,
-        })
+        ConfigFile::load(file).map(ConfigFile::into_config)
     }
 
     /// Expands `${NAME:-default}` and validates; all faults at once.
@@ -236,27 +225,17 @@ impl Config {
     /// Every fault: in the order of the file, then missing keys, then keys that contradict
     /// each other.
     pub fn parse(yaml: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Fault>> {
-        let root = yaml::parse(yaml).map_err(|fault| vec![fault])?;
-        build::build(walk::walk(&root, env))
+        parse(yaml, env).map(|(config, _)| config)
     }
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    let mut bytes = Vec::new();
-    File::open(file)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("is longer than the {FILE_BYTES_MAX} bytes allowed"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        format!(
-            "is not UTF-8: found byte 0x{:02x} at {at}",
-            error.as_bytes()[at]
-        )
-    })
+/// The configuration, and its values by the paths of their keys.
+fn parse(
+    yaml: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Config, value::Item), Vec<Fault>> {
+    let root = yaml::parse(yaml).map_err(|fault| vec![fault])?;
+    build::build(walk::walk(&root, env))
 }
 
 fn listed(file: &Path, faults: &[Fault]) -> String {

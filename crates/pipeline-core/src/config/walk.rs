@@ -28,6 +28,10 @@ impl Walked {
         self.values.get(path)
     }
 
+    pub(super) fn into_values(self) -> Item {
+        self.values
+    }
+
     /// Whether the file has a good value at `path`.
     pub(super) fn is_given(&self, path: &str) -> bool {
         self.given.contains(path)

@@ -20,7 +20,7 @@ pub use hangup::{Hangup, Hangups};
 pub use probe::{probe, problem};
 pub use shutdown::Shutdown;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigFile};
 
 /// Exit codes of all three services (`sysexits.h` where it has one).
 pub mod exit {
@@ -54,13 +54,19 @@ impl CommonArgs {
     /// it is bad; with `--check` prints that it is good and ends with 0.
     #[must_use]
     pub fn load_or_exit(&self) -> Config {
+        self.load_file_or_exit().into_config()
+    }
+
+    /// As [`Self::load_or_exit`], for a service that reads its file anew.
+    #[must_use]
+    pub fn load_file_or_exit(&self) -> ConfigFile {
         // A closed stderr or stdout changes no exit code.
-        match Config::load(&self.config) {
+        match ConfigFile::load(&self.config) {
             Ok(_) if self.check => {
                 let _ = writeln!(std::io::stdout(), "{} is good", self.config.display());
                 std::process::exit(exit::OK.into());
             }
-            Ok(config) => config,
+            Ok(file) => file,
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "{error}");
                 std::process::exit(exit::CONFIG.into());

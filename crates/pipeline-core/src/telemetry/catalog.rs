@@ -93,6 +93,9 @@ pub const KAFKA_ERROR_KINDS: [&str; 10] = [
     "other_topic",
 ];
 
+/// What came of reading the configuration anew.
+pub const RELOAD_OUTCOMES: [&str; 2] = ["applied", "refused"];
+
 /// Where an accepted record was kept when it was answered.
 pub const KEPT: [&str; 3] = ["kafka", "dlq", "queue"];
 
@@ -183,6 +186,10 @@ catalog! {
         "From the end of a request's headers to its answer.");
     HTTP_CONNECTIONS = gauge(GATEWAY, "http_connections", "connections",
         "Open client connections.");
+
+    CONFIG_RELOADS = counter(GATEWAY, "config_reloads_total", "reloads",
+        "Hangups at which the configuration was read anew, by what came of it.")
+        .with(label::OUTCOME, || RELOAD_OUTCOMES.to_vec());
 
     // gateway: the channel
     INGESTION_WORK_QUEUE_DEPTH = gauge(GATEWAY, "ingestion_work_queue_depth", "batches",
