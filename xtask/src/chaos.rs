@@ -1,4 +1,6 @@
-//! `cargo xtask chaos`: kill -9 under load, many times, and the oracle at the end.
+//! `cargo xtask chaos`: faults under load, many times, and the oracle at the end.
+
+mod gateway;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -20,20 +22,30 @@ const OUTAGE: Duration = Duration::from_secs(20);
 /// `server.requestTimeout` at its default, and what a busy machine adds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(33);
 
-/// kill -9 under load at seeded moments, then the oracle
+/// Faults under load at seeded moments, then the oracle
 ///
-/// Starts a whole pipeline, sends at least 20,000 records a second over 8 connections (a tenth
-/// of the requests twice, with their key), and in each round kills the service at a seeded moment
-/// and starts it again. `pipeline` mixes all three and the broker, which is frozen for a while,
-/// killed and started again on its data; once, in the middle, all of Kafka is away for 20 s.
+/// Starts a whole pipeline and sends records all the while: every format, half of the bodies
+/// gzip, four of ten with an Idempotency-Key (sent again, with it, until they are accepted), the
+/// others sent once. At the end everything comes to rest, `verify` must say whole, and the oracle
+/// compares: each record of a 202 stored once and counted once, no other record there but those
+/// whose answer never came or was 503 unknown_outcome, and these at most once. The oracle reads
+/// with `zstdcat` (Debian: apt-get install zstd) and shares no code with the product.
 ///
-/// At the end everything comes to rest, `verify` must say whole, and the oracle compares: each
-/// record of a 202 stored once and counted once, no other record there but those whose answer
-/// never came or was 503 unknown_outcome. The oracle reads with `zstdcat` (Debian: apt-get install
-/// zstd) and shares no code with the product.
+/// `gateway`: rounds of every fault that the gateway has to bear, often several at once: kill -9,
+/// SIGSTOP, SIGTERM; leaders moved, nodes and all of Kafka frozen or killed; acks lost after the
+/// write, late, throttled, error codes; a full disk for the dead letters; kill -9 while Kafka is
+/// away. Each round follows from --seed and its number alone, and --only runs it again by itself
+/// (what is in flight then is the machine's choice, so it may take a few tries). On the embedded
+/// broker with three nodes, or with --apache on an Apache Kafka of its own, where a proxy between
+/// gateway and Kafka loses the acks and a quota throttles. As root the dead letters lie on a small
+/// tmpfs that is filled; else they are bounded to 256 KiB. With --dedup-max-batches 10 the writer
+/// may put records aside as undecidable, and still none is lost or stored twice; clients then do
+/// not repeat what may have been taken, as no window would know it.
 ///
-/// The same seed gives the same bodies and moments; what is in flight then is the machine's
-/// choice, so a finding is shown again by more rounds, not by the seed alone.
+/// `writer`, `aggregator`, `pipeline`: in each round one service is killed with -9 and started
+/// again, at 20,000 records a second or more. `pipeline` mixes all three and the broker, which is
+/// frozen for a while, killed and started again on its data; once, in the middle, all of Kafka is
+/// away for 20 s.
 #[derive(clap::Args)]
 pub struct Args {
     #[arg(value_enum)]
@@ -42,16 +54,36 @@ pub struct Args {
     seed: u64,
     #[arg(long, default_value_t = 20)]
     rounds: u32,
+    /// The first round [gateway]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    from: u32,
+    /// This round alone [gateway]
+    #[arg(long, value_name = "N", conflicts_with_all = ["from", "rounds"], value_parser = clap::value_parser!(u32).range(1..))]
+    only: Option<u32>,
+    /// Print the rounds and do nothing [gateway]
+    #[arg(long)]
+    list: bool,
     /// A broker that runs already. One that `cargo xtask kafka up` started is hit too by
-    /// `pipeline`; of any other only the services are hit
+    /// `gateway` and `pipeline`; of any other only the services are hit
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
     /// The directory given to `kafka up` [default: .kafka in the repository]
     #[arg(long, value_name = "DIR")]
     kafka_dir: Option<PathBuf>,
-    /// Records a second; 0 is as fast as it goes
-    #[arg(long, default_value_t = 25_000)]
-    rate: u32,
+    /// Start an Apache Kafka for this run, in target/chaos-kafka, and end it afterwards; needs
+    /// Java 17 and Maven [gateway]
+    #[arg(long, conflicts_with = "kafka")]
+    apache: bool,
+    /// Nodes of the Kafka that is started: replication 3 and min.insync.replicas 2 with three
+    /// [gateway]
+    #[arg(long, default_value = "3", value_parser = ["1", "3"])]
+    nodes: String,
+    /// `consumer.dedupMaxBatches`: 10 makes the duplicate window tiny [gateway]
+    #[arg(long, value_name = "N")]
+    dedup_max_batches: Option<u32>,
+    /// Records a second; 0 is as fast as it goes [default: 25000, for gateway 3000]
+    #[arg(long)]
+    rate: Option<u32>,
     /// Where everything happens; made new for each run below it
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -74,7 +106,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let cluster = cluster(args)?;
     let mut targets = match args.what {
-        What::Gateway => vec![Target::Gateway],
+        What::Gateway => return gateway::run(args, cluster),
         What::Writer => vec![Target::Writer],
         What::Aggregator => vec![Target::Aggregator],
         What::Pipeline => vec![Target::Gateway, Target::Writer, Target::Aggregator],
@@ -88,11 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     let stand = stand::Plan {
-        profile: if args.dev {
-            Profile::Dev
-        } else {
-            Profile::Release
-        },
+        profile: args.profile(),
         kafka: args.kafka.clone(),
         replication: u32::try_from(nodes)?,
         // Two of each where all are hit: partitions move, and one gateway goes on.
@@ -100,19 +128,16 @@ pub fn run(args: &Args) -> Result<()> {
         writers: if args.what == What::Pipeline { 2 } else { 1 },
         ..stand::Plan::default()
     };
+    let rate = args.rate.unwrap_or(25_000);
     let load = load::Plan {
         mix: Mix {
             seed: args.seed,
             ..Mix::default()
         },
-        rate: (args.rate > 0).then_some(args.rate),
+        rate: (rate > 0).then_some(rate),
         ..load::Plan::default()
     };
-    let dir = args
-        .dir
-        .clone()
-        .unwrap_or_else(|| root().join("target/chaos"))
-        .join(&stand.topic);
+    let dir = args.place(&stand);
     println!("building and starting in {}", dir.display());
     let plan = chaos::Plan {
         rounds: args.rounds,
@@ -139,6 +164,23 @@ pub fn run(args: &Args) -> Result<()> {
     }
     std::fs::remove_dir_all(&dir)?;
     Ok(())
+}
+
+impl Args {
+    fn profile(&self) -> Profile {
+        if self.dev {
+            Profile::Dev
+        } else {
+            Profile::Release
+        }
+    }
+
+    /// Where this run happens.
+    fn place(&self, stand: &stand::Plan) -> PathBuf {
+        let dir = self.dir.clone();
+        dir.unwrap_or_else(|| root().join("target/chaos"))
+            .join(&stand.topic)
+    }
 }
 
 /// The Kafka of `kafka up`, if that is the one to run on.

@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("\nSKIPPED the parts on Apache Kafka: --no-kafka");
     } else {
         let dir = root().join("target/ci-kafka");
-        let nodes = kafka::Temporary::up(&dir)?;
+        let nodes = kafka::Temporary::up(&dir, 1)?;
         xtask(&["test", "--kafka", nodes.address()])?;
         xtask(&[
             "demo",

@@ -7,10 +7,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Subcommand;
-use testbed::{
-    kafka::{Cluster, DEFAULT_PORT, VERSION},
-    process::free_port,
-};
+use testbed::kafka::{Cluster, DEFAULT_PORT, Life, VERSION, free_port};
 
 use crate::shell::root;
 
@@ -50,7 +47,7 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
-/// A one-node Kafka that ends with this value, for `ci`.
+/// A Kafka that ends with this value, for `ci` and `chaos`.
 pub struct Temporary {
     cluster: Cluster,
     address: String,
@@ -58,21 +55,21 @@ pub struct Temporary {
 
 impl Temporary {
     /// Jars are kept in the directory, data is not.
-    pub fn up(dir: &Path) -> Result<Self> {
-        if let Ok(old) = Cluster::open(dir) {
-            old.down()?;
-        }
-        for old in ["node1", "shape", "cluster-id"] {
-            let path = dir.join(old);
-            let _ = std::fs::remove_dir_all(&path);
-            let _ = std::fs::remove_file(&path);
-        }
-        println!("\n▸ Apache Kafka {VERSION} in {}", dir.display());
+    pub fn up(dir: &Path, nodes: u16) -> Result<Self> {
+        Cluster::forget(dir)?;
+        println!(
+            "\n▸ Apache Kafka {VERSION}, {nodes} node(s), in {}",
+            dir.display()
+        );
         let start = Instant::now();
-        let cluster = Cluster::up(dir, 1, free_port())?;
+        let cluster = Cluster::up(dir, nodes, free_port(nodes), Life::Tied)?;
         let address = cluster.bootstrap();
         println!("{address} after {:.1} s", start.elapsed().as_secs_f64());
         Ok(Self { cluster, address })
+    }
+
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     pub fn address(&self) -> &str {
@@ -97,7 +94,7 @@ fn up(dir: &Path, nodes: u16, port: u16) -> Result<()> {
         dir.display()
     );
     let start = Instant::now();
-    let cluster = Cluster::up(dir, nodes, port)?;
+    let cluster = Cluster::up(dir, nodes, port, Life::Detached)?;
     for node in cluster.nodes() {
         let pid = node.pid().unwrap_or_default();
         println!("  node {} on {} (pid {pid})", node.id(), node.address());

@@ -2,11 +2,11 @@
 //! started detached and found again by their pid files. Never anything but loopback.
 
 mod files;
+mod metadata;
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use crate::process::{poll_until, signal_pid, tail};
+use crate::process::{poll_until, signal_pid, tail, tied};
 
 /// The release that the suite is run on.
 pub const VERSION: &str = "4.1.0";
@@ -33,11 +33,21 @@ pub struct Cluster {
     nodes: Vec<Node>,
 }
 
+/// How long the nodes live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// They outlive the command that starts them, and a Ctrl-C in its terminal.
+    Detached,
+    /// They are killed when the thread that starts them ends, however it ends.
+    Tied,
+}
+
 /// One broker and controller.
 #[derive(Clone, Debug)]
 pub struct Node {
     id: u16,
     port: u16,
+    life: Life,
     dir: PathBuf,
     libs: PathBuf,
 }
@@ -46,12 +56,13 @@ impl Cluster {
     /// Fetches the jars if the directory has none, formats what is new, starts what does not run
     /// and waits until every node knows all the others.
     ///
-    /// Node `n` listens on `port + 100 (n - 1)`, its controller on the port after that.
+    /// Node `n` listens on `port + 100 (n - 1)`, its controller on the port after that; the next
+    /// two are for [`Cluster::routes`].
     ///
     /// # Errors
     /// When Java or Maven are missing, the jars cannot be fetched, the directory was made for
     /// another number of nodes, or a node does not answer.
-    pub fn up(dir: &Path, count: u16, port: u16) -> Result<Self> {
+    pub fn up(dir: &Path, count: u16, port: u16, life: Life) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let dir = dir.canonicalize()?;
         let shape = dir.join("shape");
@@ -68,7 +79,7 @@ impl Cluster {
         }
         files::program("java", "default-jre-headless")?;
         files::fetch_jars(&dir)?;
-        let cluster = Self::lay_out(&dir, count, port);
+        let cluster = Self::lay_out(&dir, count, port, life);
         let id = files::cluster_id(&dir)?;
         for node in &cluster.nodes {
             node.prepare(&cluster, &id)?;
@@ -97,7 +108,12 @@ impl Cluster {
             .split_whitespace()
             .filter_map(|word| word.parse::<u16>().ok());
         match (numbers.next(), numbers.next()) {
-            (Some(count), Some(port)) => Ok(Self::lay_out(&dir.canonicalize()?, count, port)),
+            (Some(count), Some(port)) => Ok(Self::lay_out(
+                &dir.canonicalize()?,
+                count,
+                port,
+                Life::Detached,
+            )),
             _ => bail!("{} says {text:?}", shape.display()),
         }
     }
@@ -105,6 +121,45 @@ impl Cluster {
     /// For `kafka.brokers` and `--kafka`.
     pub fn bootstrap(&self) -> String {
         self.nodes[0].address().to_string()
+    }
+
+    /// All nodes, for who must start while one is away.
+    pub fn bootstrap_all(&self) -> String {
+        let nodes: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| node.address().to_string())
+            .collect();
+        nodes.join(",")
+    }
+
+    /// Where each node's clients expect a proxy if they come through the listener behind it, and
+    /// that listener.
+    pub fn routes(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.nodes.iter().map(Node::route).collect()
+    }
+
+    /// Bounds what each client may produce at each node; over it, answers say throttled.
+    ///
+    /// # Errors
+    /// When Kafka's own tool does not do it.
+    pub fn throttle_producers(&self, bytes_per_second: u32) -> Result<()> {
+        let output = files::java(&self.dir.join("libs"))
+            .args(["kafka.admin.ConfigCommand", "--bootstrap-server"])
+            .arg(self.bootstrap_all())
+            .args(["--alter", "--entity-type", "clients", "--entity-default"])
+            .arg("--add-config")
+            .arg(format!("producer_byte_rate={bytes_per_second}"))
+            .output()
+            .context("cannot start java")?;
+        if !output.status.success() {
+            bail!(
+                "no quota:\n{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
     }
 
     pub fn dir(&self) -> &Path {
@@ -138,11 +193,29 @@ impl Cluster {
         Ok(running.len())
     }
 
-    fn lay_out(dir: &Path, count: u16, port: u16) -> Self {
+    /// Removes what nodes of an earlier run left in a directory, but not the jars.
+    ///
+    /// # Errors
+    /// When a node of it still runs and cannot be ended.
+    pub fn forget(dir: &Path) -> Result<()> {
+        if let Ok(old) = Self::open(dir) {
+            old.down()?;
+            for node in old.nodes {
+                let _ = fs::remove_dir_all(node.dir);
+            }
+        }
+        for file in ["shape", "cluster-id"] {
+            let _ = fs::remove_file(dir.join(file));
+        }
+        Ok(())
+    }
+
+    fn lay_out(dir: &Path, count: u16, port: u16, life: Life) -> Self {
         let nodes = (1..=count)
             .map(|id| Node {
                 id,
                 port: port + 100 * (id - 1),
+                life,
                 dir: dir.join(format!("node{id}")),
                 libs: dir.join("libs"),
             })
@@ -161,6 +234,12 @@ impl Node {
 
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// Of the listener that a proxy may stand before: the proxy's address, and its own.
+    fn route(&self) -> (SocketAddr, SocketAddr) {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        (at(self.port + 3), at(self.port + 2))
     }
 
     /// Its process, if it lives.
@@ -204,23 +283,27 @@ impl Node {
             .create(true)
             .append(true)
             .open(self.dir.join("log.txt"))?;
-        let child = files::java(&self.libs)
-            .args([
-                "-Xms256m",
-                "-Xmx512m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-            ])
-            .arg(format!(
-                "-Dlog4j2.configurationFile={}",
-                self.dir.join("log4j2.properties").display()
-            ))
-            .arg("kafka.Kafka")
-            .arg(self.properties())
+        let mut java = files::java(&self.libs);
+        java.args([
+            "-Xms256m",
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+        ])
+        .arg(format!(
+            "-Dlog4j2.configurationFile={}",
+            self.dir.join("log4j2.properties").display()
+        ))
+        .arg("kafka.Kafka")
+        .arg(self.properties());
+        let mut command = match self.life {
+            Life::Tied => tied(&java),
+            Life::Detached => java,
+        };
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Outlives the command that starts it, and a Ctrl-C in its terminal.
             .process_group(0)
             .spawn()
             .context("cannot start java")?;
@@ -289,6 +372,21 @@ impl Node {
     }
 }
 
+/// A first port for so many nodes, of which all ports are free now.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port(count: u16) -> u16 {
+    // Below those that tests take.
+    let mut candidates = (0..600).map(|_| fastrand::u16(11_000..19_000));
+    let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let all_free =
+        |first: &u16| (0..count).all(|nth| (0..4).all(|of| free(first + 100 * nth + of)));
+    candidates
+        .find(all_free)
+        .expect("ports for Kafka on loopback")
+}
+
 /// Whether a broker takes requests there.
 ///
 /// # Errors
@@ -305,24 +403,21 @@ pub fn answers(address: &str) -> Result<()> {
     Err(last.context("no such host")?)
 }
 
-/// Asks one node for Metadata (version 1, no topics) and counts the brokers that it names.
-/// By hand, as this crate shares no protocol code with the product: the request is constant, and
-/// of the answer only the length of its first array matters.
-fn brokers_known(address: SocketAddr) -> Result<usize> {
-    const CORRELATION: [u8; 4] = [0, 0, 0, 7];
-    let timeout = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    let mut request = vec![0, 0, 0, 14]; // the size of what follows
-    request.extend([0, 3, 0, 1]); // Metadata, version 1
-    request.extend(CORRELATION);
-    request.extend([0xff, 0xff]); // no client id
-    request.extend([0, 0, 0, 0]); // no topics
-    stream.write_all(&request)?;
-    let mut head = [0; 12]; // size, correlation, number of brokers
-    stream.read_exact(&mut head)?;
-    if head[4..8] != CORRELATION {
-        bail!("an answer to another question");
+/// The node that leads each partition of a topic, as any node of the cluster tells it.
+///
+/// # Errors
+/// When none answers, or the topic is not there.
+pub fn leaders(cluster: &Cluster, topic: &str) -> Result<Vec<u32>> {
+    let mut last = None;
+    for node in cluster.nodes() {
+        match metadata::ask(node.address(), &[topic]).and_then(|known| known.leaders(topic)) {
+            Ok(leaders) => return Ok(leaders),
+            Err(error) => last = Some(error),
+        }
     }
-    Ok(u32::from_be_bytes([head[8], head[9], head[10], head[11]]) as usize)
+    Err(last.context("a cluster has nodes")?)
+}
+
+fn brokers_known(address: SocketAddr) -> Result<usize> {
+    Ok(metadata::ask(address, &[])?.brokers)
 }

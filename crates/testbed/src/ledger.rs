@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use crate::body::Mix;
 
 /// The whole load's book.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
     pub mix: Mix,
     /// By request number.
@@ -14,6 +14,10 @@ pub struct Ledger {
     pub answers: BTreeMap<String, u64>,
     /// Answers that the contract does not allow; the first few.
     pub faults: Vec<String>,
+    /// `batchId` of what was accepted, by request number.
+    pub batches: BTreeMap<u32, String>,
+    /// From which request on something was going on, and what.
+    pub marks: Vec<(u32, String)>,
     /// The longest that a request waited for its answer.
     pub slowest: Duration,
     /// Sending began to last answer.
@@ -56,6 +60,13 @@ impl Ledger {
     pub fn records(&self, fate: Fate) -> u64 {
         let of_fate = self.entries.iter().filter(|entry| entry.fate == fate);
         of_fate.map(|entry| u64::from(entry.good())).sum()
+    }
+
+    /// What was going on when the request was first sent.
+    pub fn at(&self, request: u32) -> &str {
+        let before = self.marks.partition_point(|(from, _)| *from <= request);
+        let mark = before.checked_sub(1).and_then(|last| self.marks.get(last));
+        mark.map_or("before any mark", |(_, what)| what)
     }
 
     /// How often an answer came; a prefix counts all that begin so.

@@ -4,11 +4,14 @@
 //! the contract. It is plain threads and blocking sockets, so that a fault in the product's
 //! runtime or formats cannot hide in the judge too.
 
+pub mod aside;
 pub mod blast;
 pub mod body;
+pub mod campaign;
 pub mod chaos;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod generate;
 pub mod http;
 pub mod kafka;
@@ -17,6 +20,7 @@ pub mod load;
 pub mod metrics;
 pub mod oracle;
 pub mod process;
+pub mod proxy;
 pub mod service;
 pub mod skip;
 pub mod stand;

@@ -29,6 +29,14 @@ pub struct Plan {
     pub requests: Option<u32>,
     /// How long one request is tried after [`Load::stop`], or after its first refusal.
     pub patience: Duration,
+    /// How long the connections wait for an answer, in turn; one that has none by then hangs up.
+    pub answer_within: Vec<Duration>,
+    /// Whether what was or may have been taken is sent again with its key. Not, where the
+    /// duplicate window is too short for it.
+    pub repeat: bool,
+    /// Of the requests without a key one in so many is given up when it is refused, and so nothing
+    /// of it may ever be found.
+    pub give_up_every: Option<u32>,
 }
 
 impl Default for Plan {
@@ -39,6 +47,9 @@ impl Default for Plan {
             rate: Some(20_000),
             requests: None,
             patience: Duration::from_secs(60),
+            answer_within: vec![Duration::from_secs(90)],
+            repeat: true,
+            give_up_every: None,
         }
     }
 }
@@ -68,6 +79,8 @@ struct Book {
     again: Vec<u32>,
     answers: BTreeMap<String, u64>,
     faults: Vec<String>,
+    batches: BTreeMap<u32, String>,
+    marks: Vec<(u32, String)>,
     slowest: Duration,
 }
 
@@ -80,6 +93,13 @@ enum Outcome {
     NotSent,
     /// An answer that sending again will not change.
     Final,
+}
+
+impl Plan {
+    fn gives_up(&self, shape: &Shape) -> bool {
+        let every = self.give_up_every.unwrap_or(0);
+        !shape.keyed && every > 0 && shape.number.is_multiple_of(every)
+    }
 }
 
 impl Load {
@@ -102,6 +122,8 @@ impl Load {
                 again: Vec::new(),
                 answers: BTreeMap::new(),
                 faults: Vec::new(),
+                batches: BTreeMap::new(),
+                marks: Vec::new(),
                 slowest: Duration::ZERO,
             }),
         });
@@ -129,6 +151,18 @@ impl Load {
         like.map(|(_, count)| count).sum()
     }
 
+    /// Answers so far that the contract does not allow.
+    pub fn faults(&self) -> Vec<String> {
+        self.shared.book().faults.clone()
+    }
+
+    /// What is sent first from now on is said to fall into this.
+    pub fn mark(&self, what: &str) {
+        let mut book = self.shared.book();
+        let next = u32::try_from(book.entries.len()).unwrap_or(u32::MAX);
+        book.marks.push((next, what.to_owned()));
+    }
+
     /// Waits until so many records are accepted; false when that takes longer than `within`.
     pub fn wait_accepted(&self, records: u64, within: Duration) -> bool {
         let deadline = Instant::now() + within;
@@ -154,8 +188,8 @@ impl Load {
     ///
     /// # Panics
     /// When a sending thread has panicked.
-    pub fn finish(self) -> Ledger {
-        for thread in self.threads {
+    pub fn finish(mut self) -> Ledger {
+        for thread in std::mem::take(&mut self.threads) {
             thread.join().expect("a sending thread ends by itself");
         }
         let took = self.shared.start.elapsed();
@@ -165,16 +199,26 @@ impl Load {
             entries: std::mem::take(&mut book.entries),
             answers: std::mem::take(&mut book.answers),
             faults: std::mem::take(&mut book.faults),
+            batches: std::mem::take(&mut book.batches),
+            marks: std::mem::take(&mut book.marks),
             slowest: book.slowest,
             took,
         }
     }
 }
 
+impl Drop for Load {
+    /// Whoever gives up has no use for the rest; a load that was ended has no threads any more.
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Shared {
     fn run(&self, connection: usize) {
         let gateway = self.gateways[connection % self.gateways.len()];
-        let mut client = Client::new(gateway, Duration::from_secs(90));
+        let patience = &self.plan.answer_within;
+        let mut client = Client::new(gateway, patience[connection % patience.len()]);
         while let Some((shape, due, repeat)) = self.next() {
             let now = Instant::now();
             if due > now {
@@ -246,9 +290,10 @@ impl Shared {
             let pause = match outcome {
                 Outcome::Accepted | Outcome::Final => return,
                 // Without a key, another try after this one could be a second copy.
-                Outcome::Unknown if !shape.keyed => return,
+                Outcome::Unknown if !shape.keyed || !self.plan.repeat => return,
                 Outcome::Unknown => Duration::from_millis(50),
                 Outcome::NotSent => Duration::from_millis(20),
+                Outcome::Refused(_) if self.plan.gives_up(shape) => return,
                 Outcome::Refused(pause) => pause,
             };
             if begun.elapsed() > self.plan.patience {
@@ -265,8 +310,23 @@ impl Shared {
         took: Duration,
         repeat: bool,
     ) -> Outcome {
-        let (name, outcome, fault) = judge(shape, &answer);
+        let (name, outcome, mut fault) = judge(shape, &answer);
         let mut book = self.book();
+        if let (Outcome::Accepted, Ok(response)) = (&outcome, &answer) {
+            let id = response.json()["batchId"]
+                .as_str()
+                .unwrap_or("none")
+                .to_owned();
+            let known = book
+                .batches
+                .entry(shape.number)
+                .or_insert_with(|| id.clone());
+            if *known != id {
+                fault = Some(format!(
+                    "batch {known} was answered as {id} when sent again"
+                ));
+            }
+        }
         *book.answers.entry(name).or_insert(0) += 1;
         book.slowest = book.slowest.max(took);
         if let Some(fault) = fault
@@ -284,7 +344,7 @@ impl Shared {
         if fate == Fate::Accepted && entry.fate != Fate::Accepted {
             self.accepted
                 .fetch_add(u64::from(entry.good()), Ordering::Relaxed);
-            if shape.again && !repeat {
+            if shape.again && !repeat && self.plan.repeat {
                 entry.fate = fate;
                 // Not at once: later in the load, from whichever connection is free.
                 book.again.insert(0, shape.number);

@@ -6,6 +6,7 @@ use std::{fmt, path::Path};
 use anyhow::Result;
 
 use crate::{
+    aside::Aside,
     clock::{HOUR_MS, Millis},
     ledger::{Fate, Ledger},
     store::{Store, place},
@@ -22,16 +23,25 @@ pub struct Verdict {
     pub counted: u64,
     /// How many records of unknown outcome are there.
     pub unknown_there: u64,
+    /// Accepted records that are not stored but put aside as undecidable.
+    pub undecidable: u64,
     pub differences: u64,
     /// The first of them, in words.
     pub shown: Vec<String>,
 }
 
 /// Compares. The store must have been read to its end and the aggregator have counted all of it.
+/// `may_be_aside`: the duplicate window is so short that records may be undecidable.
 ///
 /// # Errors
 /// When the summaries cannot be read.
-pub fn judge(ledger: &Ledger, store: &Store, analytics: &Path) -> Result<Verdict> {
+pub fn judge(
+    ledger: &Ledger,
+    store: &Store,
+    aside: &Aside,
+    may_be_aside: bool,
+    analytics: &Path,
+) -> Result<Verdict> {
     let mut verdict = Verdict {
         accepted: ledger.accepted(),
         stored: store.lines(),
@@ -50,6 +60,14 @@ pub fn judge(ledger: &Ledger, store: &Store, analytics: &Path) -> Result<Verdict
         verdict.note(|| format!("stored: /t/{request}/{index} was never sent"));
     }
 
+    for entry in aside.strange() {
+        verdict.note(|| format!("in the consumer DLQ: {entry}"));
+    }
+    if aside.records() > 0 && !may_be_aside {
+        let records = aside.records();
+        verdict.note(|| format!("{records} records are undecidable, with a window that holds all"));
+    }
+
     let counted = Counted::read(ledger, analytics, &mut verdict)?;
     for (request, entry) in (0..).zip(&ledger.entries) {
         for index in 0..entry.count {
@@ -60,15 +78,28 @@ pub fn judge(ledger: &Ledger, store: &Store, analytics: &Path) -> Result<Verdict
             } else {
                 entry.fate
             };
+            let put_aside = aside.copies(request, index);
             verdict.unknown_there += u64::from(fate == Fate::Unknown && copies > 0);
+            let kept_aside = fate == Fate::Accepted && copies == 0 && put_aside > 0;
+            verdict.undecidable += u64::from(kept_aside);
             let right = match fate {
-                Fate::Accepted => copies == 1,
+                Fate::Accepted => copies == 1 || kept_aside,
                 Fate::Unknown => copies <= 1,
-                Fate::Refused => copies == 0,
+                Fate::Refused => copies == 0 && put_aside == 0,
             };
             if !right {
                 verdict.note(|| {
-                    format!("/t/{request}/{index} {fate:?}: stored {copies} times ({entry:?})")
+                    let batch = ledger
+                        .batches
+                        .get(&request)
+                        .map_or("unknown", String::as_str);
+                    let places = store.find(request, index).unwrap_or_default();
+                    format!(
+                        "/t/{request}/{index} {fate:?}: stored {copies} times, put aside \
+                         {put_aside} times; batch {batch}, sequence {index}, first sent in {}; \
+                         {entry:?}; found at {places:?}",
+                        ledger.at(request)
+                    )
                 });
             }
             if counts != copies {
@@ -100,9 +131,13 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "accepted {}, stored {} ({} of them of unknown outcome), counted {}: ",
+            "accepted {}, stored {} ({} of them of unknown outcome), counted {}",
             self.accepted, self.stored, self.unknown_there, self.counted
         )?;
+        if self.undecidable > 0 {
+            write!(f, ", {} of the accepted undecidable", self.undecidable)?;
+        }
+        write!(f, ": ")?;
         if self.holds() {
             return write!(f, "the oracle holds");
         }
@@ -234,10 +269,7 @@ mod tests {
             let ledger = Ledger {
                 mix,
                 entries,
-                answers: Default::default(),
-                faults: Vec::new(),
-                slowest: Default::default(),
-                took: Default::default(),
+                ..Ledger::default()
             };
             let world = Self {
                 _dir: dir,
@@ -295,10 +327,25 @@ mod tests {
             }
         }
 
+        fn put_aside(&self, records: &[(u32, u32)]) {
+            let dir = self.root.join("dlq/consumer");
+            fs::create_dir_all(&dir).expect("a directory");
+            let value = |(request, index)| format!(r#"{{"path":"/t/{request}/{index}"}}"#);
+            let values: Vec<_> = records.iter().copied().map(value).collect();
+            let file = crate::aside::tests::file_of(&values);
+            fs::write(dir.join("records-1-000000.dlq"), file).expect("written");
+        }
+
         fn verdict(&self) -> Verdict {
+            self.verdict_with(false)
+        }
+
+        fn verdict_with(&self, may_be_aside: bool) -> Verdict {
             let mut store = Store::new(&self.root.join("logs"), "t", &self.ledger.mix);
             store.refresh().expect("zstdcat reads it");
-            judge(&self.ledger, &store, &self.root.join("analytics")).expect("readable")
+            let aside = Aside::read(&self.root).expect("readable");
+            let analytics = self.root.join("analytics");
+            judge(&self.ledger, &store, &aside, may_be_aside, &analytics).expect("readable")
         }
     }
 
@@ -330,6 +377,28 @@ mod tests {
         let verdict = World::new(&with_unknown, &with_unknown).verdict();
         assert!(verdict.holds(), "{verdict}");
         assert_eq!(verdict.unknown_there, 1);
+    }
+
+    #[test]
+    fn undecidable_records_are_kept_only_where_the_window_is_short() {
+        if !have_zstdcat() {
+            return;
+        }
+        let world = World::new(&RIGHT[1..], &RIGHT[1..]);
+        world.put_aside(&[(0, 0), (0, 1)]);
+        let verdict = world.verdict_with(true);
+        assert!(verdict.holds(), "{verdict}");
+        assert_eq!(verdict.undecidable, 1, "the other is stored: {verdict}");
+        assert!(!world.verdict_with(false).holds());
+        // Set aside, but not those that are missing; and one that was refused.
+        for wrong in [(0, 1), (3, 0)] {
+            let world = World::new(&RIGHT[1..], &RIGHT[1..]);
+            world.put_aside(&[wrong]);
+            assert!(!world.verdict_with(true).holds(), "{wrong:?}");
+        }
+        let world = World::new(&RIGHT, &RIGHT);
+        world.put_aside(&[(3, 0)]);
+        assert!(!world.verdict_with(true).holds(), "refused, and yet kept");
     }
 
     #[test]

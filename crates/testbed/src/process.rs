@@ -70,13 +70,13 @@ impl Process {
     ///
     /// # Errors
     /// When the log cannot be opened or the program cannot be started.
-    pub fn spawn(mut command: Command, name: &str, log: &Path) -> Result<Self> {
+    pub fn spawn(command: Command, name: &str, log: &Path) -> Result<Self> {
         let out = OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("cannot open {}", log.display()))?;
-        let child = command
+        let child = tied(&command)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -209,6 +209,39 @@ impl Drop for Process {
     }
 }
 
+/// The same command, to be killed by the kernel when the thread that starts it ends: a test or a
+/// campaign that is itself killed with -9 leaves nothing behind. `setpriv` (util-linux) sets that
+/// and becomes the program, under the same id; without it, only a drop ends the child.
+pub fn tied(command: &Command) -> Command {
+    static SETPRIV: OnceLock<bool> = OnceLock::new();
+    let has_setpriv = *SETPRIV.get_or_init(|| {
+        let asked = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "true"])
+            .stderr(Stdio::null())
+            .status();
+        asked.is_ok_and(|status| status.success())
+    });
+    let mut tied = if has_setpriv {
+        let mut tied = Command::new("setpriv");
+        tied.args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program());
+        tied
+    } else {
+        Command::new(command.get_program())
+    };
+    tied.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => tied.env(name, value),
+            None => tied.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        tied.current_dir(dir);
+    }
+    tied
+}
+
 /// CPU time of a process by its id.
 ///
 /// # Errors
@@ -242,15 +275,24 @@ pub fn signal_pid(pid: u32, signal: Signal) -> Result<()> {
 /// # Panics
 /// When every port is taken.
 pub fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// The first of `count` such ports in a row.
+///
+/// # Panics
+/// When there are none.
+pub fn free_ports(count: u16) -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test processes side by side begin at different places.
     let start = (id().wrapping_mul(2_654_435_761) >> 16) as u16;
     for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let step = NEXT.fetch_add(count, Ordering::Relaxed);
         let port = FIRST + start.wrapping_add(step) % COUNT;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if (port..port + count).all(free) {
             return port;
         }
     }
@@ -383,6 +425,31 @@ mod tests {
         let pid = process.id();
         drop(process);
         assert!(cpu_of(pid).is_err(), "process {pid} is still there");
+    }
+
+    #[test]
+    fn a_process_ends_with_the_thread_that_started_it() {
+        let starts = || {
+            let (dir, process) = shell("echo up; exec sleep 1000");
+            // Before that it is not tied yet.
+            let up = poll_until(Duration::from_secs(20), || {
+                Ok((process.log_tail(1) == "up").then_some(()))
+            });
+            assert!(up.expect("asked").is_some(), "sh does not start");
+            (dir, process)
+        };
+        let (_dir, process) = std::thread::spawn(starts).join().expect("no panic");
+        let pid = process.id();
+        // No drop: as when this program is killed.
+        std::mem::forget(process);
+        let gone = poll_until(Duration::from_secs(20), || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let dead = stat
+                .rsplit_once(')')
+                .is_none_or(|(_, rest)| rest.starts_with(" Z"));
+            Ok(dead.then_some(()))
+        });
+        assert!(gone.expect("asked").is_some(), "process {pid} lives on");
     }
 
     #[test]

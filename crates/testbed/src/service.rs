@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    control::Control,
     http,
     metrics::Metrics,
-    process::{Process, poll_until},
+    process::{Process, free_port, free_ports, poll_until},
 };
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -112,10 +113,19 @@ impl Service {
     /// # Errors
     /// When it does not.
     pub fn terminate(&mut self) -> Result<Duration> {
-        let within = self.shutdown_timeout + MARGIN;
         let start = Instant::now();
+        self.process()?.terminate()?;
+        self.wait_ended()?;
+        Ok(start.elapsed())
+    }
+
+    /// Waits for the end after a SIGTERM; it must be 0 and within its `shutdownTimeout`.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn wait_ended(&mut self) -> Result<()> {
+        let within = self.shutdown_timeout + MARGIN;
         let process = self.process()?;
-        process.terminate()?;
         let status = process.wait(within)?;
         if !status.success() {
             bail!(
@@ -125,7 +135,7 @@ impl Service {
             );
         }
         self.process = None;
-        Ok(start.elapsed())
+        Ok(())
     }
 
     /// Terminates it if it runs.
@@ -161,7 +171,11 @@ impl Service {
 /// The embedded broker as a process.
 #[derive(Debug)]
 pub struct Broker {
+    /// Of the first node; the others have the ports after it.
     pub address: SocketAddr,
+    pub nodes: u16,
+    /// Where faults are asked for.
+    pub control: Control,
     binary: PathBuf,
     dir: PathBuf,
     log: PathBuf,
@@ -169,14 +183,24 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn new(binary: PathBuf, address: SocketAddr, dir: PathBuf, log: PathBuf) -> Self {
+    pub fn new(binary: PathBuf, nodes: u16, dir: PathBuf, log: PathBuf) -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Self {
-            address,
+            address: loopback(free_ports(nodes)),
+            nodes,
+            control: Control::new(loopback(free_port())),
             binary,
             dir,
             log,
             process: None,
         }
+    }
+
+    /// For `kafka.brokers`.
+    pub fn bootstrap(&self) -> String {
+        let ports = (0..self.nodes).map(|nth| self.address.port() + nth);
+        let nodes: Vec<_> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+        nodes.join(",")
     }
 
     /// Starts it on its directory and waits until it listens.
@@ -188,6 +212,8 @@ impl Broker {
         command
             .arg("--listen")
             .arg(self.address.to_string())
+            .args(["--nodes", &self.nodes.to_string()])
+            .args(["--control", &self.control.address().to_string()])
             .arg("--dir")
             .arg(&self.dir);
         let mut process = Process::spawn(command, "dev-broker", &self.log)?;
@@ -195,7 +221,8 @@ impl Broker {
             if let Some(status) = process.ended()? {
                 bail!("dev-broker ended: {status}\n{}", process.log_tail(20));
             }
-            Ok(TcpStream::connect(self.address).ok())
+            // It listens there last.
+            Ok(TcpStream::connect(self.control.address()).ok())
         })?;
         if listens.is_none() {
             bail!(
@@ -211,6 +238,10 @@ impl Broker {
     /// When it does not run.
     pub fn process(&mut self) -> Result<&mut Process> {
         self.process.as_mut().context("dev-broker does not run")
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// kill -9; its directory stays.

@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    aside::Aside,
     clock::Millis,
     config::Config,
     ledger::Ledger,
@@ -35,8 +36,11 @@ const ONCE_WITHIN: Duration = Duration::from_secs(180);
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub profile: Profile,
-    /// A broker that runs already; `None` starts the embedded one.
+    /// A broker that runs already, or several as `host:port,host:port`; `None` starts the
+    /// embedded one.
     pub kafka: Option<String>,
+    /// Of the embedded broker.
+    pub nodes: u16,
     pub topic: String,
     pub partitions: u32,
     pub replication: u32,
@@ -47,6 +51,10 @@ pub struct Plan {
     pub aggregator: bool,
     /// Further settings, by path, as YAML.
     pub settings: Vec<(String, String)>,
+    /// What the gateways go through instead of [`Plan::kafka`], as proxies.
+    pub gateways_kafka: Option<String>,
+    /// The duplicate window is so short that the writer may put records aside as undecidable.
+    pub may_be_undecidable: bool,
 }
 
 /// A pipeline. Everything ends with it; the directory stays.
@@ -69,6 +77,7 @@ impl Default for Plan {
         Self {
             profile: Profile::Dev,
             kafka: None,
+            nodes: 1,
             topic: fresh_name(),
             partitions: 4,
             replication: 1,
@@ -77,6 +86,8 @@ impl Default for Plan {
             consumers: 1,
             aggregator: true,
             settings: Vec::new(),
+            gateways_kafka: None,
+            may_be_undecidable: false,
         }
     }
 }
@@ -134,19 +145,14 @@ impl Stand {
         let dir = dir.canonicalize()?;
         let broker = plan.kafka.is_none().then(|| {
             let log = dir.join("services/dev-broker.log");
-            Broker::new(
-                bins.path("dev-broker"),
-                files::loopback(),
-                dir.join("kafka"),
-                log,
-            )
+            Broker::new(bins.path("dev-broker"), plan.nodes, dir.join("kafka"), log)
         });
         let kafka = match &broker {
-            Some(broker) => broker.address.to_string(),
+            Some(broker) => broker.bootstrap(),
             None => plan.kafka.clone().unwrap_or_default(),
         };
         let config = files::first_config(&dir, &plan, &kafka);
-        let aggregator = files::service(&dir, &bins, &config, "aggregator", 0)?.0;
+        let aggregator = files::service(&dir, &bins, &config, "aggregator", 0, false)?.0;
         let mut stand = Self {
             dir,
             bins,
@@ -173,13 +179,14 @@ impl Stand {
     /// When its configuration cannot be written.
     pub fn add_gateway(&mut self) -> Result<&mut Service> {
         let number = self.gateways.len();
-        let (service, address) = files::service(
-            &self.dir,
-            &self.bins,
-            &self.config,
-            "ingest-gateway",
-            number,
-        )?;
+        let mut config = self.config.clone();
+        let own_kafka = self.plan.gateways_kafka.as_deref();
+        if let Some(kafka) = own_kafka {
+            config.set("kafka.brokers", files::brokers(kafka));
+        }
+        let (binary, own) = ("ingest-gateway", own_kafka.is_some());
+        let (service, address) =
+            files::service(&self.dir, &self.bins, &config, binary, number, own)?;
         self.addresses.push(address);
         self.gateways.push(service);
         Ok(&mut self.gateways[number])
@@ -192,7 +199,8 @@ impl Stand {
     pub fn add_writer(&mut self) -> Result<&mut Service> {
         let number = self.writers.len();
         let binary = "kafka-consumer-writer";
-        let (service, _) = files::service(&self.dir, &self.bins, &self.config, binary, number)?;
+        let (service, _) =
+            files::service(&self.dir, &self.bins, &self.config, binary, number, false)?;
         self.writers.push(service);
         Ok(&mut self.writers[number])
     }
@@ -251,7 +259,9 @@ impl Stand {
         self.aggregate_once()?;
         self.verify()?;
         store.refresh()?;
-        oracle::judge(ledger, &store, &self.analytics_dir())
+        let aside = Aside::read(&self.dir)?;
+        let may_be_aside = self.plan.may_be_undecidable;
+        oracle::judge(ledger, &store, &aside, may_be_aside, &self.analytics_dir())
     }
 
     /// `aggregator --once`, which must end with 0.
@@ -307,9 +317,10 @@ impl Stand {
             lag = self.lag();
             store.refresh()?;
             // Which ones is only worth asking once there are enough.
-            found = store.lines().min(accepted);
-            if store.lines() >= accepted {
-                found = store.found_of_accepted(ledger);
+            let aside = Aside::read(&self.dir)?;
+            found = (store.lines() + aside.records()).min(accepted);
+            if found >= accepted {
+                found = store.found_of_accepted(ledger, &aside);
             }
             Ok((found >= accepted && lag == Some(0.0)).then_some(()))
         })?;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::{
+    aside::Aside,
     body::Mix,
     clock::Millis,
     ledger::{Fate, Ledger},
@@ -32,6 +33,8 @@ pub struct Store {
     /// How often each record is there, by request and index.
     copies: Vec<Vec<u8>>,
     lines: u64,
+    /// Records that are there more than once; the first few.
+    twice: Vec<(u32, u32)>,
     /// Records that no load sent, or that do not look as they were sent; the first few.
     notes: Vec<String>,
     strange: u64,
@@ -58,6 +61,7 @@ impl Store {
             read: HashSet::new(),
             copies: Vec::new(),
             lines: 0,
+            twice: Vec::new(),
             notes: Vec::new(),
             strange: 0,
         }
@@ -93,6 +97,28 @@ impl Store {
             .unwrap_or(0)
     }
 
+    /// Records that are there more than once; the first few.
+    pub fn twice(&self) -> &[(u32, u32)] {
+        &self.twice
+    }
+
+    /// Where a record is, for people: segments, with the line counted from 1. Reads everything.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub fn find(&self, request: u32, index: u32) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for path in segments(&self.topic)? {
+            let lines = BufReader::new(zstd::Decoder::new(File::open(&path)?)?);
+            for (line, text) in (1..).zip(lines.split(b'\n')) {
+                if place(&text?) == Some((request, index)) {
+                    found.push(format!("{} line {line}", path.display()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Records that are there but should not be, or look wrong; how many, and the first few.
     pub fn strange(&self) -> (u64, &[String]) {
         (self.strange, &self.notes)
@@ -115,14 +141,16 @@ impl Store {
         found
     }
 
-    /// Good records of accepted requests that are there.
-    pub fn found_of_accepted(&self, ledger: &Ledger) -> u64 {
+    /// Good records of accepted requests that are there, or put aside as undecidable.
+    pub fn found_of_accepted(&self, ledger: &Ledger, aside: &Aside) -> u64 {
         let mut found = 0;
         for (request, entry) in (0..).zip(&ledger.entries) {
             if entry.fate != Fate::Accepted {
                 continue;
             }
-            let there = (0..entry.count).filter(|index| self.copies(request, *index) > 0);
+            let there = (0..entry.count).filter(|index| {
+                self.copies(request, *index) > 0 || aside.copies(request, *index) > 0
+            });
             found += there.count() as u64;
         }
         found
@@ -179,6 +207,9 @@ impl Store {
             copies.resize(column + 1, 0);
         }
         copies[column] = copies[column].saturating_add(1);
+        if copies[column] > 1 && self.twice.len() < NOTES_MAX {
+            self.twice.push((request, index));
+        }
         if request.wrapping_add(index).is_multiple_of(COMPARE_EVERY)
             && let Err(difference) = compare(&self.mix, request, index, line)
         {

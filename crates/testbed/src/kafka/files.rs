@@ -23,10 +23,11 @@ pub fn settings(node: &Node, cluster: &Cluster) -> String {
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://{proxied},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://{proxy}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
 log.dirs={data}
 offsets.topic.replication.factor={count}
 offsets.topic.num.partitions=1
@@ -40,11 +41,15 @@ auto.create.topics.enable=false
 replica.lag.time.max.ms=3000
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+# Leaders go home soon, so that the next node that dies leads something.
+leader.imbalance.check.interval.seconds=5
 ",
         id = node.id,
         voters = voters.join(","),
         port = node.port,
         controller = node.port + 1,
+        proxied = node.route().1,
+        proxy = node.route().0,
         data = node.dir.join("data").display(),
     )
 }

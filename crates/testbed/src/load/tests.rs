@@ -142,6 +142,35 @@ fn a_refusal_is_tried_again_and_one_without_retry_after_is_a_fault() {
 }
 
 #[test]
+fn some_give_up_when_they_are_refused_and_none_repeats_what_no_window_would_know() {
+    let (gateway, log) = fake(&|seen| match seen.key {
+        Some(_) => None,
+        None => Some(answer(
+            "503 Service Unavailable",
+            "retry-after: 1\r\n",
+            r#"{"code":"draining"}"#,
+        )),
+    });
+    let plan = Plan {
+        requests: Some(10),
+        patience: Duration::ZERO,
+        repeat: false,
+        give_up_every: Some(1),
+        ..plan()
+    };
+    let ledger = Load::start(&[gateway], plan).finish();
+    assert_eq!(ledger.answered("503 draining"), 6, "{ledger}");
+    assert_eq!(ledger.records(Fate::Refused), 18, "{ledger}");
+    assert_eq!(ledger.records(Fate::Unknown), 12, "{ledger}");
+    let log = log.lock().expect("no panic");
+    assert!(
+        log.times.values().all(|times| *times == 1),
+        "{:?}",
+        log.times
+    );
+}
+
+#[test]
 fn unknown_outcome_is_not_taken_back_by_a_refusal() {
     let (gateway, _) = fake(&|seen| {
         let code = if seen.times == 1 {

@@ -11,13 +11,15 @@ use crate::{
     service::Service,
 };
 
-/// A service that is not started, and where it takes requests if it is a gateway.
+/// A service that is not started, and where it takes requests if it is a gateway. `own_file`: its
+/// configuration is not that of the others.
 pub fn service(
     dir: &Path,
     bins: &Bins,
     config: &Config,
     binary: &str,
     number: usize,
+    own_file: bool,
 ) -> Result<(Service, SocketAddr)> {
     let name = match number {
         0 => binary.to_owned(),
@@ -27,7 +29,7 @@ pub fn service(
     // a DLQ of its own.
     let mut config = config.clone();
     let file = match number {
-        0 => dir.join(CONFIG),
+        0 if !own_file => dir.join(CONFIG),
         _ => dir.join("services").join(format!("{name}.yaml")),
     };
     if number > 0 {
@@ -66,6 +68,12 @@ pub fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
+/// `host:port,host:port` as YAML.
+pub fn brokers(addresses: &str) -> String {
+    let each: Vec<_> = addresses.split(',').map(quoted).collect();
+    format!("[{}]", each.join(", "))
+}
+
 /// What the first service of each kind reads.
 pub fn first_config(dir: &Path, plan: &Plan, kafka: &str) -> Config {
     let mut config = Config::default();
@@ -75,7 +83,7 @@ pub fn first_config(dir: &Path, plan: &Plan, kafka: &str) -> Config {
         .set("server.addr", loopback())
         .set("server.adminAddr", loopback())
         .set("server.shutdownTimeout", &shutdown)
-        .set("kafka.brokers", format!("[{}]", quoted(kafka)))
+        .set("kafka.brokers", brokers(kafka))
         .set("kafka.topic", &plan.topic)
         .set("kafka.groupID", format!("{}-writer", plan.topic))
         .set("kafka.consumers", plan.consumers)

@@ -1,0 +1,201 @@
+//! Reads the consumer DLQ as its documentation says, to know which records were put aside as
+//! undecidable. Shares no code with the product: a header of 20 bytes, then frames of 16 bytes
+//! (the length in bytes 4 to 8) and a zstd payload; of a payload only kind, offset and value matter.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::store::place;
+
+const HEADER: usize = 20;
+const FRAME_HEAD: usize = 16;
+const UNDECIDABLE: u8 = 2;
+
+/// What is in the directories' `records-*.dlq`.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// How often a record of the load is there as undecidable, by request and index.
+    undecidable: HashMap<(u32, u32), u32>,
+    /// Anything else: no load sends poison.
+    strange: Vec<String>,
+    /// Topic's id, partition, offset: an entry may stand there again after a crash.
+    seen: HashSet<(Vec<u8>, i32, i64)>,
+}
+
+impl Aside {
+    /// Reads `dlq/consumer*` below a stand's directory.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not as documented; a torn end is as it should be after a
+    /// kill.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let mut aside = Self::default();
+        for dir in listed(&dir.join("dlq"), "consumer")? {
+            for file in listed(&dir, "records-")? {
+                let bytes = fs::read(&file)?;
+                aside
+                    .read_file(&bytes)
+                    .with_context(|| format!("in {}", file.display()))?;
+            }
+        }
+        Ok(aside)
+    }
+
+    /// How often it was put aside.
+    pub fn copies(&self, request: u32, index: u32) -> u32 {
+        self.undecidable
+            .get(&(request, index))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Undecidable records, each counted once.
+    pub fn records(&self) -> u64 {
+        self.undecidable.len() as u64
+    }
+
+    /// Entries that are no record of the load.
+    pub fn strange(&self) -> &[String] {
+        &self.strange
+    }
+
+    fn read_file(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut rest = bytes.get(HEADER..).unwrap_or_default();
+        while let Some((head, behind)) = rest.split_at_checked(FRAME_HEAD) {
+            let length = u32::from_be_bytes(head[4..8].try_into()?) as usize;
+            let Some((packed, next)) = behind.split_at_checked(length) else {
+                break;
+            };
+            self.read_payload(&zstd::decode_all(packed)?)?;
+            rest = next;
+        }
+        Ok(())
+    }
+
+    fn read_payload(&mut self, payload: &[u8]) -> Result<()> {
+        let mut rest = Rest(payload);
+        if rest.u8()? != 1 {
+            bail!("a payload of an unknown version");
+        }
+        let name = usize::from(u16::from_be_bytes(rest.array()?));
+        rest.take(name)?;
+        let id = usize::from(rest.u8()?);
+        let topic = rest.take(id)?.to_vec();
+        let partition = i32::from_be_bytes(rest.array()?);
+        while !rest.0.is_empty() {
+            let kind = rest.u8()?;
+            let offset = i64::from_be_bytes(rest.array()?);
+            rest.take(8)?; // the message's time
+            if rest.u8()? == 3 {
+                rest.bytes()?; // the header
+            }
+            let value = if rest.u8()? == 1 { rest.bytes()? } else { b"" };
+            let detail = String::from_utf8_lossy(rest.bytes()?).into_owned();
+            if !self.seen.insert((topic.clone(), partition, offset)) {
+                continue;
+            }
+            match place(value) {
+                Some(record) if kind == UNDECIDABLE => {
+                    *self.undecidable.entry(record).or_insert(0) += 1;
+                }
+                _ => self.strange.push(format!(
+                    "partition {partition} offset {offset} is of kind {kind}: {detail}"
+                )),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn listed(dir: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len).context("it ends early")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        Ok(self.take(N)?.try_into()?)
+    }
+
+    fn u8(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8]> {
+        let len = u32::from_be_bytes(self.array()?);
+        self.take(len as usize)
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A file with one frame that holds these values as undecidable, at offsets from 0.
+    pub fn file_of(values: &[String]) -> Vec<u8> {
+        let mut payload = vec![1, 0, 1, b't', 1, b'i', 0, 0, 0, 3];
+        for (offset, value) in (0_i64..).zip(values) {
+            payload.push(UNDECIDABLE);
+            payload.extend(offset.to_be_bytes());
+            payload.extend([0; 8]);
+            payload.extend([3, 0, 0, 0, 2, 9, 9]);
+            payload.push(1);
+            payload.extend((value.len() as u32).to_be_bytes());
+            payload.extend(value.as_bytes());
+            payload.extend([0; 4]);
+        }
+        let packed = zstd::encode_all(payload.as_slice(), 1).expect("memory takes it");
+        let mut file = vec![0; HEADER + FRAME_HEAD];
+        file[HEADER + 4..HEADER + 8].copy_from_slice(&(packed.len() as u32).to_be_bytes());
+        file.extend(packed);
+        file
+    }
+
+    #[test]
+    fn an_entry_counts_once_however_often_it_stands_there() {
+        let value = |path: &str| format!(r#"{{"path":"{path}"}}"#);
+        let file = file_of(&[value("/t/1/2"), value("/t/1/2"), value("/t/1/3")]);
+        let mut aside = Aside::default();
+        for _ in 0..2 {
+            aside.read_file(&file).expect("as documented");
+        }
+        assert_eq!(
+            (aside.copies(1, 2), aside.copies(1, 3), aside.records()),
+            (2, 1, 2)
+        );
+        assert!(aside.strange().is_empty());
+        aside
+            .read_file(&file[..file.len() - 1])
+            .expect("a torn end");
+        aside
+            .read_file(&file_of(&["{}".to_owned()]))
+            .expect("as documented");
+        assert!(aside.strange().is_empty(), "the key is known");
+        let other = file_of(&["".to_owned(), "".to_owned(), "".to_owned(), "{}".to_owned()]);
+        aside.read_file(&other).expect("as documented");
+        assert_eq!(aside.strange().len(), 1);
+    }
+}
