@@ -10,9 +10,12 @@ use sha2::{Digest, Sha256};
 
 const VERSION: u8 = 1;
 
-/// What makes two requests with a key the same batch.
+/// How much of a kept body is hashed at once.
+const STEP_BYTES: usize = 1024 * 1024;
+
+/// What beside its body makes two requests with a key the same batch.
 #[derive(Clone, Copy, Debug)]
-pub struct KeyedBody<'a> {
+pub struct BatchKey<'a> {
     /// The API key's id; empty without authentication (all clients are one).
     pub client: &'a str,
     /// The `Idempotency-Key`.
@@ -21,6 +24,15 @@ pub struct KeyedBody<'a> {
     pub site: &'a str,
     /// As `application/x-ndjson`, whatever alias the request used.
     pub media_type: &'a str,
+}
+
+/// A body that is there as a whole, with its key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyedBody<'a> {
+    pub client: &'a str,
+    pub key: &'a str,
+    pub site: &'a str,
+    pub media_type: &'a str,
     /// The body after its `Content-Encoding` has been undone.
     pub body: &'a [u8],
 }
@@ -28,23 +40,154 @@ pub struct KeyedBody<'a> {
 impl KeyedBody<'_> {
     #[must_use]
     pub fn batch_id(&self) -> BatchId {
-        let mut hash = Sha256::new();
-        hash.update([VERSION]);
-        for part in [
-            self.client.as_bytes(),
-            self.key.as_bytes(),
-            self.site.as_bytes(),
-            self.media_type.as_bytes(),
-            self.body,
-        ] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        let digest = hash.finalize();
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
-        BatchId(id)
+        let key = BatchKey {
+            client: self.client,
+            key: self.key,
+            site: self.site,
+            media_type: self.media_type,
+        };
+        key.batch_id(self.body)
     }
+}
+
+/// The id of a keyed body, hashed as it comes where its length is known, and kept until its end
+/// where it is not: the length stands before it.
+#[derive(Clone)]
+pub struct KeyedHash {
+    /// All but the body.
+    head: Sha256,
+    state: State,
+}
+
+#[derive(Clone)]
+enum State {
+    Hashing {
+        hash: Sha256,
+        bytes_left: u64,
+    },
+    /// Its length is not known yet.
+    Keeping(Vec<u8>),
+    /// It is, and it is hashed up to here.
+    Kept {
+        hash: Sha256,
+        body: Vec<u8>,
+        at: usize,
+    },
+}
+
+/// A body has another length than was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the body has another length than was announced")]
+pub struct WrongLength;
+
+impl BatchKey<'_> {
+    /// Before the first byte of the body, which has `body_len` if that is known.
+    #[must_use]
+    pub fn begin(&self, body_len: Option<u64>) -> KeyedHash {
+        let mut head = Sha256::new();
+        head.update([VERSION]);
+        for part in [self.client, self.key, self.site, self.media_type] {
+            head.update((part.len() as u64).to_be_bytes());
+            head.update(part);
+        }
+        let state = State::Keeping(Vec::new());
+        let mut body = KeyedHash { head, state };
+        body.restart(body_len);
+        body
+    }
+
+    /// The id with a body that is there as a whole.
+    #[must_use]
+    pub fn batch_id(&self, body: &[u8]) -> BatchId {
+        let mut hash = self.begin(None).before(body.len() as u64);
+        hash.update(body);
+        id_of(hash)
+    }
+}
+
+impl KeyedHash {
+    /// Forgets the body: it comes again.
+    pub fn restart(&mut self, body_len: Option<u64>) {
+        self.state = match body_len {
+            Some(bytes_left) => State::Hashing {
+                hash: self.before(bytes_left),
+                bytes_left,
+            },
+            None => State::Keeping(Vec::new()),
+        };
+    }
+
+    /// The next bytes of the body.
+    ///
+    /// # Errors
+    /// Where they are more than were announced.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), WrongLength> {
+        match &mut self.state {
+            State::Hashing { hash, bytes_left } => {
+                *bytes_left = bytes_left
+                    .checked_sub(bytes.len() as u64)
+                    .ok_or(WrongLength)?;
+                hash.update(bytes);
+            }
+            State::Keeping(body) | State::Kept { body, .. } => body.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    /// The body has ended; `None` is to be asked again: there is more to hash than fits into one
+    /// step.
+    ///
+    /// # Errors
+    /// Where it has fewer bytes than were announced.
+    pub fn finish(&mut self) -> Result<Option<BatchId>, WrongLength> {
+        if let State::Keeping(body) = &mut self.state {
+            let body = std::mem::take(body);
+            self.state = State::Kept {
+                hash: self.before(body.len() as u64),
+                body,
+                at: 0,
+            };
+        }
+        let hash = match &mut self.state {
+            State::Hashing {
+                hash,
+                bytes_left: 0,
+            } => hash,
+            State::Hashing { .. } | State::Keeping(_) => return Err(WrongLength),
+            State::Kept { hash, body, at } => {
+                let end = body.len().min(*at + STEP_BYTES);
+                hash.update(&body[*at..end]);
+                *at = end;
+                if end < body.len() {
+                    return Ok(None);
+                }
+                hash
+            }
+        };
+        Ok(Some(id_of(hash.clone())))
+    }
+
+    /// Bytes of the body that are kept.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        match &self.state {
+            State::Hashing { .. } => 0,
+            State::Keeping(body) | State::Kept { body, .. } => body.capacity(),
+        }
+    }
+
+    fn before(&self, body_len: u64) -> Sha256 {
+        let mut hash = self.head.clone();
+        hash.update(body_len.to_be_bytes());
+        hash
+    }
+}
+
+fn id_of(hash: Sha256) -> BatchId {
+    let digest = hash.finalize();
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest[..16]);
+    BatchId(id)
 }
 
 /// An id for a body without a key: 128 random bits from the system.
@@ -63,12 +206,11 @@ mod tests {
 
     use super::*;
 
-    const SAMPLE: KeyedBody<'_> = KeyedBody {
+    const SAMPLE: BatchKey<'_> = BatchKey {
         client: "",
         key: "k1",
         site: "a.example",
         media_type: "application/json",
-        body: b"[]",
     };
 
     #[test]
@@ -78,43 +220,89 @@ mod tests {
             input.extend_from_slice(&(part.len() as u64).to_be_bytes());
             input.extend_from_slice(part);
         }
-        assert_eq!(SAMPLE.batch_id().0, Sha256::digest(&input)[..16]);
+        assert_eq!(SAMPLE.batch_id(b"[]").0, Sha256::digest(&input)[..16]);
+    }
+
+    #[test]
+    fn a_body_in_pieces_of_known_length_or_not_has_the_same_id() {
+        let body: Vec<u8> = (0..STEP_BYTES * 2 + 7).map(|at| (at % 251) as u8).collect();
+        for len in [0, 1, 5000, STEP_BYTES, body.len()] {
+            let body = &body[..len];
+            let mut ids = HashSet::from([SAMPLE.batch_id(body).0]);
+            for known in [None, Some(len as u64)] {
+                let mut keyed = SAMPLE.begin(known);
+                keyed.push(b"of a first reading").unwrap_or(());
+                keyed.restart(known);
+                for piece in body.chunks(1000) {
+                    keyed.push(piece).unwrap();
+                }
+                let steps = len.div_ceil(STEP_BYTES).max(1);
+                for _ in 1..steps {
+                    if known.is_none() {
+                        assert_eq!(keyed.finish(), Ok(None), "bounded steps");
+                    }
+                }
+                ids.insert(keyed.finish().unwrap().unwrap().0);
+                assert_eq!(keyed.memory() > 0, known.is_none() && len > 0);
+            }
+            assert_eq!(ids.len(), 1, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_length_never_gives_an_id() {
+        let mut keyed = SAMPLE.begin(Some(2));
+        keyed.push(b"[").unwrap();
+        assert_eq!(keyed.finish(), Err(WrongLength));
+        assert_eq!(keyed.push(b"]]"), Err(WrongLength));
     }
 
     #[test]
     fn each_part_counts_and_none_runs_into_the_next() {
         let variants = [
-            SAMPLE,
-            KeyedBody {
-                client: "c",
-                ..SAMPLE
-            },
-            KeyedBody {
-                key: "k2",
-                ..SAMPLE
-            },
-            KeyedBody {
-                key: "k1a",
-                site: ".example",
-                ..SAMPLE
-            },
-            KeyedBody { site: "", ..SAMPLE },
-            KeyedBody {
-                media_type: "text/csv",
-                ..SAMPLE
-            },
-            KeyedBody {
-                body: b"[ ]",
-                ..SAMPLE
-            },
-            KeyedBody {
-                client: "k",
-                key: "1",
-                ..SAMPLE
-            },
+            (SAMPLE, "[]"),
+            (
+                BatchKey {
+                    client: "c",
+                    ..SAMPLE
+                },
+                "[]",
+            ),
+            (
+                BatchKey {
+                    key: "k2",
+                    ..SAMPLE
+                },
+                "[]",
+            ),
+            (
+                BatchKey {
+                    key: "k1a",
+                    site: ".example",
+                    ..SAMPLE
+                },
+                "[]",
+            ),
+            (BatchKey { site: "", ..SAMPLE }, "[]"),
+            (
+                BatchKey {
+                    media_type: "text/csv",
+                    ..SAMPLE
+                },
+                "[]",
+            ),
+            (SAMPLE, "[ ]"),
+            (
+                BatchKey {
+                    client: "k",
+                    key: "1",
+                    ..SAMPLE
+                },
+                "[]",
+            ),
         ];
-        let ids: HashSet<_> = variants.iter().map(|v| v.batch_id().0).collect();
-        assert_eq!(ids.len(), variants.len());
+        let ids = variants.map(|(key, body)| key.batch_id(body.as_bytes()).0);
+        assert_eq!(HashSet::from(ids).len(), variants.len());
     }
 
     #[test]

@@ -15,21 +15,15 @@ use pipeline_core::record::{
     Known, RecordError, RecordErrorCode, Rules, TextRecord, shown, timestamp::Civil,
 };
 
-use super::{BodyError, Sink, is_blank, lines};
-
 const TIME_ALLOWED: &str = "a time such as 17/May/2015:10:05:03 +0000";
 
-pub(super) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> {
-    for line in lines(body) {
-        if !is_blank(line) {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            sink.record(line, |rules, out| append_line(line, rules, out))?;
-        }
-    }
-    Ok(())
-}
-
-fn append_line(line: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), RecordError> {
+/// Appends the record of one line.
+pub(super) fn append_line(
+    line: &[u8],
+    rules: &Rules,
+    out: &mut Vec<u8>,
+) -> Result<(), RecordError> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = simdutf8::basic::from_utf8(line).map_err(|_| {
         let at = std::str::from_utf8(line).map_or_else(|error| error.valid_up_to(), str::len);
         RecordError::invalid_utf8(line, at)

@@ -3,153 +3,253 @@
 //! Cells are taken where they stand; only one with doubled quotes is copied. Unlike lenient
 //! readers this one holds a quoted cell to its end: what follows its closing quote is a comma or
 //! the end of the row. That is how a quote that is never closed is told from a cell with line
-//! breaks, and it breaks its own line alone: reading goes on at the next one.
+//! breaks, and it breaks its own line alone: reading goes on at the next one. A row of more than
+//! one line that does not end within the longest record counts as such, too.
 
-use std::{borrow::Cow, ops::Range};
+use pipeline_core::record::{
+    Known, RecordError, RecordErrorCode, Rules, SHOWN_BYTES_MAX, TextRecord, shown, shown_head,
+};
 
-use pipeline_core::record::{Known, RecordError, RecordErrorCode, Rules, TextRecord, shown};
+mod columns;
+mod rows;
 
-use super::{BodyError, Sink, is_blank};
+use super::{
+    BodyError,
+    carry::{Carried, Carry},
+    lines::is_blank,
+    sink::Sink,
+};
+use columns::{COLUMNS_MAX, Column, Columns, columns_of};
+use rows::{Ahead, Cell, End, NOT_ENDED, Row};
 
-pub(super) fn decode(body: &[u8], sink: &mut Sink<'_>) -> Result<(), BodyError> {
-    let mut rows = Rows {
-        body,
-        at: 0,
-        cells: Vec::new(),
-    };
-    let mut columns = None;
-    loop {
-        rows.skip_blank_lines();
-        let start = rows.at;
-        if start == body.len() {
-            return Ok(());
+#[derive(Default)]
+pub(super) struct Csv {
+    columns: Option<Columns>,
+    /// Of the row that was read last.
+    cells: Vec<Cell>,
+    /// The unfinished row, one byte longer than the longest at most.
+    carry: Vec<u8>,
+    ahead: Ahead,
+    /// A line that is too long, up to its end.
+    long: Option<Long>,
+}
+
+#[derive(Default)]
+struct Long {
+    carry: Carry,
+    /// Whether something stands on it.
+    filled: bool,
+}
+
+impl Csv {
+    pub fn push(&mut self, mut piece: &[u8], sink: &mut Sink) -> Result<(), BodyError> {
+        while !piece.is_empty() {
+            if let Some(long) = &mut self.long {
+                let end = memchr::memchr(b'\n', piece);
+                long.push(&piece[..end.unwrap_or(piece.len())], sink);
+                let Some(end) = end else { return Ok(()) };
+                self.end_long(sink)?;
+                piece = &piece[end + 1..];
+            } else if self.carry.is_empty() {
+                let used = self.rows(piece, false, sink)?;
+                self.carry_on(&piece[used..]);
+                return Ok(());
+            } else {
+                let room = &piece[..piece.len().min(sink.raw_max() + 1 - self.carry.len())];
+                let ready = self.ahead.look(room);
+                let taken = ready.unwrap_or(room.len());
+                self.carry.extend_from_slice(&room[..taken]);
+                piece = &piece[taken..];
+                if ready.is_some() || self.carry.len() > sink.raw_max() {
+                    let carry = std::mem::take(&mut self.carry);
+                    let used = self.rows(&carry, false, sink)?;
+                    self.carry_on(&carry[used..]);
+                }
+            }
         }
-        let row = rows.next_row();
-        let columns = match &columns {
+        Ok(())
+    }
+
+    pub fn finish(&mut self, sink: &mut Sink) -> Result<(), BodyError> {
+        let carry = std::mem::take(&mut self.carry);
+        self.rows(&carry, true, sink)?;
+        self.end_long(sink)
+    }
+
+    pub fn memory(&self) -> usize {
+        self.carry.capacity()
+            + self.cells.capacity() * size_of::<Cell>()
+            + self.columns.as_ref().map_or(0, Columns::memory)
+            + self.long.as_ref().map_or(0, |long| long.carry.memory())
+    }
+
+    /// Keeps the unfinished row.
+    fn carry_on(&mut self, row: &[u8]) {
+        self.carry.extend_from_slice(row);
+        self.ahead = Ahead::default();
+        let ready = self.ahead.look(row);
+        debug_assert_eq!(ready, None, "it would have been read");
+    }
+
+    fn end_long(&mut self, sink: &mut Sink) -> Result<(), BodyError> {
+        match self.long.take() {
+            Some(long) if long.filled => match long.carry.carried(sink.raw_max()) {
+                Carried::Whole(line) => sink.too_long(line, line.len()),
+                Carried::Head(head, len) => sink.too_long(head, len),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the rows that `bytes` begins with; gives where the unfinished one begins. With `last`
+    /// the body ends with `bytes`, and so does the last row.
+    fn rows(&mut self, bytes: &[u8], last: bool, sink: &mut Sink) -> Result<usize, BodyError> {
+        // One byte more shows that a row of the greatest length has ended.
+        let window_max = sink.raw_max() + 1;
+        let mut start = 0;
+        loop {
+            start += blank_lines(&bytes[start..], last);
+            let rest = &bytes[start..];
+            if rest.is_empty() {
+                return Ok(start);
+            }
+            let window = &rest[..rest.len().min(window_max)];
+            let full = window.len() == window_max;
+            let cells_max = self.columns.as_ref().map_or(COLUMNS_MAX, Columns::len);
+            let reason = match rows::read(
+                window,
+                last && window.len() == rest.len(),
+                cells_max,
+                &mut self.cells,
+            ) {
+                End::At { next, count } if !full || window[next - 1] == b'\n' => {
+                    self.row(&window[..next], count, sink)?;
+                    start += next;
+                    continue;
+                }
+                End::Broken(reason) => reason,
+                _ if full => NOT_ENDED,
+                _ => return Ok(start),
+            };
+            match memchr::memchr(b'\n', window) {
+                Some(end) => {
+                    self.broken(&window[..end], 1, reason, sink)?;
+                    start += end + 1;
+                }
+                None if full => {
+                    start += self.long_line(rest, sink)?;
+                }
+                None if last => {
+                    self.broken(window, 0, reason, sink)?;
+                    start += window.len();
+                }
+                None => return Ok(start),
+            }
+        }
+    }
+
+    /// A row with its line break, split into [`Self::cells`].
+    #[inline]
+    fn row(&mut self, bytes: &[u8], count: usize, sink: &mut Sink) -> Result<(), BodyError> {
+        let row = Row {
+            bytes,
+            cells: &self.cells,
+            count,
+        };
+        let columns = match &self.columns {
             Some(columns) => columns,
             None => {
-                let (found, is_header) = match &row {
-                    Ok(()) => columns_of(&rows)?,
-                    Err(_) => (Columns::without_header(), false),
-                };
-                let columns = columns.insert(found);
+                let (found, is_header) = columns_of(&row)?;
+                let columns = self.columns.insert(found);
                 if is_header {
-                    continue;
+                    return Ok(());
                 }
                 columns
             }
         };
-        let raw = &body[start..rows.at];
-        let raw = raw.strip_suffix(b"\n").unwrap_or(raw);
-        sink.record(raw, |rules, out| match row {
-            Ok(()) => append_row(&rows, columns, rules, out),
-            Err(reason) => Err(RecordError::new(
+        let raw = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        sink.record(raw, |rules, out| append_row(&row, columns, rules, out))
+    }
+
+    /// The first line of a row that is none, and the length of its line break.
+    #[cold]
+    fn broken(
+        &mut self,
+        line: &[u8],
+        line_break: usize,
+        reason: &str,
+        sink: &mut Sink,
+    ) -> Result<(), BodyError> {
+        self.columns.get_or_insert_with(Columns::without_header);
+        sink.record(line, |_, _| {
+            let mut found = line[..line.len().min(SHOWN_BYTES_MAX)].to_vec();
+            found.extend_from_slice(&b"\n"[..line_break]);
+            let found = shown_head(&found, line.len() + line_break);
+            Err(RecordError::new(
                 RecordErrorCode::Malformed,
-                format!("{reason}: found `{}`", shown(&body[start..rows.at])),
-            )),
-        })?;
+                format!("{reason}: found `{found}`"),
+            ))
+        })
+    }
+
+    /// A line that is too long, as far as it is in `bytes`; gives its length with its line break.
+    #[cold]
+    fn long_line(&mut self, bytes: &[u8], sink: &mut Sink) -> Result<usize, BodyError> {
+        self.columns.get_or_insert_with(Columns::without_header);
+        let end = memchr::memchr(b'\n', bytes);
+        let line = &bytes[..end.unwrap_or(bytes.len())];
+        self.long.get_or_insert_default().push(line, sink);
+        if end.is_some() {
+            self.end_long(sink)?;
+        }
+        Ok(line.len() + usize::from(end.is_some()))
     }
 }
 
-/// What each column of a row is.
-struct Columns(Vec<Column>);
-
-enum Column {
-    Known(Known),
-    Extra(String),
-}
-
-impl Columns {
-    fn without_header() -> Self {
-        Self(
-            [Known::Timestamp, Known::Path, Known::UserAgent]
-                .map(Column::Known)
-                .into(),
-        )
+impl Long {
+    fn push(&mut self, bytes: &[u8], sink: &Sink) {
+        self.filled = self.filled || !is_blank(bytes);
+        self.carry.push(bytes, sink.raw_max(), sink.head_max());
     }
 }
 
-/// The columns, from the first row; whether it is a header.
-fn columns_of(rows: &Rows<'_>) -> Result<(Columns, bool), BodyError> {
-    let names: Vec<Cow<'_, [u8]>> = (0..rows.cells.len()).map(|at| rows.bytes(at)).collect();
-    if !names.iter().any(|name| name.trim_ascii() == b"timestamp") {
-        return Ok((Columns::without_header(), false));
-    }
-    let mut columns = Vec::new();
-    for name in &names {
-        let Ok(name) = std::str::from_utf8(name) else {
-            return Err(BodyError::unreadable(format!(
-                "the CSV header is not UTF-8: found column `{}`",
-                shown(name)
-            )));
-        };
-        let name = name.trim();
-        columns.push(match Known::of(name.as_bytes()) {
-            Some(known) => Column::Known(known),
-            None => Column::Extra(name.to_owned()),
-        });
-    }
-    let mut found: Vec<&str> = columns.iter().map(Column::name).collect();
-    let listed = shown_list(&found);
-    for required in [Known::Timestamp, Known::Path, Known::UserAgent] {
-        if !found.contains(&required.name()) {
-            return Err(BodyError::unreadable(format!(
-                "the CSV header has no column `{}`: found {listed}; required are `timestamp`, `path` and `userAgent`",
-                required.name()
-            )));
+/// How many bytes of blank lines there are; one that does not end is left where more may come.
+fn blank_lines(bytes: &[u8], last: bool) -> usize {
+    let mut at = 0;
+    while at < bytes.len() {
+        let line_end = memchr::memchr(b'\n', &bytes[at..]).map(|len| at + len);
+        let end = line_end.unwrap_or(bytes.len());
+        if !is_blank(&bytes[at..end]) {
+            break;
+        }
+        match line_end {
+            Some(end) => at = end + 1,
+            None if last => return bytes.len(),
+            None => break,
         }
     }
-    found.sort_unstable();
-    if let Some(twice) = found.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(BodyError::unreadable(format!(
-            "the CSV header has column `{}` twice: found {listed}; allowed is each name once",
-            shown(twice[0].as_bytes())
-        )));
-    }
-    Ok((Columns(columns), true))
-}
-
-impl Column {
-    fn name(&self) -> &str {
-        match self {
-            Self::Known(known) => known.name(),
-            Self::Extra(name) => name,
-        }
-    }
-}
-
-fn shown_list(names: &[&str]) -> String {
-    const SHOWN: usize = 20;
-    let mut list: Vec<String> = names
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("`{}`", shown(name.as_bytes())))
-        .collect();
-    if names.len() > SHOWN {
-        list.push(format!("and {} more", names.len() - SHOWN));
-    }
-    list.join(", ")
+    at
 }
 
 fn append_row(
-    rows: &Rows<'_>,
+    row: &Row<'_>,
     columns: &Columns,
     rules: &Rules,
     out: &mut Vec<u8>,
 ) -> Result<(), RecordError> {
-    if rows.cells.len() != columns.0.len() {
+    if row.count != columns.0.len() {
         return Err(RecordError::new(
             RecordErrorCode::Malformed,
             format!(
                 "the row has {} cells, allowed are {}",
-                rows.cells.len(),
+                row.count,
                 columns.0.len()
             ),
         ));
     }
     let mut record = TextRecord::new(rules, out);
     for (at, column) in columns.0.iter().enumerate() {
-        let bytes = rows.bytes(at);
+        let bytes = row.bytes(at);
         let text = simdutf8::basic::from_utf8(&bytes).map_err(|_| {
             let mut error = RecordError::invalid_utf8(
                 &bytes,
@@ -176,118 +276,4 @@ fn append_row(
         }
     }
     record.finish()
-}
-
-/// Splits the body into rows and cells.
-struct Rows<'b> {
-    body: &'b [u8],
-    at: usize,
-    /// Of the row that was read last.
-    cells: Vec<Cell>,
-}
-
-struct Cell {
-    /// Between the quotes, if it has any.
-    place: Range<usize>,
-    /// Whether quotes in it are doubled.
-    doubled: bool,
-}
-
-impl<'b> Rows<'b> {
-    fn skip_blank_lines(&mut self) {
-        while self.at < self.body.len() {
-            let end = self.line_end(self.at);
-            if !is_blank(&self.body[self.at..end]) {
-                return;
-            }
-            self.at = (end + 1).min(self.body.len());
-        }
-    }
-
-    fn line_end(&self, from: usize) -> usize {
-        memchr::memchr(b'\n', &self.body[from..]).map_or(self.body.len(), |len| from + len)
-    }
-
-    /// Reads the row at `at` and goes behind it; behind its first line where it is broken.
-    fn next_row(&mut self) -> Result<(), &'static str> {
-        let start = self.at;
-        self.cells.clear();
-        loop {
-            let (cell, end) = match self.body.get(self.at) {
-                Some(b'"') => match self.quoted(self.at + 1) {
-                    Ok(quoted) => quoted,
-                    Err(reason) => {
-                        self.at = (self.line_end(start) + 1).min(self.body.len());
-                        return Err(reason);
-                    }
-                },
-                _ => self.unquoted(self.at),
-            };
-            self.cells.push(cell);
-            self.at = (end + 1).min(self.body.len());
-            if self.body.get(end) != Some(&b',') {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The cell at `from` and the place of the comma or LF behind it.
-    fn unquoted(&self, from: usize) -> (Cell, usize) {
-        let rest = &self.body[from..];
-        let end = memchr::memchr2(b',', b'\n', rest).map_or(self.body.len(), |len| from + len);
-        // A CR belongs to the line break, and to the last line's end.
-        let at_line_end = self.body.get(end) != Some(&b',');
-        let cr = at_line_end && end > from && self.body[end - 1] == b'\r';
-        let cell = Cell {
-            place: from..end - usize::from(cr),
-            doubled: false,
-        };
-        (cell, end)
-    }
-
-    /// The same for a cell whose opening quote stands before `from`.
-    fn quoted(&self, from: usize) -> Result<(Cell, usize), &'static str> {
-        let mut doubled = false;
-        let mut at = from;
-        loop {
-            let Some(len) = memchr::memchr(b'"', &self.body[at..]) else {
-                return Err("a quoted cell does not end");
-            };
-            at += len + 1;
-            let cell = Cell {
-                place: from..at - 1,
-                doubled,
-            };
-            match self.body[at..] {
-                [b'"', ..] => {
-                    doubled = true;
-                    at += 1;
-                }
-                [] | [b',' | b'\n', ..] => return Ok((cell, at)),
-                [b'\r', b'\n', ..] => return Ok((cell, at + 1)),
-                [b'\r'] => return Ok((cell, at + 1)),
-                _ => {
-                    return Err(
-                        "something stands between a cell's closing quote and the next comma",
-                    );
-                }
-            }
-        }
-    }
-
-    fn bytes(&self, at: usize) -> Cow<'b, [u8]> {
-        let cell = &self.cells[at];
-        let raw = &self.body[cell.place.clone()];
-        if !cell.doubled {
-            return Cow::Borrowed(raw);
-        }
-        let mut text = Vec::with_capacity(raw.len());
-        let mut rest = raw;
-        while let Some(quote) = memchr::memchr(b'"', rest) {
-            text.extend_from_slice(&rest[..=quote]);
-            rest = &rest[(quote + 2).min(rest.len())..];
-        }
-        text.extend_from_slice(rest);
-        Cow::Owned(text)
-    }
 }

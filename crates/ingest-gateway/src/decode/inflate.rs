@@ -1,7 +1,5 @@
-//! Decompression as the bytes come: each write gives what it can, and never more than the limit.
-//!
-//! The output grows in small steps up to the limit, so a bomb costs what the limit allows and is
-//! found out at the first byte beyond. Whatever is left over, cut off or damaged is an error.
+//! Decompression as the bytes come, into room that the caller gives: never more than that at once,
+//! so a bomb costs what its caller takes. Whatever is left over, cut off or damaged is an error.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
@@ -13,21 +11,18 @@ mod gzip;
 
 use gzip::Gzip;
 
-/// Output is made room for in steps of this.
-const STEP_BYTES: usize = 64 * 1024;
 /// The window that a decoder must allow (RFC 8878, section 3.1.1.1.2) and that a content encoding
 /// may use at most (RFC 9659): 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// What one who inflates deflate keeps: the window and tables.
+const DEFLATE_BYTES: usize = 48 * 1024;
 
-/// Why a body cannot be decompressed.
+/// Why a body cannot be decompressed: 400.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum InflateError {
-    /// 400.
-    #[error("the body is not {encoding}: {why}")]
-    Corrupt { encoding: &'static str, why: String },
-    /// 413: `server.maxDecodedBytes`.
-    #[error("the body has more than {limit} bytes when decoded, allowed are {limit}")]
-    OverLimit { limit: u64 },
+#[error("the body is not {encoding}: {why}")]
+pub struct InflateError {
+    pub encoding: &'static str,
+    pub why: String,
 }
 
 /// Decompresses one body.
@@ -45,10 +40,7 @@ enum State {
 }
 
 /// What went wrong inside of a decoder.
-enum Trouble {
-    Over,
-    Corrupt(String),
-}
+struct Corrupt(String);
 
 impl Inflater {
     #[must_use]
@@ -63,29 +55,21 @@ impl Inflater {
         Self { encoding, state }
     }
 
-    /// Takes the next bytes of the body; appends what they hold to `out`, which never grows
-    /// beyond `limit` by more than a byte.
+    /// Takes of the next bytes of the body, `input`, as many as it can, and says how many; what
+    /// they hold goes behind `out`, which does not grow beyond its capacity. All that was taken is
+    /// out where room is left.
     ///
     /// # Errors
     /// Nothing more of the body can be read then.
-    pub fn write(
-        &mut self,
-        input: &[u8],
-        out: &mut Vec<u8>,
-        limit: u64,
-    ) -> Result<(), InflateError> {
-        let max = usize::try_from(limit).unwrap_or(usize::MAX - 1);
+    pub fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, InflateError> {
         let result = match &mut self.state {
-            State::Identity => identity(input, out, max),
-            State::Gzip(gzip) => gzip.write(input, out, max),
-            State::Deflate(deflate) => deflate.write(input, out, max),
-            State::Brotli(brotli) => brotli.write(input, out, max),
-            State::Zstd(zstd) => zstd.write(input, out, max),
+            State::Identity => Ok(identity(input, out)),
+            State::Gzip(gzip) => gzip.run(input, out),
+            State::Deflate(deflate) => deflate.run(input, out),
+            State::Brotli(brotli) => brotli.run(input, out),
+            State::Zstd(zstd) => zstd.run(input, out),
         };
-        result.map_err(|trouble| match trouble {
-            Trouble::Over => InflateError::OverLimit { limit },
-            Trouble::Corrupt(why) => self.corrupt(why),
-        })
+        result.map_err(|Corrupt(why)| self.corrupt(why))
     }
 
     /// The body has ended.
@@ -107,20 +91,29 @@ impl Inflater {
         }
     }
 
+    /// The window that it has or may come to have, in bytes.
+    #[must_use]
+    pub fn window_bytes(&self) -> usize {
+        match &self.state {
+            State::Identity => 0,
+            State::Gzip(_) | State::Deflate(_) => DEFLATE_BYTES,
+            State::Brotli(brotli) => brotli.window_bytes,
+            State::Zstd(_) => 1 << ZSTD_WINDOW_LOG_MAX,
+        }
+    }
+
     fn corrupt(&self, why: String) -> InflateError {
-        InflateError::Corrupt {
+        InflateError {
             encoding: self.encoding.name(),
             why,
         }
     }
 }
 
-fn identity(input: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), Trouble> {
-    if input.len() > max.saturating_sub(out.len()) {
-        return Err(Trouble::Over);
-    }
-    out.extend_from_slice(input);
-    Ok(())
+fn identity(input: &[u8], out: &mut Vec<u8>) -> usize {
+    let len = input.len().min(room(out));
+    out.extend_from_slice(&input[..len]);
+    len
 }
 
 /// zlib (RFC 1950), as HTTP defines `deflate`; or raw (RFC 1951), as some clients send it.
@@ -132,78 +125,70 @@ enum Deflate {
 }
 
 impl Deflate {
-    fn write(&mut self, input: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), Trouble> {
+    fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+        let mut used = 0;
         if let Self::Head(head) = self {
-            head.extend_from_slice(input);
+            used = input.len().min(2 - head.len());
+            head.extend_from_slice(&input[..used]);
             let &[method, flags, ..] = head.as_slice() else {
-                return Ok(());
+                return Ok(used);
             };
             let check = u16::from_be_bytes([method, flags]);
             let zlib = method & 0x0f == 8 && method >> 4 <= 7 && check.is_multiple_of(31);
-            let head = std::mem::take(head);
-            *self = Self::Data(Decompress::new(zlib));
-            return self.data(&head, out, max);
+            let mut inner = Decompress::new(zlib);
+            // Two bytes are less than a symbol that would fill the room.
+            let (taken, ended) = inflate(&mut inner, head, out)?;
+            if taken < head.len() {
+                return Err(corrupt("something stands behind its end"));
+            }
+            *self = if ended { Self::End } else { Self::Data(inner) };
         }
-        self.data(input, out, max)
-    }
-
-    fn data(&mut self, input: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), Trouble> {
-        let mut used = 0;
         if let Self::Data(inner) = self {
-            let ended;
-            (used, ended) = inflate(inner, input, out, max)?;
+            let (taken, ended) = inflate(inner, &input[used..], out)?;
+            used += taken;
             if ended {
                 *self = Self::End;
             }
         }
-        if used < input.len() {
+        if matches!(self, Self::End) && used < input.len() {
             return Err(corrupt("something stands behind its end"));
         }
-        Ok(())
+        Ok(used)
     }
 }
 
-/// Inflates all of `input`, or up to the end of the stream; says how much that was, and whether
-/// the stream has ended.
+/// Inflates what there is room for; says how much of `input` that was, and whether the stream has
+/// ended.
 fn inflate(
     inner: &mut Decompress,
     input: &[u8],
     out: &mut Vec<u8>,
-    max: usize,
-) -> Result<(usize, bool), Trouble> {
+) -> Result<(usize, bool), Corrupt> {
     let mut used = 0;
-    loop {
-        make_room(out, max);
+    while room(out) > 0 {
         let (in_before, out_before) = (inner.total_in(), out.len());
         let status = inner
             .decompress_vec(&input[used..], out, FlushDecompress::None)
             .map_err(|error| corrupt(error.message().unwrap_or("damaged data")))?;
         let step = usize::try_from(inner.total_in() - in_before).expect("a part of `input`");
         used += step;
-        if out.len() > max {
-            return Err(Trouble::Over);
+        if status == Status::StreamEnd {
+            return Ok((used, true));
         }
-        let idle = step == 0 && out.len() == out_before;
-        match status {
-            Status::StreamEnd => return Ok((used, true)),
-            // Room is left, so all that the input holds is out.
-            Status::Ok | Status::BufError
-                if idle || (used == input.len() && out.len() < out.capacity()) =>
-            {
-                if used < input.len() {
-                    return Err(corrupt("it does not go on"));
-                }
-                return Ok((used, false));
+        if step == 0 && out.len() == out_before {
+            if used < input.len() {
+                return Err(corrupt("it does not go on"));
             }
-            Status::Ok | Status::BufError => {}
+            break;
         }
     }
+    Ok((used, false))
 }
 
 struct Brotli {
     state: BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
-    buffer: Vec<u8>,
     total_out: usize,
+    window_bytes: usize,
     ended: bool,
 }
 
@@ -216,40 +201,53 @@ impl Brotli {
                 StandardAlloc::default(),
                 StandardAlloc::default(),
             ),
-            buffer: vec![0; STEP_BYTES],
             total_out: 0,
+            window_bytes: 0,
             ended: false,
         }
     }
 
-    fn write(&mut self, input: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), Trouble> {
+    fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+        if let (0, Some(&first)) = (self.window_bytes, input.first()) {
+            self.window_bytes = brotli_window(first);
+        }
         let (mut left, mut used) = (input.len(), 0);
-        while !self.ended {
-            let (mut room, mut made) = (self.buffer.len(), 0);
+        if !self.ended {
+            let (start, mut room, mut made) = (out.len(), room(out), 0);
+            out.resize(out.capacity(), 0);
             let result = BrotliDecompressStream(
                 &mut left,
                 &mut used,
                 input,
                 &mut room,
                 &mut made,
-                &mut self.buffer,
+                &mut out[start..],
                 &mut self.total_out,
                 &mut self.state,
             );
-            make_room(out, max);
-            identity(&self.buffer[..made], out, max)?;
+            out.truncate(start + made);
             match result {
                 BrotliResult::ResultSuccess => self.ended = true,
-                BrotliResult::NeedsMoreInput => return Ok(()),
-                BrotliResult::NeedsMoreOutput => {}
+                BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
                 BrotliResult::ResultFailure => return Err(corrupt("damaged data")),
             }
         }
-        if left > 0 {
+        if self.ended && left > 0 {
             return Err(corrupt("something stands behind its end"));
         }
-        Ok(())
+        Ok(used)
     }
+}
+
+/// The window that a stream's first byte names (RFC 7932, section 9.1).
+fn brotli_window(first: u8) -> usize {
+    let bits = match (first & 1, first >> 1 & 7, first >> 4 & 7) {
+        (0, ..) => 16,
+        (_, 0, 0) => 17,
+        (_, 0, short) => 8 + short,
+        (_, long, _) => 17 + long,
+    };
+    1 << bits
 }
 
 /// Frames one behind the other (RFC 8878).
@@ -261,7 +259,7 @@ struct Zstd {
 }
 
 impl Zstd {
-    fn write(&mut self, input: &[u8], out: &mut Vec<u8>, max: usize) -> Result<(), Trouble> {
+    fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
         let inner = match &mut self.inner {
             Some(inner) => inner,
             none => {
@@ -273,11 +271,8 @@ impl Zstd {
             }
         };
         let mut input = InBuffer::around(input);
-        loop {
-            if input.pos == input.src.len() && self.between_frames {
-                return Ok(());
-            }
-            make_room(out, max);
+        // Asked between frames for nothing, it would begin one.
+        while room(out) > 0 && !(input.pos == input.src.len() && self.between_frames) {
             let before = (input.pos, out.len());
             let position = out.len();
             let wanted = inner
@@ -285,33 +280,25 @@ impl Zstd {
                 .map_err(|error| damaged(&error))?;
             self.started |= input.pos > 0;
             self.between_frames = wanted == 0;
-            if out.len() > max {
-                return Err(Trouble::Over);
-            }
-            let idle = before == (input.pos, out.len());
-            if input.pos == input.src.len() && (idle || out.len() < out.capacity()) {
-                return Ok(());
-            }
-            if idle {
-                return Err(corrupt("it does not go on"));
+            if before == (input.pos, out.len()) {
+                if input.pos < input.src.len() {
+                    return Err(corrupt("it does not go on"));
+                }
+                break;
             }
         }
+        Ok(input.pos)
     }
 }
 
-/// Room in `out` for one more step, and for no more than one byte above `max`.
-fn make_room(out: &mut Vec<u8>, max: usize) {
-    if out.capacity() - out.len() >= STEP_BYTES || out.capacity() > max {
-        return;
-    }
-    let wanted = (out.len() * 2).max(out.len() + STEP_BYTES).min(max + 1);
-    out.reserve_exact(wanted.saturating_sub(out.len()));
+fn room(out: &Vec<u8>) -> usize {
+    out.capacity() - out.len()
 }
 
-fn corrupt(why: &str) -> Trouble {
-    Trouble::Corrupt(why.to_owned())
+fn corrupt(why: &str) -> Corrupt {
+    Corrupt(why.to_owned())
 }
 
-fn damaged(error: &std::io::Error) -> Trouble {
-    Trouble::Corrupt(error.to_string())
+fn damaged(error: &std::io::Error) -> Corrupt {
+    Corrupt(error.to_string())
 }

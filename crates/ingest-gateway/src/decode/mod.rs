@@ -13,21 +13,27 @@
 
 use std::ops::Range;
 
-use pipeline_core::record::{RecordError, RecordErrorCode, Rules};
+use pipeline_core::record::{RecordError, RecordErrorCode};
+
+use body::{RATIO_MAX, WINDOW_BYTES_MAX};
 
 pub mod inflate;
 pub mod media;
 
+mod body;
+mod decoder;
+
 mod access_log;
+mod carry;
 mod csv;
 mod json;
-mod ndjson;
+mod lines;
 mod sink;
 
+pub use body::{BodyDecoder, BodyHead, Decoded, Progress};
+pub use decoder::{Decoder, decode};
 pub use inflate::{InflateError, Inflater};
 pub use media::{Encoding, EncodingError, Media, MediaError};
-
-use sink::Sink;
 
 /// Canonical lines, one behind the other, each without a newline.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -90,6 +96,19 @@ pub enum BodyError {
     /// It is not what its media type says: 400.
     #[error("{message}")]
     Unreadable { message: String },
+    /// It is not what its encoding says: 400.
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
+    /// 413.
+    #[error(
+        "the body has more than {allowed} bytes when decoded, allowed by server.maxDecodedBytes are {allowed}"
+    )]
+    DecodedTooLong { allowed: u64 },
+    /// 413: it would cost much more than it holds.
+    #[error(
+        "the body decodes to more than {RATIO_MAX} times its bytes with a window of {found} bytes, allowed then are {WINDOW_BYTES_MAX}"
+    )]
+    WindowTooLarge { found: usize },
     /// 413.
     #[error(
         "the body has more than {allowed} records, allowed by ingestion.maxBatchRecords are {allowed}"
@@ -100,33 +119,6 @@ pub enum BodyError {
         "the body's records have more than {allowed} bytes as lines of JSON, allowed by server.maxDecodedBytes are {allowed}"
     )]
     TooLarge { allowed: u32 },
-}
-
-/// Decodes a whole body.
-///
-/// # Errors
-/// Where the body cannot be read as a whole. That no record of it is valid is no error here:
-/// [`DecodedBatch::records`] is empty then.
-pub fn decode(
-    media: Media,
-    body: &[u8],
-    rules: &Rules,
-    limits: Limits,
-) -> Result<DecodedBatch, BodyError> {
-    // A byte order mark is no part of any of these formats, and Windows tools write it.
-    let text_start = if body.starts_with(b"\xef\xbb\xbf") {
-        3
-    } else {
-        0
-    };
-    let mut sink = Sink::new(rules, limits, body.len());
-    match media {
-        Media::Json => json::decode(body, text_start, &mut sink)?,
-        Media::Ndjson => ndjson::decode(&body[text_start..], &mut sink)?,
-        Media::Csv => csv::decode(&body[text_start..], &mut sink)?,
-        Media::Text => access_log::decode(&body[text_start..], &mut sink)?,
-    }
-    Ok(sink.decoded)
 }
 
 impl RecordBatch {
@@ -185,29 +177,21 @@ impl DecodedBatch {
 }
 
 impl BodyError {
+    /// Whether it is too large (413), not unreadable (400).
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::Inflate(_) => false,
+            Self::DecodedTooLong { .. }
+            | Self::WindowTooLarge { .. }
+            | Self::TooManyRecords { .. }
+            | Self::TooLarge { .. } => true,
+        }
+    }
+
     fn unreadable(message: String) -> Self {
         Self::Unreadable { message }
     }
-}
-
-/// The lines of `body`, each without its LF; the last one may end with the body.
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = body;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (line, after) = match memchr::memchr(b'\n', rest) {
-            Some(end) => (&rest[..end], &rest[end + 1..]),
-            None => (rest, &[][..]),
-        };
-        rest = after;
-        Some(line)
-    })
-}
-
-fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
 #[cfg(test)]

@@ -1,26 +1,63 @@
 //! Takes records in the order of the body, numbers them, and holds the limits of a batch.
 
-use pipeline_core::record::{RecordError, Rules};
+use pipeline_core::record::{self, RecordError, Rules};
 
 use super::{BodyError, DecodedBatch, IndexedError, Limits};
 
-pub(super) struct Sink<'r> {
-    pub rules: &'r Rules,
+/// A record may come with that much around it (blanks, line breaks, quotes, fields that are not
+/// kept), and as much again as its line may have; what is longer is too large, whatever it says.
+const RAW_SLACK_BYTES: usize = 64 * 1024;
+/// Room is made at once for what a client claims to send, up to this; the rest as it comes.
+const CLAIM_BYTES_MAX: u64 = 1024 * 1024;
+/// A finished batch gives back more room than this.
+const WASTE_BYTES_MAX: usize = 256 * 1024;
+
+pub(super) struct Sink {
+    rules: Rules,
     limits: Limits,
-    pub decoded: DecodedBatch,
+    decoded: DecodedBatch,
     next_index: u32,
+    errors_bytes: usize,
 }
 
-impl<'r> Sink<'r> {
-    pub fn new(rules: &'r Rules, limits: Limits, body_len: usize) -> Self {
-        let mut decoded = DecodedBatch::default();
-        // Canonical lines are about as long as what they came from.
-        decoded.records.lines.reserve(body_len);
+impl Sink {
+    pub fn new(rules: Rules, limits: Limits) -> Self {
         Self {
             rules,
             limits,
-            decoded,
+            decoded: DecodedBatch::default(),
             next_index: 0,
+            errors_bytes: 0,
+        }
+    }
+
+    /// Longest record as it comes, in bytes.
+    pub fn raw_max(&self) -> usize {
+        self.rules
+            .record_bytes_max
+            .saturating_mul(2)
+            .saturating_add(RAW_SLACK_BYTES)
+    }
+
+    /// How much is kept of a record that is longer.
+    pub fn head_max(&self) -> usize {
+        self.limits.rejected_bytes_max.min(self.raw_max())
+    }
+
+    /// Makes room: `passed` bytes of the body are decoded, so many are `left`.
+    pub fn expect(&mut self, passed: u64, left: u64) {
+        let lines = &mut self.decoded.records.lines;
+        // Canonical lines are about as long as what they came from, or as those before.
+        let made = lines.len() as u64;
+        let wanted = match passed {
+            0 => left,
+            _ => (u128::from(left) * u128::from(made) / u128::from(passed)) as u64,
+        };
+        // Never much more than twice what is there: the length is a claim.
+        let wanted = wanted.min(CLAIM_BYTES_MAX.max(made));
+        let wanted = usize::try_from(wanted).unwrap_or(0);
+        if lines.capacity() - lines.len() < wanted.min(RAW_SLACK_BYTES) {
+            lines.reserve_exact(wanted);
         }
     }
 
@@ -31,15 +68,39 @@ impl<'r> Sink<'r> {
         raw: &[u8],
         append: impl FnOnce(&Rules, &mut Vec<u8>) -> Result<(), RecordError>,
     ) -> Result<(), BodyError> {
-        match append(self.rules, &mut self.decoded.records.lines) {
+        if raw.len() > self.raw_max() {
+            return self.too_long(raw, raw.len());
+        }
+        match append(&self.rules, &mut self.decoded.records.lines) {
             Ok(()) => self.accepted(),
             Err(error) => self.rejected(raw, error),
         }
     }
 
-    /// A line stands behind the others.
+    /// The next record, where a valid one begins at `at` of a JSON text; gives its end.
     #[inline]
-    pub fn accepted(&mut self) -> Result<(), BodyError> {
+    pub fn element(&mut self, text: &[u8], at: usize) -> Result<Option<usize>, BodyError> {
+        let lines = &mut self.decoded.records.lines;
+        let start = lines.len();
+        let Some(end) = record::append_element(text, at, &self.rules, lines) else {
+            return Ok(None);
+        };
+        if end - at > self.raw_max() {
+            self.decoded.records.lines.truncate(start);
+            return Ok(None);
+        }
+        self.accepted()?;
+        Ok(Some(end))
+    }
+
+    /// The next record has `len` bytes, of which `head` is there.
+    #[cold]
+    pub fn too_long(&mut self, head: &[u8], len: usize) -> Result<(), BodyError> {
+        self.rejected(head, RecordError::too_large(len, &self.rules))
+    }
+
+    #[inline]
+    fn accepted(&mut self) -> Result<(), BodyError> {
         let index = self.take_index()?;
         let allowed = self.limits.lines_bytes_max;
         let records = &mut self.decoded.records;
@@ -52,17 +113,15 @@ impl<'r> Sink<'r> {
     }
 
     #[cold]
-    pub fn rejected(&mut self, raw: &[u8], error: RecordError) -> Result<(), BodyError> {
+    fn rejected(&mut self, raw: &[u8], error: RecordError) -> Result<(), BodyError> {
         let index = self.take_index()?;
         self.decoded.rejected += 1;
         self.decoded.rejected_by_code[error.code as usize] += 1;
         if self.decoded.errors.len() < self.limits.errors_max {
-            let raw = &raw[..raw.len().min(self.limits.rejected_bytes_max)];
-            self.decoded.errors.push(IndexedError {
-                index,
-                error,
-                raw: raw.to_vec(),
-            });
+            let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
+            let raw = raw[..raw.len().min(self.limits.rejected_bytes_max)].to_vec();
+            self.errors_bytes += size_of::<IndexedError>() + error.message.len() + raw.len();
+            self.decoded.errors.push(IndexedError { index, error, raw });
         }
         Ok(())
     }
@@ -77,5 +136,21 @@ impl<'r> Sink<'r> {
         }
         self.next_index = index + 1;
         Ok(index)
+    }
+
+    pub fn finish(self) -> DecodedBatch {
+        let mut decoded = self.decoded;
+        let lines = &mut decoded.records.lines;
+        if lines.capacity() - lines.len() > WASTE_BYTES_MAX.max(lines.len() / 8) {
+            lines.shrink_to_fit();
+        }
+        decoded
+    }
+
+    /// Bytes on the heap.
+    pub fn memory(&self) -> usize {
+        let records = &self.decoded.records;
+        let words = records.ends.capacity() + records.sequences.capacity();
+        records.lines.capacity() + words * size_of::<u32>() + self.errors_bytes
     }
 }

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use pipeline_core::record::Rules;
+
 use super::*;
 
 mod bodies;
 mod csv_rows;
 mod inflating;
 mod log_lines;
+mod whole_bodies;
 
 const GOOD: &str = r#"{"timestamp":"2015-05-17T10:05:03Z","path":"/a","userAgent":"x"}"#;
 

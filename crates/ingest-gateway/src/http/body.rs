@@ -10,7 +10,7 @@ use super::{
     problem::{Code, Problem},
     room::Room,
 };
-use crate::decode::{Encoding, InflateError, Inflater};
+use crate::decode::{BodyError, Encoding, Inflater};
 
 /// Room made at once for a body of known length; the rest as it comes, as the length is a claim.
 const RESERVE_BYTES_MAX: u64 = 1024 * 1024;
@@ -76,12 +76,13 @@ pub async fn read(
         if wire_bytes > limits.wire_bytes_max {
             return Err(too_large());
         }
-        inflater
-            .write(&data, &mut decoded, limits.decoded_bytes_max)
-            .map_err(refused)?;
+        inflate(&mut inflater, &data, &mut decoded, limits)
+            .map_err(|error| refused(&error).closing())?;
         room.hold(decoded.capacity() as u64)?;
     }
-    inflater.finish().map_err(refused)?;
+    inflater
+        .finish()
+        .map_err(|error| refused(&error.into()).closing())?;
     Ok(decoded)
 }
 
@@ -146,12 +147,34 @@ async fn next_frame(
     }
 }
 
-fn refused(error: InflateError) -> Problem {
-    match error {
-        InflateError::Corrupt { .. } => Problem::new(Code::UnreadableBody, error.to_string()),
-        InflateError::OverLimit { .. } => {
-            Problem::new(Code::TooLarge, format!("{error} by server.maxDecodedBytes"))
+/// Until bodies are decoded as they come, by `BodyDecoder`.
+fn inflate(
+    inflater: &mut Inflater,
+    mut input: &[u8],
+    out: &mut Vec<u8>,
+    limits: &BodyLimits,
+) -> Result<(), BodyError> {
+    let allowed = limits.decoded_bytes_max;
+    let max = usize::try_from(allowed).unwrap_or(usize::MAX - 1);
+    loop {
+        let wanted = (out.len() * 2).max(out.len() + 64 * 1024).min(max + 1);
+        out.reserve_exact(wanted.saturating_sub(out.len()));
+        let used = inflater.run(input, out)?;
+        input = &input[used..];
+        if out.len() > max {
+            return Err(BodyError::DecodedTooLong { allowed });
+        }
+        if out.len() < out.capacity() {
+            return Ok(());
         }
     }
-    .closing()
+}
+
+pub fn refused(error: &BodyError) -> Problem {
+    let code = if error.is_too_large() {
+        Code::TooLarge
+    } else {
+        Code::UnreadableBody
+    };
+    Problem::new(code, error.to_string())
 }

@@ -36,7 +36,7 @@ use crate::{
     auth::keys::Client,
     batch::{Answer, Batch, Kept, Progress, Waiting, memory_of},
     budget::{Budget, Share},
-    decode::{BodyError, DecodedBatch, Limits, decode},
+    decode::{DecodedBatch, Limits, decode},
     identity::{KeyedBody, random_batch_id},
     producer::{
         drain::Drain,
@@ -326,10 +326,7 @@ fn decode_now(
     };
     match decode(head.media, body, &rules, limits) {
         Ok(decoded) => Ok((id, decoded)),
-        Err(BodyError::Unreadable { message }) => Err(Problem::new(Code::UnreadableBody, message)),
-        Err(error @ (BodyError::TooManyRecords { .. } | BodyError::TooLarge { .. })) => {
-            Err(Problem::new(Code::TooLarge, error.to_string()))
-        }
+        Err(error) => Err(body::refused(&error)),
     }
 }
 

@@ -5,10 +5,15 @@
 use std::fmt;
 
 mod layout;
+mod skip;
+mod stack;
 mod strings;
 
 pub use layout::{append_on_one_line, trimmed};
+pub use skip::{Broken, Skipper};
 pub use strings::{append_string, special, unescape};
+
+use stack::Stack;
 
 /// What a value is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -336,7 +341,13 @@ impl Fault {
     #[must_use]
     pub fn describe(&self, bytes: &[u8], base: usize) -> String {
         let place = self.at.saturating_sub(base);
-        let found = Found(bytes.get(self.at).copied());
+        self.describe_found(place, bytes.get(self.at).copied())
+    }
+
+    /// Says it where `found` stands at `place`; `None` is the end.
+    #[must_use]
+    pub fn describe_found(&self, place: usize, found: Option<u8>) -> String {
+        let found = Found(found);
         match self.kind {
             FaultKind::Expected(what) => format!("at byte {place}: expected {what}, found {found}"),
             FaultKind::RawControl => {
@@ -361,35 +372,5 @@ impl fmt::Display for Found {
             Some(byte @ b' '..=b'~') => write!(f, "`{}`", char::from(byte)),
             Some(byte) => write!(f, "byte 0x{byte:02x}"),
         }
-    }
-}
-
-/// For each open container whether it is an object, one bit each.
-#[derive(Default)]
-struct Stack {
-    depth: usize,
-    top: u64,
-    below: Vec<u64>,
-}
-
-impl Stack {
-    fn push(&mut self, object: bool) {
-        if self.depth > 0 && self.depth.is_multiple_of(64) {
-            self.below.push(self.top);
-        }
-        self.top = self.top << 1 | u64::from(object);
-        self.depth += 1;
-    }
-
-    fn pop(&mut self) {
-        self.depth -= 1;
-        self.top >>= 1;
-        if self.depth > 0 && self.depth.is_multiple_of(64) {
-            self.top = self.below.pop().expect("one word for each 64 levels");
-        }
-    }
-
-    fn top_is_object(&self) -> bool {
-        self.top & 1 == 1
     }
 }

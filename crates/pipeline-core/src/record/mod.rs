@@ -159,13 +159,22 @@ impl RecordError {
 /// What was found, for a message: shortened, on one line, whatever bytes it has.
 #[must_use]
 pub fn shown(found: &[u8]) -> String {
+    shown_head(found, found.len())
+}
+
+/// As many bytes of what was found as [`shown`] looks at.
+pub const SHOWN_BYTES_MAX: usize = 4 * (SHOWN_MAX + 1);
+
+/// The same for what has `len` bytes and of which `head` is there: all, or [`SHOWN_BYTES_MAX`].
+#[must_use]
+pub fn shown_head(head: &[u8], len: usize) -> String {
     // No character has more than 4 bytes; one that is cut in two is behind what is shown.
-    let head = &found[..found.len().min(4 * (SHOWN_MAX + 1))];
+    let head = &head[..head.len().min(SHOWN_BYTES_MAX)];
     let text = String::from_utf8_lossy(head);
     let mut out = String::new();
     for (place, char) in text.chars().enumerate() {
         if place == SHOWN_MAX {
-            out.push_str(&format!("… ({} bytes)", found.len()));
+            out.push_str(&format!("… ({len} bytes)"));
             break;
         }
         if char.is_control() {

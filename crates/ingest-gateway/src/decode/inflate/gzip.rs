@@ -2,7 +2,7 @@
 
 use flate2::{Crc, Decompress};
 
-use super::{Trouble, corrupt, inflate};
+use super::{Corrupt, corrupt, inflate, room};
 
 /// Longest gzip header (it may hold a file name and a comment of any length).
 const HEADER_BYTES_MAX: usize = 4096;
@@ -38,14 +38,11 @@ impl Gzip {
         matches!(self.place, Place::Header) && self.pending.is_empty() && self.members > 0
     }
 
-    pub(super) fn write(
-        &mut self,
-        mut input: &[u8],
-        out: &mut Vec<u8>,
-        max: usize,
-    ) -> Result<(), Trouble> {
-        while !input.is_empty() {
+    pub(super) fn run(&mut self, all: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+        let mut input = all;
+        loop {
             match self.place {
+                Place::Header | Place::Trailer if input.is_empty() => break,
                 Place::Header => {
                     let had = self.pending.len();
                     let take = input.len().min(HEADER_BYTES_MAX - had);
@@ -59,16 +56,18 @@ impl Gzip {
                         None if self.pending.len() == HEADER_BYTES_MAX => {
                             return Err(corrupt("its header is too long"));
                         }
-                        None => return Ok(()),
+                        None => return Ok(all.len()),
                     }
                 }
                 Place::Data => {
                     let before = out.len();
-                    let (used, ended) = inflate(&mut self.inner, input, out, max)?;
+                    let (used, ended) = inflate(&mut self.inner, input, out)?;
                     self.crc.update(&out[before..]);
                     input = &input[used..];
                     if ended {
                         self.place = Place::Trailer;
+                    } else if input.is_empty() || room(out) == 0 {
+                        break;
                     }
                 }
                 Place::Trailer => {
@@ -91,12 +90,12 @@ impl Gzip {
                 }
             }
         }
-        Ok(())
+        Ok(all.len() - input.len())
     }
 }
 
 /// The length of the header that `bytes` begins with; `None` where more must come.
-fn header_len(bytes: &[u8]) -> Result<Option<usize>, Trouble> {
+fn header_len(bytes: &[u8]) -> Result<Option<usize>, Corrupt> {
     const FHCRC: u8 = 2;
     const FEXTRA: u8 = 4;
     const FNAME: u8 = 8;

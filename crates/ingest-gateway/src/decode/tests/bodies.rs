@@ -303,7 +303,7 @@ fn what_was_rejected_is_kept_beside_its_error_up_to_a_length() {
     };
     for (media, body, raw) in [
         (Media::Json, "[ 12 , {\"path\":7} ]", ["12", "{\"path"]),
-        (Media::Ndjson, "12\r\n\n{\"path\":7}\n", ["12\r", "{\"path"]),
+        (Media::Ndjson, "12\r\n\n{\"path\":7}\n", ["12", "{\"path"]),
         (Media::Csv, "1,2\n\"3\n4\",5\n", ["1,2", "\"3\n4\","]),
         (Media::Text, "1 2\n1 [3] 4\r\n", ["1 2", "1 [3] "]),
     ] {

@@ -6,7 +6,7 @@ use flate2::{Compression, write};
 
 use super::*;
 
-const ENCODINGS: [Encoding; 4] = [
+pub const ENCODINGS: [Encoding; 4] = [
     Encoding::Gzip,
     Encoding::Deflate,
     Encoding::Brotli,
@@ -16,7 +16,7 @@ const ENCODINGS: [Encoding; 4] = [
 /// 40 lines "/item/" and a square, compressed by another brotli; we have no compressor for it.
 const BROTLI_ITEMS: &str = "1b8901301c09368ef2f92f45952f6569ded07fdf8564a9363a28f5809ad1b7741b90166cd47c32e2c1061ca5e3324fe39f079e82e1e83048ab895cc53a9a18ae32ed4cd5206d6975656426c440d93ab32afb43b42b7c957fe64c0ab83919c238864bfb91369b3d29b6bb78e203";
 /// 50,000,000 zeros.
-const BROTLI_BOMB: &str =
+pub const BROTLI_BOMB: &str =
     "cfffff7ff82700e2b14020f7fe9ffffffff04f00c4610180eefd7ffec1ebe39f0088c322001d747d";
 
 fn items() -> Vec<u8> {
@@ -25,7 +25,7 @@ fn items() -> Vec<u8> {
         .collect()
 }
 
-fn bytes_of(hex: &str) -> Vec<u8> {
+pub fn bytes_of(hex: &str) -> Vec<u8> {
     let digits: Vec<u32> = hex
         .chars()
         .map(|digit| digit.to_digit(16).expect("hex"))
@@ -56,7 +56,7 @@ fn zstd(text: &[u8]) -> Vec<u8> {
 }
 
 /// [`items`], compressed.
-fn compressed(encoding: Encoding) -> Vec<u8> {
+pub fn compressed(encoding: Encoding) -> Vec<u8> {
     match encoding {
         Encoding::Identity => items(),
         Encoding::Gzip => gzip(&items()),
@@ -66,24 +66,37 @@ fn compressed(encoding: Encoding) -> Vec<u8> {
     }
 }
 
-/// Inflates `body`, given in pieces of `piece` bytes.
+/// Inflates `body`, given in pieces of `piece` bytes, into room of as many; `Err(None)` where it
+/// is more than `limit`.
 fn inflate(
     encoding: Encoding,
     body: &[u8],
     piece: usize,
     limit: u64,
-) -> Result<Vec<u8>, InflateError> {
+) -> Result<Vec<u8>, Option<InflateError>> {
     let mut inflater = Inflater::new(encoding);
-    let mut out = Vec::new();
-    for input in body.chunks(piece) {
-        inflater.write(input, &mut out, limit)?;
+    let (mut all, mut out) = (Vec::new(), Vec::with_capacity(piece.min(100_000)));
+    for mut input in body.chunks(piece) {
+        loop {
+            out.clear();
+            let used = inflater.run(input, &mut out).map_err(Some)?;
+            input = &input[used..];
+            all.extend_from_slice(&out);
+            if all.len() as u64 > limit {
+                return Err(None);
+            }
+            if out.len() < out.capacity() {
+                assert!(input.is_empty(), "it stops only where there is no room");
+                break;
+            }
+        }
     }
-    inflater.finish()?;
-    Ok(out)
+    inflater.finish().map_err(Some)?;
+    Ok(all)
 }
 
-fn is_corrupt(result: &Result<Vec<u8>, InflateError>) -> bool {
-    matches!(result, Err(InflateError::Corrupt { .. }))
+fn is_corrupt(result: &Result<Vec<u8>, Option<InflateError>>) -> bool {
+    matches!(result, Err(Some(_)))
 }
 
 #[test]
@@ -221,60 +234,6 @@ fn damage_is_found_where_there_is_a_checksum_and_never_a_panic() {
                 assert_eq!(result, Ok(items()), "{encoding:?} bit {bit}");
             }
         }
-    }
-}
-
-#[test]
-fn the_limit_is_exact() {
-    let exact = items().len() as u64;
-    for encoding in ENCODINGS.into_iter().chain([Encoding::Identity]) {
-        let body = compressed(encoding);
-        for piece in [1, body.len()] {
-            assert_eq!(
-                inflate(encoding, &body, piece, exact),
-                Ok(items()),
-                "{encoding:?}"
-            );
-            assert_eq!(
-                inflate(encoding, &body, piece, exact - 1),
-                Err(InflateError::OverLimit { limit: exact - 1 }),
-                "{encoding:?}"
-            );
-            assert!(matches!(
-                inflate(encoding, &body, piece, 0),
-                Err(InflateError::OverLimit { limit: 0 })
-            ));
-        }
-    }
-}
-
-#[test]
-fn a_bomb_stops_at_the_limit() {
-    const LIMIT: u64 = 1_000_000;
-    let zeros = vec![0; 50_000_000];
-    for (encoding, bomb) in [
-        (Encoding::Gzip, gzip(&zeros)),
-        (Encoding::Deflate, zlib(&zeros)),
-        (Encoding::Brotli, bytes_of(BROTLI_BOMB)),
-        (Encoding::Zstd, zstd(&zeros)),
-    ] {
-        let mut inflater = Inflater::new(encoding);
-        let mut out = Vec::new();
-        let result = inflater.write(&bomb, &mut out, LIMIT);
-        assert_eq!(
-            result,
-            Err(InflateError::OverLimit { limit: LIMIT }),
-            "{encoding:?}"
-        );
-        assert!(
-            out.capacity() as u64 <= LIMIT + 1,
-            "{encoding:?} took {}",
-            out.capacity()
-        );
-        assert_eq!(
-            inflate(encoding, &bomb, 1000, 1 << 30).map(|text| text.len()),
-            Ok(zeros.len())
-        );
     }
 }
 

@@ -1,0 +1,289 @@
+//! One body from the wire to its batch: decompressed, decoded and, where it has a key, hashed, all
+//! as it comes. No I/O and no clock: its caller brings the bytes, and the time between two steps,
+//! each of which does a bounded amount of work.
+//!
+//! A compressed body that makes very much of very little is first only measured: decompressed to
+//! its end and thrown away, while its bytes as received are kept, which are few. Only where it
+//! fits the limit it is decompressed again and decoded. So a bomb costs its window, not its size.
+
+use pipeline_core::{BatchId, record::Rules};
+
+use super::{BodyError, DecodedBatch, Decoder, Encoding, Inflater, Limits, Media};
+use crate::identity::{KeyedHash, WrongLength};
+
+/// Decompressed in pieces of this, while they are warm.
+const PIECE_BYTES: usize = 64 * 1024;
+/// One step takes or makes about so many bytes.
+const STEP_BYTES: usize = 256 * 1024;
+/// A body that decodes to more than this many times its bytes,
+pub(super) const RATIO_MAX: u64 = 50;
+/// and to more than so many bytes, or has them as lines, is measured first.
+const MEASURED_FROM_BYTES: u64 = 4 * 1024 * 1024;
+/// Of a longer body its bytes as received are not kept for that.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// A body that is measured may fill a window of this; one that fills a larger one is refused.
+pub(super) const WINDOW_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// What is known of a body before its first byte.
+pub struct BodyHead {
+    pub media: Media,
+    pub encoding: Encoding,
+    pub rules: Rules,
+    pub limits: Limits,
+    pub decoded_bytes_max: u64,
+    /// Its length as it is received, if that was announced.
+    pub wire_len: Option<u64>,
+    /// What its id is made from, where it has a key: begun by
+    /// [`BatchKey::begin`](crate::identity::BatchKey::begin) without a length.
+    pub key: Option<KeyedHash>,
+}
+
+/// A body, decoded.
+#[derive(Debug)]
+pub struct Decoded {
+    pub batch: DecodedBatch,
+    /// Of a body with a key.
+    pub id: Option<BatchId>,
+    pub decoded_bytes: u64,
+}
+
+/// How far a step has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// All that was given is done with.
+    Idle,
+    /// There is more to do with it: let others have their turn, and call again.
+    More,
+}
+
+/// Decodes one body.
+pub struct BodyDecoder {
+    head: BodyHead,
+    inflater: Inflater,
+    decoder: Decoder,
+    /// What was decompressed last.
+    piece: Vec<u8>,
+    /// The body as received, as far as it may be needed again.
+    wire: Option<Vec<u8>>,
+    wire_bytes: u64,
+    decoded_bytes: u64,
+    pass: Pass,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pass {
+    /// Decoded as it comes.
+    Only,
+    /// Thrown away.
+    Measuring,
+    /// Decoded from the bytes that were kept, up to here.
+    Again(usize),
+    Ended,
+}
+
+impl BodyDecoder {
+    #[must_use]
+    pub fn new(mut head: BodyHead) -> Self {
+        let plain = head.encoding == Encoding::Identity;
+        let len = head.wire_len.filter(|_| plain);
+        if let Some(key) = &mut head.key {
+            key.restart(len);
+        }
+        Self {
+            inflater: Inflater::new(head.encoding),
+            decoder: head.decoder(len),
+            piece: Vec::new(),
+            wire: (!plain).then(Vec::new),
+            wire_bytes: 0,
+            decoded_bytes: 0,
+            pass: Pass::Only,
+            head,
+        }
+    }
+
+    /// Takes the next bytes of the body from the front of `wire`, as many as one step allows.
+    ///
+    /// # Errors
+    /// Where nothing of the body is accepted, whatever follows.
+    pub fn push(&mut self, wire: &mut &[u8]) -> Result<Progress, BodyError> {
+        if self.head.encoding == Encoding::Identity {
+            let (piece, rest) = wire.split_at(wire.len().min(STEP_BYTES));
+            *wire = rest;
+            self.wire_bytes += piece.len() as u64;
+            self.decoded_bytes = self.wire_bytes;
+            self.check_length()?;
+            self.head.hash(piece)?;
+            self.decoder.push(piece)?;
+            return Ok(if rest.is_empty() {
+                Progress::Idle
+            } else {
+                Progress::More
+            });
+        }
+        for _ in 0..STEP_BYTES / PIECE_BYTES {
+            let used = self.inflate(wire)?;
+            let (taken, rest) = wire.split_at(used);
+            *wire = rest;
+            self.wire_bytes += used as u64;
+            if let Some(kept) = &mut self.wire {
+                kept.extend_from_slice(taken);
+            }
+            if self.pass == Pass::Only {
+                self.take_piece()?;
+                self.look_at_ratio();
+            }
+            if self.pass == Pass::Measuring {
+                self.check_window()?;
+            }
+            if !self.piece_is_full() {
+                return Ok(Progress::Idle);
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    /// The body has ended; `None` is to be asked again: a step was done, and there are more.
+    ///
+    /// # Errors
+    /// Where nothing of the body is accepted.
+    pub fn finish(&mut self) -> Result<Option<Decoded>, BodyError> {
+        match self.pass {
+            Pass::Only => {
+                self.inflater.finish()?;
+                self.pass = Pass::Ended;
+            }
+            Pass::Measuring => {
+                self.inflater.finish()?;
+                let len = std::mem::take(&mut self.decoded_bytes);
+                self.decoder = self.head.decoder(Some(len));
+                if let Some(key) = &mut self.head.key {
+                    key.restart(Some(len));
+                }
+                self.inflater = Inflater::new(self.head.encoding);
+                self.pass = Pass::Again(0);
+                return Ok(None);
+            }
+            Pass::Again(mut at) => {
+                let wire = self.wire.take().unwrap_or_default();
+                for _ in 0..STEP_BYTES / PIECE_BYTES {
+                    at += self.inflate(&wire[at..])?;
+                    self.take_piece()?;
+                    self.pass = Pass::Again(at);
+                    if !self.piece_is_full() {
+                        self.inflater.finish()?;
+                        self.pass = Pass::Ended;
+                        break;
+                    }
+                }
+                self.wire = Some(wire);
+                return Ok(None);
+            }
+            Pass::Ended => {}
+        }
+        let id = match &mut self.head.key {
+            Some(key) => match key.finish().map_err(wrong_length)? {
+                None => return Ok(None),
+                id => id,
+            },
+            None => None,
+        };
+        let decoder = std::mem::replace(&mut self.decoder, self.head.decoder(None));
+        Ok(Some(Decoded {
+            batch: decoder.finish()?,
+            id,
+            decoded_bytes: self.decoded_bytes,
+        }))
+    }
+
+    /// Bytes on the heap, windows included.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let decoded = usize::try_from(self.decoded_bytes).unwrap_or(usize::MAX);
+        self.decoder.memory()
+            + self.piece.capacity()
+            + self.wire.as_ref().map_or(0, Vec::capacity)
+            + self.head.key.as_ref().map_or(0, KeyedHash::memory)
+            + self
+                .inflater
+                .window_bytes()
+                .min(decoded.saturating_add(PIECE_BYTES))
+    }
+
+    /// How many bytes of the body came.
+    #[must_use]
+    pub fn wire_bytes(&self) -> u64 {
+        self.wire_bytes
+    }
+
+    /// Fills the piece; says how much of `wire` is in it.
+    fn inflate(&mut self, wire: &[u8]) -> Result<usize, BodyError> {
+        self.piece.clear();
+        self.piece.reserve_exact(PIECE_BYTES);
+        let used = self.inflater.run(wire, &mut self.piece)?;
+        self.decoded_bytes += self.piece.len() as u64;
+        self.check_length()?;
+        Ok(used)
+    }
+
+    fn take_piece(&mut self) -> Result<(), BodyError> {
+        self.head.hash(&self.piece)?;
+        self.decoder.push(&self.piece)
+    }
+
+    /// There may be more where this came from.
+    fn piece_is_full(&self) -> bool {
+        self.piece.len() == self.piece.capacity()
+    }
+
+    fn check_length(&self) -> Result<(), BodyError> {
+        let allowed = self.head.decoded_bytes_max;
+        if self.decoded_bytes > allowed {
+            return Err(BodyError::DecodedTooLong { allowed });
+        }
+        Ok(())
+    }
+
+    fn look_at_ratio(&mut self) {
+        let Some(wire) = &self.wire else { return };
+        let held = self.decoded_bytes.max(self.decoder.memory() as u64);
+        if held <= MEASURED_FROM_BYTES {
+            return;
+        }
+        // What has a key and no length yet would be kept to be hashed.
+        if self.decoded_bytes > RATIO_MAX * self.wire_bytes || self.head.key.is_some() {
+            self.pass = Pass::Measuring;
+            self.decoder = self.head.decoder(None);
+            if let Some(key) = &mut self.head.key {
+                key.restart(None);
+            }
+        } else if wire.len() > KEPT_BYTES_MAX {
+            self.wire = None;
+        }
+    }
+
+    fn check_window(&self) -> Result<(), BodyError> {
+        let found = self.inflater.window_bytes();
+        let filled = self.decoded_bytes > WINDOW_BYTES_MAX as u64 && found > WINDOW_BYTES_MAX;
+        if filled && self.decoded_bytes > RATIO_MAX * self.wire_bytes {
+            return Err(BodyError::WindowTooLarge { found });
+        }
+        Ok(())
+    }
+}
+
+impl BodyHead {
+    fn decoder(&self, len: Option<u64>) -> Decoder {
+        Decoder::new(self.media, self.rules.clone(), self.limits, len)
+    }
+
+    fn hash(&mut self, piece: &[u8]) -> Result<(), BodyError> {
+        match &mut self.key {
+            Some(key) => key.push(piece).map_err(wrong_length),
+            None => Ok(()),
+        }
+    }
+}
+
+fn wrong_length(error: WrongLength) -> BodyError {
+    BodyError::unreadable(error.to_string())
+}
