@@ -27,7 +27,7 @@ use crate::{
     auth::{Access, reload::Reloader},
     budget::Budget,
     decode::Limits,
-    dlq::{Dlq, FileLimits, OpenError, replay::Replayer},
+    dlq::{Dlq, FileLimits, OpenError, rate::SECONDS_LEFT_MAX, replay::Replayer},
     http::{App, body::BodyLimits, connections::Connections, logs::Ingest, openapi::OpenApi},
     producer::{
         drain::{Drain, DrainControl, drain},
@@ -45,6 +45,9 @@ use crate::{
 const QUEUE_PART: u64 = 2;
 /// How long the start looks for Kafka; it goes on without.
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(2);
+/// How long a start waits for the directory of the dead letter queue.
+const DLQ_WAIT_MAX: Duration = Duration::from_secs(5);
+const DLQ_WAIT_STEP: Duration = Duration::from_millis(100);
 const DLQ_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,6 +116,8 @@ impl Gateway {
         let _ = hangup;
         readiness.wait_for("start");
         let metrics = start_metrics(Service::Gateway);
+        // Before it is known, too: 0 would be an alarm.
+        telemetry::dlq_seconds_left(SECONDS_LEFT_MAX);
         let server = &config.server;
         let admin = admin::serve(
             server.admin_addr,
@@ -300,7 +305,26 @@ fn attempt_min(config: &Config) -> Duration {
     ATTEMPT_MIN.max(write / 4).min(write).min(whole / 4)
 }
 
+/// Another process may have the directory for a while: a gateway that drains, or a command.
 async fn open_dlq(config: &Config) -> Result<Dlq, StartError> {
+    let until = Instant::now() + DLQ_WAIT_MAX;
+    let mut waits = false;
+    loop {
+        match start_dlq(config).await {
+            Err(error @ OpenError::InUse { .. }) if Instant::now() < until => {
+                if !waits {
+                    tracing::warn!("{error}, waiting for at most {DLQ_WAIT_MAX:?}");
+                    waits = true;
+                }
+                tokio::time::sleep(DLQ_WAIT_STEP).await;
+            }
+            started => return Ok(started?),
+        }
+    }
+}
+
+/// Takes the directory of the dead letter queue and looks at what is there.
+pub(crate) async fn start_dlq(config: &Config) -> Result<Dlq, OpenError> {
     let dir = config.ingestion.producer_dlq_dir.clone();
     let limits = FileLimits {
         bytes_max: config.ingestion.producer_dlq_max_bytes,
@@ -310,16 +334,15 @@ async fn open_dlq(config: &Config) -> Result<Dlq, StartError> {
         let dir = dir.clone();
         move || Dlq::start(&dir, limits)
     });
-    let opened = opened.await.unwrap_or_else(|error| {
+    opened.await.unwrap_or_else(|error| {
         Err(OpenError::Io {
             dir,
             error: io::Error::other(error),
         })
-    });
-    Ok(opened?)
+    })
 }
 
-fn cluster_config(config: &Config) -> ClusterConfig {
+pub(crate) fn cluster_config(config: &Config) -> ClusterConfig {
     ClusterConfig {
         brokers: config.kafka.brokers.clone(),
         client_id: "sluice-gateway".to_owned(),
@@ -329,7 +352,12 @@ fn cluster_config(config: &Config) -> ClusterConfig {
     }
 }
 
-fn sender(config: &Config, cluster: Cluster, drain: Drain, memory: &Arc<Budget>) -> Sender {
+pub(crate) fn sender(
+    config: &Config,
+    cluster: Cluster,
+    drain: Drain,
+    memory: &Arc<Budget>,
+) -> Sender {
     let (kafka, ingestion) = (&config.kafka, &config.ingestion);
     Sender {
         cluster,

@@ -103,9 +103,15 @@ pub fn topic_weak(weak: &[&str]) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge")]
-pub fn dlq(totals: Totals) {
+pub fn dlq(totals: Totals, seconds_left: f64, oldest_age_ms: i64) {
     gauge!(catalog::PRODUCER_DLQ_RECORDS).set(totals.records as f64);
     gauge!(catalog::PRODUCER_DLQ_BYTES).set(totals.bytes as f64);
+    gauge!(catalog::PRODUCER_DLQ_OLDEST_AGE).set(oldest_age_ms as f64 / 1000.0);
+    dlq_seconds_left(seconds_left);
+}
+
+pub fn dlq_seconds_left(seconds: f64) {
+    gauge!(catalog::PRODUCER_DLQ_SECONDS_LEFT).set(seconds);
 }
 
 pub fn dlq_written(records: usize) {

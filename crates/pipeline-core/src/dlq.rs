@@ -124,6 +124,12 @@ impl FrameWriter {
         synced
     }
 
+    /// Most bytes that a payload of `len` bytes takes in a file.
+    #[must_use]
+    pub fn frame_len_max(len: usize) -> u64 {
+        HEAD_LEN + zstd::zstd_safe::compress_bound(len) as u64
+    }
+
     /// Bytes of the file, its header included.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -160,6 +166,8 @@ impl fmt::Debug for FrameWriter {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FrameReport {
     pub whole: u64,
+    /// Bytes of the file.
+    pub len: u64,
     /// Byte ranges that hold no whole frame (damage, or a torn end), in order, none empty.
     pub damaged: Vec<Range<u64>>,
     /// The last of `damaged` is what a write that never ended leaves: less than a head, or a good
@@ -180,6 +188,7 @@ pub fn read_frames(
     let mut file = File::open(path)?;
     let end = file.len()?;
     let mut report = FrameReport {
+        len: end,
         torn: end < HEADER_LEN,
         ..FrameReport::default()
     };

@@ -16,7 +16,7 @@ use std::{
 };
 
 use file::step;
-pub use file::{File, Step, open_or_create, remove_file};
+pub use file::{File, Step, open_or_create, remove_file, rename};
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -181,7 +181,7 @@ impl Temporary {
     /// # Errors
     /// As the file system says.
     pub fn rename(mut self, to: &Path) -> io::Result<()> {
-        step(Step::Rename, to, || fs::rename(&self.path, to))?;
+        rename(&self.path, to)?;
         self.renamed = true;
         Ok(())
     }

@@ -1,17 +1,21 @@
 //! The files of the producer's dead letter queue: who may write, what is there, what leaves.
 //!
 //! ```text
-//! <dir>/LOCK                          held by the one process that writes here
-//! <dir>/RESERVE                       given up for the marks when the disk is full
-//! <dir>/<number>.pdlq                 entries, appended and fsynced in groups
-//! <dir>/<number>-<marks number>.pdlm  what became of them; one per process that had to say it
-//! <dir>/damaged/                      damaged bytes of files that are done: <number>-<position>
+//! <dir>/LOCK                           held by the one process that writes here: who it is
+//! <dir>/RESERVE                        given up for the marks when the disk is full
+//! <dir>/<number>.pdlq                  entries, appended and fsynced in groups
+//! <dir>/<number>-<marks number>.pdlm   what became of them; one per process that had to say it
+//! <dir>/<number>-<marks number>.pdlm2  its copy
+//! <dir>/damaged/                       of files that are done: damaged bytes (<number>-<position>),
+//!                                      damaged marks
 //! ```
 //!
 //! Numbers are never used again. A data file leaves when all its entries are done, in any order,
 //! as nothing in it or its marks says anything of another file. Synchronous; one owner (a thread).
 
+mod append;
 mod leave;
+mod lock;
 mod marks;
 mod start;
 
@@ -20,29 +24,32 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::{self, TryLockError},
     io,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use pipeline_core::{
-    dlq::FrameWriter,
-    fsx::{self, File},
-};
+use pipeline_core::{dlq::FrameWriter, fsx};
 
+pub use self::{append::wanted, lock::holder};
+use self::{lock::Lock, marks::MarksWriter};
 use super::{
-    entry::{DATA_KIND, Entry},
-    load::data_path,
-    mark::{DoneMark, Mark, SentMark},
+    entry::Entry,
+    load::Seen,
+    mark::{DoneMark, Mark, Sealed, SentMark},
+    standing::Damage,
 };
+use crate::telemetry;
 
-const LOCK: &str = "LOCK";
 const DAMAGED: &str = "damaged";
+/// Most bytes of the reserve.
+const RESERVE_BYTES_MAX: u64 = 256 * 1024;
+/// What the lock's file takes, at most.
+const LOCK_BYTES_MAX: u64 = 512;
 
 #[derive(Clone, Copy, Debug)]
 pub struct FileLimits {
-    /// Of data, marks and what is set aside; the reserve comes on top.
+    /// Of all files in the directory.
     pub bytes_max: u64,
     /// After which a new data file is begun.
     pub file_bytes_max: u64,
@@ -66,8 +73,8 @@ pub struct Refusal {
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("the dead letter queue {} is in use by another process", .0.display())]
-    InUse(PathBuf),
+    #[error("the dead letter queue {} is in use by another process{}", .dir.display(), said(.by))]
+    InUse { dir: PathBuf, by: Option<String> },
     #[error("failed to open the dead letter queue {}: {error}", .dir.display())]
     Io { dir: PathBuf, error: io::Error },
 }
@@ -76,12 +83,14 @@ pub enum OpenError {
 pub struct Files {
     dir: PathBuf,
     limits: FileLimits,
-    _lock: fs::File,
+    _lock: Lock,
     known: BTreeMap<u64, Known>,
     current: Option<Current>,
     next_number: u64,
     next_marks: u64,
     damaged_bytes: u64,
+    /// Of entries, since the last look.
+    written_bytes: u64,
     scratch: Vec<u8>,
 }
 
@@ -93,23 +102,19 @@ struct Known {
     /// Of entries that are not done.
     left_entries: u64,
     left_records: u64,
+    /// The earliest first receipt among them (or among some that are done by now), ms since 1970.
+    oldest_ms: Option<i64>,
     /// Positions of the entries that are done, with their records: each counts once, however
     /// often it is said.
     done: HashMap<u64, u32>,
     damaged: Vec<Range<u64>>,
+    /// What was said of its damage: each is said, and counted, once.
+    said: Vec<Damage>,
+    /// They are set aside, too, when the file leaves.
+    marks_damaged: bool,
     /// It could not be read: what it holds is not known, and it stays.
     unreadable: bool,
-    marks: Option<FrameWriter>,
-}
-
-/// What a file turned out to hold.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Found {
-    /// Of entries that are not done.
-    pub entries: u64,
-    pub records: u64,
-    /// Ranges without a whole frame.
-    pub damaged: Vec<Range<u64>>,
+    marks: Option<MarksWriter>,
 }
 
 /// The data file that is appended to.
@@ -133,26 +138,44 @@ impl Files {
             error,
         };
         fsx::create_dirs(dir).map_err(io)?;
-        let lock = fsx::open_or_create(&dir.join(LOCK)).map_err(io)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(dir.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(io(error)),
-        }
         let mut files = Self {
             dir: dir.to_owned(),
             limits,
-            _lock: lock,
+            _lock: Lock::take(dir)?,
             known: BTreeMap::new(),
             current: None,
             next_number: 1,
             next_marks: 1,
             damaged_bytes: 0,
+            written_bytes: 0,
             scratch: Vec::new(),
         };
         files.look().map_err(io)?;
         files.make_reserve();
         Ok(files)
+    }
+
+    /// Most bytes of data, marks and what is set aside.
+    fn capacity(&self) -> u64 {
+        let others = self.reserve_bytes() + LOCK_BYTES_MAX;
+        self.limits.bytes_max.saturating_sub(others)
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        (self.limits.bytes_max / 16).min(RESERVE_BYTES_MAX)
+    }
+
+    /// The earliest first receipt of what is here, ms since 1970; while the file that holds it is
+    /// being replayed, of what was there when that began.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let files = self.known.values().filter(|file| file.left_entries > 0);
+        files.filter_map(|file| file.oldest_ms).min()
+    }
+
+    /// Bytes of entries that were stored since this was last asked.
+    pub fn take_written_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.written_bytes)
     }
 
     #[must_use]
@@ -169,12 +192,6 @@ impl Files {
         totals
     }
 
-    /// Bytes that there is still room for.
-    #[must_use]
-    pub fn room(&self) -> u64 {
-        self.limits.bytes_max.saturating_sub(self.totals().bytes)
-    }
-
     /// Data files that nothing is appended to any more and that hold entries, oldest first.
     #[must_use]
     pub fn sealed(&self) -> Vec<u64> {
@@ -184,60 +201,6 @@ impl Files {
             .filter(|(number, file)| Some(**number) != current && file.has_entries())
             .map(|(number, _)| *number)
             .collect()
-    }
-
-    /// Appends entries and makes them durable with one fsync; one result for each.
-    ///
-    /// After a failed write or fsync the file is cut back to what was durable and closed for good:
-    /// what is refused without `may_be_kept` is not there after a restart either.
-    pub fn store(&mut self, entries: &[Entry]) -> Vec<Result<(), Refusal>> {
-        if let Some(current) = &self.current
-            && current.writer.len() >= self.limits.file_bytes_max
-        {
-            self.seal();
-        }
-        self.remove_all_done();
-        let mut results = Vec::with_capacity(entries.len());
-        // Places in `results` of what is appended and not durable yet.
-        let mut waiting = Vec::new();
-        let mut bytes = self.totals().bytes;
-        for entry in entries {
-            let result = self.append(entry, bytes);
-            match &result {
-                Ok(written) => {
-                    bytes += written;
-                    waiting.push((results.len(), entry.record_count() as u64));
-                }
-                Err(refusal) if self.current.is_none() && !waiting.is_empty() => {
-                    // The file has failed under those before it, too.
-                    for (place, _) in waiting.drain(..) {
-                        results[place] = Err(refusal.clone());
-                    }
-                }
-                Err(_) => {}
-            }
-            results.push(result.map(|_| ()));
-        }
-        if waiting.is_empty() {
-            return results;
-        }
-        let current = self.current.as_mut().expect("something was appended to it");
-        match current.writer.sync() {
-            Ok(()) => {
-                current.synced = current.writer.len();
-                let file = self.known.entry(current.number).or_default();
-                file.data_bytes = current.synced;
-                file.left_entries += waiting.len() as u64;
-                file.left_records += waiting.iter().map(|(_, records)| records).sum::<u64>();
-            }
-            Err(error) => {
-                let refusal = self.give_up_current("fsync", &error);
-                for (place, _) in waiting {
-                    results[place] = Err(refusal.clone());
-                }
-            }
-        }
-        results
     }
 
     /// Makes durable that entries are about to be sent.
@@ -263,20 +226,20 @@ impl Files {
                 file.left_records = file.left_records.saturating_sub(mark.records.into());
             }
         }
-        if file.has_entries() {
-            return self.mark(number, &Mark::Done(marks));
+        let has_entries = file.has_entries();
+        let marked = self.mark(number, &Mark::Done(marks));
+        if has_entries {
+            return marked;
         }
+        // Without the last mark, too: the file leaves.
         self.remove_if_done(number);
         Ok(())
     }
 
-    /// What a sealed file holds, read anew: there was damage since.
-    pub fn correct(&mut self, number: u64, found: Found) {
+    /// What a sealed file holds, read anew.
+    pub fn correct(&mut self, number: u64, seen: &Seen) {
         if let Some(file) = self.known.get_mut(&number) {
-            file.left_entries = found.entries;
-            file.left_records = found.records;
-            file.damaged = found.damaged;
-            file.unreadable = false;
+            file.correct(seen);
             self.remove_if_done(number);
         }
     }
@@ -304,96 +267,6 @@ impl Files {
             self.remove_if_done(number);
         }
     }
-
-    /// Appends one entry; gives the bytes it took. `bytes` is what the directory holds.
-    fn append(&mut self, entry: &Entry, bytes: u64) -> Result<u64, Refusal> {
-        let wanted = entry.encoded_len() as u64;
-        if bytes + wanted > self.limits.bytes_max {
-            return Err(Refusal {
-                may_be_kept: false,
-                why: format!(
-                    "the dead letter queue holds {bytes} bytes, {wanted} more are over the limit \
-                     of {}",
-                    self.limits.bytes_max
-                ),
-            });
-        }
-        if self.current.is_none() {
-            self.begin().map_err(|error| Refusal {
-                may_be_kept: false,
-                why: format!("failed to begin a file of the dead letter queue: {error}"),
-            })?;
-        }
-        let current = self.current.as_mut().expect("begun just now");
-        let before = current.writer.len();
-        entry.encode_into(&mut self.scratch);
-        match current.writer.append(&self.scratch) {
-            Ok(_) => Ok(current.writer.len() - before),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(Refusal {
-                may_be_kept: false,
-                why: error.to_string(),
-            }),
-            Err(error) => Err(self.give_up_current("write", &error)),
-        }
-    }
-
-    fn begin(&mut self) -> io::Result<()> {
-        let number = self.next_number;
-        // Also after a failure, as the name may be taken then.
-        self.next_number += 1;
-        let path = data_path(&self.dir, number);
-        let writer = FrameWriter::create(&path, DATA_KIND).inspect_err(|_| {
-            let _ = fsx::remove_file(&path);
-        })?;
-        let synced = writer.len();
-        self.known.insert(
-            number,
-            Known {
-                data_bytes: synced,
-                ..Known::default()
-            },
-        );
-        self.current = Some(Current {
-            number,
-            writer,
-            synced,
-        });
-        Ok(())
-    }
-
-    /// Cuts the current file back to what is durable and never writes to it again.
-    fn give_up_current(&mut self, step: &str, error: &io::Error) -> Refusal {
-        let current = self.current.take().expect("it has just failed");
-        let path = data_path(&self.dir, current.number);
-        let cut = cut(&path, current.synced);
-        let file = self.known.entry(current.number).or_default();
-        file.data_bytes = current.synced;
-        tracing::error!(
-            file = current.number,
-            "failed to {step} a file of the dead letter queue: {error}"
-        );
-        if let Err(error) = &cut {
-            // Whole entries may stand behind what is known: the next start will find them.
-            file.unreadable = true;
-            tracing::error!(
-                file = current.number,
-                "failed to cut a file of the dead letter queue back to {}: {error}",
-                current.synced
-            );
-        } else if !file.has_entries() {
-            self.remove_if_done(current.number);
-        }
-        Refusal {
-            may_be_kept: cut.is_err(),
-            why: format!("failed to {step} a file of the dead letter queue: {error}"),
-        }
-    }
-}
-
-fn cut(path: &Path, len: u64) -> io::Result<()> {
-    let file = File::open_to_write(path)?;
-    file.set_len(len)?;
-    file.sync_all()
 }
 
 impl Known {
@@ -405,11 +278,45 @@ impl Known {
         self.done.values().map(|records| u64::from(*records)).sum()
     }
 
-    /// Counts all entries, done or not.
-    fn end(&self) -> Mark {
-        Mark::Sealed {
-            entries: self.left_entries + self.done.len() as u64,
-            records: self.left_records + self.done_records(),
+    fn add(&mut self, entry: &Entry) {
+        self.left_entries += 1;
+        self.left_records += entry.record_count() as u64;
+        let received = entry.head.received_ms;
+        self.oldest_ms = Some(self.oldest_ms.unwrap_or(received).min(received));
+    }
+
+    /// Takes over what was read; says the damage that is new.
+    fn correct(&mut self, seen: &Seen) {
+        self.left_entries = seen.left_entries;
+        self.left_records = seen.left_records;
+        self.oldest_ms = seen.oldest_ms;
+        self.unreadable = false;
+        for damage in &seen.damage {
+            self.say(damage);
+        }
+        self.damaged.clone_from(&seen.damaged);
+    }
+
+    fn say(&mut self, damage: &Damage) {
+        if !self.said.contains(damage) {
+            tracing::error!("damage in the dead letter queue: {}", damage.what);
+            telemetry::dlq_damaged(damage.bytes);
+            self.said.push(damage.clone());
         }
     }
+
+    /// Counts all entries, done or not.
+    fn end(&self) -> Mark {
+        Mark::Sealed(Sealed {
+            entries: self.left_entries + self.done.len() as u64,
+            records: self.left_records + self.done_records(),
+            bytes: self.data_bytes,
+            oldest_ms: self.oldest_ms,
+        })
+    }
+}
+
+fn said(by: &Option<String>) -> String {
+    by.as_ref()
+        .map_or_else(String::new, |by| format!(" ({by})"))
 }

@@ -1,170 +1,194 @@
 //! Reading one data file of the queue with its marks: what of it is still to be sent.
 //!
-//! Reads only; the file may not be appended to meanwhile.
+//! Reads only. [`visit`] also reads a file that its gateway is working on: what it gives was true
+//! at some moment of the look.
 
-use std::{
-    collections::HashMap,
-    fs, io,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{io, ops::Range, path::Path};
 
 use pipeline_core::{
-    Offset, PartitionId,
-    dlq::{FrameReport, read_frame, read_frames},
+    PartitionId,
+    dlq::{read_frame, read_frames},
 };
 
 use super::{
     entry::{self, DATA_KIND, Head},
-    mark::{MARKS_KIND, Mark},
+    names::data_path,
+    standing::{Damage, Marks, describe, load_marks},
 };
-use crate::decode::RecordBatch;
+use crate::{batch::Progress, decode::RecordBatch};
 
-const DATA_SUFFIX: &str = ".pdlq";
-const MARKS_SUFFIX: &str = ".pdlm";
-const DIGITS: usize = 20;
+/// A whole entry that is not done.
+pub struct Visited<'a> {
+    /// Its place among the whole entries of the file, done or not, from 1.
+    pub place: u64,
+    pub position: u64,
+    pub head: &'a Head,
+    pub records: u32,
+    pub payload: &'a [u8],
+    pub marks: &'a Marks,
+}
 
-/// One entry that is not done.
+/// What a data file with its marks turned out to be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// Of the whole entries that are not done.
+    pub left_entries: u64,
+    pub left_records: u64,
+    /// The earliest first receipt among them, ms since 1970.
+    pub oldest_ms: Option<i64>,
+    /// Entries that its end counts and that are gone: cut between two entries, a file looks whole.
+    pub missing: u64,
+    /// Whole frames that this version cannot read: they stay.
+    pub unknown: u64,
+    /// What could not be read, for people.
+    pub damage: Vec<Damage>,
+    /// Ranges of the data file that hold no whole frame.
+    pub damaged: Vec<Range<u64>>,
+    /// The last of them is a write that never ended: nobody was told that it is kept.
+    pub torn: bool,
+    /// Nothing is appended any more.
+    pub sealed: bool,
+}
+
+/// Reads the file `number` of `dir`, one entry at a time.
+///
+/// # Errors
+/// Where the data file cannot be read at all.
+pub fn visit(
+    dir: &Path,
+    number: u64,
+    each: &mut dyn FnMut(&Visited<'_>),
+) -> io::Result<(Seen, Marks)> {
+    // Before the data: marks leave only after it.
+    let mut marks = load_marks(dir, number)?;
+    let path = data_path(dir, number);
+    let mut seen = Seen {
+        damage: std::mem::take(&mut marks.damage),
+        sealed: marks.sealed.is_some(),
+        ..Seen::default()
+    };
+    let mut place = 0;
+    let report = read_frames(&path, DATA_KIND, &mut |position, payload| {
+        place += 1;
+        if marks.done.contains_key(&position) {
+            // In Kafka already.
+            return;
+        }
+        seen.left_entries += 1;
+        match entry::decode_head(payload) {
+            Ok((head, records)) => {
+                seen.left_records += u64::from(records);
+                let oldest = seen.oldest_ms.unwrap_or(head.received_ms);
+                seen.oldest_ms = Some(oldest.min(head.received_ms));
+                each(&Visited {
+                    place,
+                    position,
+                    head: &head,
+                    records,
+                    payload,
+                    marks: &marks,
+                });
+            }
+            Err(why) => {
+                seen.unknown += 1;
+                let path = path.display();
+                seen.damage.push(Damage {
+                    what: format!("{path}: entry at byte {position}: {why}"),
+                    bytes: payload.len() as u64,
+                    torn: false,
+                });
+            }
+        }
+    })?;
+    seen.damage.extend(describe(&path, &report));
+    if let Some(sealed) = marks.sealed {
+        let expected = sealed.entries.saturating_sub(marks.done.len() as u64);
+        seen.missing = expected.saturating_sub(seen.left_entries);
+        if seen.missing > 0 {
+            seen.damage.push(Damage {
+                what: format!(
+                    "{}: {} of {expected} entries that are to be sent are not there",
+                    path.display(),
+                    seen.missing
+                ),
+                bytes: sealed.bytes.saturating_sub(report.len),
+                torn: false,
+            });
+        }
+    }
+    seen.damaged = report.damaged;
+    seen.torn = report.torn;
+    Ok((seen, marks))
+}
+
+/// What a replay does with an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    Send,
+    /// For another cluster or topic: it stays.
+    Foreign,
+    /// Nobody has asked for it.
+    Leave,
+}
+
+/// One entry that is to be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pending {
     pub position: u64,
     pub records: u32,
     /// Of its payload, uncompressed.
     pub bytes: usize,
-    /// Where it goes, where that is fixed or was known.
-    pub partition: Option<PartitionId>,
-    /// What its marks say, where it was sent after it had been stored.
-    pub sent: Option<(PartitionId, Offset)>,
+    /// What it and its marks say of where it has been.
+    pub progress: Progress,
 }
 
-/// One data file, read with its marks.
+impl Pending {
+    /// Where it goes, where that is fixed or was known.
+    #[must_use]
+    pub fn partition(&self) -> Option<PartitionId> {
+        self.progress.partition
+    }
+}
+
+/// One data file, read with its marks for a replay.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Loaded {
     /// In the order of the file.
     pub pending: Vec<Pending>,
-    /// Entries for another cluster or topic: they stay.
-    pub foreign: u64,
-    /// Whole frames that this version cannot read: they stay, too.
-    pub unknown: u64,
-    /// Of the whole entries that are not done.
-    pub left_entries: u64,
-    pub left_records: u64,
-    /// What could not be read, for people.
-    pub damage: Vec<String>,
-    /// Ranges of the data file that hold no whole frame.
-    pub damaged: Vec<Range<u64>>,
-    /// The last of them is a write that never ended: nobody was told that it is kept.
-    pub torn: bool,
-    /// A mark may be missing: an entry that looks unsent may have been sent.
-    pub marks_damaged: bool,
+    pub foreign_entries: u64,
+    pub foreign_records: u64,
+    pub seen: Seen,
 }
 
-/// What the marks of one data file say.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Marks {
-    pub sent: HashMap<u64, (PartitionId, Offset)>,
-    /// Records of the entries that are done.
-    pub done: HashMap<u64, u32>,
-    pub sealed: Option<(u64, u64)>,
-    pub damaged: bool,
-    pub damage: Vec<String>,
-}
-
-/// Reads the file `number` of `dir`; `ours` says whether an entry is for this cluster and topic.
+/// Reads the file `number` of `dir`.
 ///
 /// # Errors
 /// Where the data file cannot be read at all.
-pub fn load(dir: &Path, number: u64, ours: &dyn Fn(&Head) -> bool) -> io::Result<Loaded> {
-    let marks = load_marks(dir, number)?;
-    let path = data_path(dir, number);
-    let mut loaded = Loaded {
-        marks_damaged: marks.damaged,
-        damage: marks.damage,
-        ..Loaded::default()
-    };
-    let report = read_frames(
-        &path,
-        DATA_KIND,
-        &mut |position, payload| match entry::decode_head(payload) {
-            Ok((head, records)) => {
-                if marks.done.contains_key(&position) {
-                    // In Kafka already.
-                    return;
-                }
-                loaded.left_entries += 1;
-                loaded.left_records += u64::from(records);
-                if ours(&head) {
-                    let sent = marks.sent.get(&position).copied();
-                    loaded.pending.push(Pending {
-                        position,
-                        records,
-                        bytes: payload.len(),
-                        partition: head.partition.or(sent.map(|(partition, _)| partition)),
-                        sent,
-                    });
-                } else {
-                    loaded.foreign += 1;
-                }
+pub fn load(
+    dir: &Path,
+    number: u64,
+    choose: &dyn Fn(&Head, &[u8]) -> Choice,
+) -> io::Result<Loaded> {
+    let mut loaded = Loaded::default();
+    let (seen, _) = visit(
+        dir,
+        number,
+        &mut |entry| match choose(entry.head, entry.payload) {
+            Choice::Send => loaded.pending.push(Pending {
+                position: entry.position,
+                records: entry.records,
+                bytes: entry.payload.len(),
+                progress: entry.marks.progress_of(entry.head, entry.position),
+            }),
+            Choice::Foreign => {
+                loaded.foreign_entries += 1;
+                loaded.foreign_records += u64::from(entry.records);
             }
-            Err(why) => {
-                loaded.unknown += 1;
-                loaded.left_entries += 1;
-                loaded.damage.push(format!(
-                    "{}: entry at byte {position}: {why}",
-                    path.display()
-                ));
-            }
+            Choice::Leave => {}
         },
     )?;
-    loaded.damage.extend(describe(&path, &report));
-    loaded.damaged = report.damaged;
-    loaded.torn = report.torn;
+    loaded.seen = seen;
     Ok(loaded)
-}
-
-impl Loaded {
-    /// Bytes of the data file that hold no whole frame.
-    #[must_use]
-    pub fn damaged_bytes(&self) -> u64 {
-        self.damaged.iter().map(|r| r.end - r.start).sum()
-    }
-}
-
-/// Reads all marks files of data file `number`. What cannot be read is said, never an error.
-///
-/// # Errors
-/// Where the directory cannot be listed.
-pub fn load_marks(dir: &Path, number: u64) -> io::Result<Marks> {
-    let mut marks = Marks::default();
-    for path in marks_paths(dir, number)? {
-        let mut damage = Vec::new();
-        let read = read_frames(
-            &path,
-            MARKS_KIND,
-            &mut |position, payload| match Mark::decode(payload) {
-                Ok(Mark::Sent(sent)) => marks
-                    .sent
-                    .extend(sent.iter().map(|m| (m.position, (m.partition, m.since)))),
-                Ok(Mark::Done(done)) => marks
-                    .done
-                    .extend(done.iter().map(|m| (m.position, m.records))),
-                Ok(Mark::Sealed { entries, records }) => marks.sealed = Some((entries, records)),
-                Err(why) => {
-                    damage.push(format!(
-                        "{}: mark at byte {position}: {why}",
-                        path.display()
-                    ));
-                }
-            },
-        );
-        match read {
-            Ok(report) => damage.extend(describe(&path, &report)),
-            Err(error) => damage.push(format!("{}: {error}", path.display())),
-        }
-        marks.damaged |= !damage.is_empty();
-        marks.damage.append(&mut damage);
-    }
-    Ok(marks)
 }
 
 /// Reads one entry.
@@ -174,85 +198,4 @@ pub fn load_marks(dir: &Path, number: u64) -> io::Result<Marks> {
 pub fn load_entry(dir: &Path, number: u64, position: u64) -> io::Result<(Head, RecordBatch)> {
     let payload = read_frame(&data_path(dir, number), DATA_KIND, position)?;
     entry::decode(&payload).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))
-}
-
-/// Numbers of the data files in `dir`, oldest first.
-///
-/// # Errors
-/// Where the directory cannot be listed.
-pub fn data_numbers(dir: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers: Vec<_> = names(dir)?
-        .iter()
-        .filter_map(|name| parse_number(name.strip_suffix(DATA_SUFFIX)?))
-        .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Numbers (of the data file, of the marks file) of the marks files in `dir`, in order.
-///
-/// # Errors
-/// Where the directory cannot be listed.
-pub fn marks_numbers(dir: &Path) -> io::Result<Vec<(u64, u64)>> {
-    let mut numbers: Vec<_> = names(dir)?
-        .iter()
-        .filter_map(|name| {
-            let (data, marks) = name.strip_suffix(MARKS_SUFFIX)?.split_once('-')?;
-            Some((parse_number(data)?, parse_number(marks)?))
-        })
-        .collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-#[must_use]
-pub fn data_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:0DIGITS$}{DATA_SUFFIX}"))
-}
-
-#[must_use]
-pub fn marks_path(dir: &Path, number: u64, marks: u64) -> PathBuf {
-    dir.join(format!("{number:0DIGITS$}-{marks:0DIGITS$}{MARKS_SUFFIX}"))
-}
-
-/// Paths of the marks files of one data file, in order.
-///
-/// # Errors
-/// Where the directory cannot be listed.
-pub fn marks_paths(dir: &Path, number: u64) -> io::Result<Vec<PathBuf>> {
-    Ok(marks_numbers(dir)?
-        .into_iter()
-        .filter(|(data, _)| *data == number)
-        .map(|(data, marks)| marks_path(dir, data, marks))
-        .collect())
-}
-
-fn names(dir: &Path) -> io::Result<Vec<String>> {
-    fs::read_dir(dir)?
-        .filter_map(|entry| match entry {
-            Ok(entry) => entry.file_name().into_string().ok().map(Ok),
-            Err(error) => Some(Err(error)),
-        })
-        .collect()
-}
-
-fn parse_number(text: &str) -> Option<u64> {
-    (text.len() == DIGITS && text.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
-}
-
-fn describe(path: &Path, report: &FrameReport) -> Vec<String> {
-    report
-        .damaged
-        .iter()
-        .map(|range| {
-            format!(
-                "{}: bytes {} to {} hold no whole frame",
-                path.display(),
-                range.start,
-                range.end
-            )
-        })
-        .collect()
 }

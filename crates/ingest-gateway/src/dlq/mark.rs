@@ -1,12 +1,13 @@
 //! Marks of the dead letter queue: what became of entries. Pure: bytes in, bytes out.
 //!
-//! A marks file (kind `pdlm`) lies beside a data file and names its entries by their positions;
-//! one mark a frame, integers big-endian:
+//! A marks file (kind `pdlm`) lies beside a data file, in two equal copies, and names its entries
+//! by their positions; one mark a frame, integers big-endian:
 //!
 //! ```text
 //! version 1 (u8) · 1 sent   (u8) · n × (position u64 · partition i32 · since i64)
 //! version 1 (u8) · 2 done   (u8) · n × (position u64 · records u32)
-//! version 1 (u8) · 3 sealed (u8) · entries (u64) · records (u64)
+//! version 1 (u8) · 3 sealed (u8) · entries (u64) · records (u64) · bytes (u64)
+//!   · oldest first receipt (i64, ms; -1: none)
 //! ```
 
 use pipeline_core::{Offset, PartitionId};
@@ -24,7 +25,18 @@ pub enum Mark {
     /// In Kafka.
     Done(Vec<DoneMark>),
     /// Nothing is appended to the data file any more, and this is what it held.
-    Sealed { entries: u64, records: u64 },
+    Sealed(Sealed),
+}
+
+/// What a data file held when nothing was appended to it any more, done or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sealed {
+    pub entries: u64,
+    pub records: u64,
+    /// Of the data file.
+    pub bytes: u64,
+    /// Of what was left: the earliest first receipt, ms since 1970.
+    pub oldest_ms: Option<i64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,10 +72,12 @@ impl Mark {
                     out.extend(mark.records.to_be_bytes());
                 }
             }
-            Self::Sealed { entries, records } => {
+            Self::Sealed(sealed) => {
                 out.push(3);
-                out.extend(entries.to_be_bytes());
-                out.extend(records.to_be_bytes());
+                out.extend(sealed.entries.to_be_bytes());
+                out.extend(sealed.records.to_be_bytes());
+                out.extend(sealed.bytes.to_be_bytes());
+                out.extend(sealed.oldest_ms.unwrap_or(-1).to_be_bytes());
             }
         }
         out
@@ -96,10 +110,12 @@ impl Mark {
                 }
                 Ok(Self::Done(marks))
             }
-            3 => Ok(Self::Sealed {
+            3 => Ok(Self::Sealed(Sealed {
                 entries: rest.u64()?,
                 records: rest.u64()?,
-            }),
+                bytes: rest.u64()?,
+                oldest_ms: Some(rest.i64()?).filter(|ms| *ms >= 0),
+            })),
             other => Err(format!("mark of unknown kind {other}")),
         }
     }
@@ -127,10 +143,12 @@ mod tests {
                     records: 1,
                 },
             ]),
-            Mark::Sealed {
+            Mark::Sealed(Sealed {
                 entries: 2,
                 records: 4,
-            },
+                bytes: 99,
+                oldest_ms: Some(5),
+            }),
         ] {
             assert_eq!(Mark::decode(&mark.encode()), Ok(mark));
         }

@@ -7,7 +7,12 @@
 
 mod bytes;
 pub mod entry;
+pub mod filter;
 pub mod mark;
+pub mod rate;
+
+pub mod names;
+pub mod standing;
 
 pub mod files;
 pub mod load;
@@ -18,21 +23,28 @@ use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{oneshot, watch};
 
 pub use self::{
     entry::{Entry, Head, Reason, entries},
-    files::{FileLimits, Files, Found, OpenError, Refusal, Totals},
+    files::{FileLimits, Files, OpenError, Refusal, Totals},
     mark::{DoneMark, SentMark},
 };
-use crate::telemetry;
+use self::{load::Seen, rate::WriteRate};
+use crate::{producer::settle::now_ms, telemetry};
 
 /// After which the thread makes durable what it has taken, whatever else waits.
 const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Between two looks at the clock, while there is something that ages.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Handle to the thread; cheap to clone. The thread ends when the last one is dropped.
 #[derive(Clone, Debug)]
@@ -49,7 +61,7 @@ enum Command {
     Sealed(HashSet<u64>, oneshot::Sender<Vec<u64>>),
     MarkSent(u64, Vec<SentMark>, oneshot::Sender<io::Result<()>>),
     MarkDone(u64, Vec<DoneMark>, oneshot::Sender<io::Result<()>>),
-    Correct(u64, Found),
+    Correct(u64, Box<Seen>),
     /// The last command.
     Stop(oneshot::Sender<()>),
 }
@@ -63,10 +75,10 @@ impl Dlq {
         let files = Files::open(dir, limits)?;
         let (commands, todo) = mpsc::channel();
         let (totals, seen) = watch::channel(files.totals());
-        telemetry::dlq(files.totals());
+        let gauges = Gauges::new(&files);
         thread::Builder::new()
             .name("dlq".to_owned())
-            .spawn(move || run(files, &todo, &totals))
+            .spawn(move || run(files, gauges, &todo, &totals))
             .map_err(|error| OpenError::Io {
                 dir: dir.to_owned(),
                 error,
@@ -144,9 +156,9 @@ impl Dlq {
             .unwrap_or_else(|_| Err(io::Error::other("the dead letter queue has stopped")))
     }
 
-    /// A file was read anew and has damage.
-    pub fn correct(&self, number: u64, found: Found) {
-        let _ = self.commands.send(Command::Correct(number, found));
+    /// A sealed file was read anew.
+    pub fn correct(&self, number: u64, seen: Seen) {
+        let _ = self.commands.send(Command::Correct(number, Box::new(seen)));
     }
 }
 
@@ -159,25 +171,74 @@ impl Dlq {
     }
 }
 
-fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<Totals>) {
+/// What the queue says of itself on `/metrics`.
+struct Gauges {
+    rate: WriteRate,
+    /// They change without anything happening.
+    age: bool,
+}
+
+impl Gauges {
+    fn new(files: &Files) -> Self {
+        let mut gauges = Self {
+            rate: WriteRate::new(Instant::now()),
+            age: false,
+        };
+        gauges.set(files, 0);
+        gauges
+    }
+
+    fn set(&mut self, files: &Files, written_bytes: u64) {
+        let now = Instant::now();
+        self.rate.wrote(written_bytes, now);
+        let oldest_ms = files.oldest_ms();
+        let age_ms = oldest_ms.map_or(0, |oldest| now_ms().saturating_sub(oldest).max(0));
+        let seconds_left = self.rate.seconds_left(files.room(), now);
+        telemetry::dlq(files.totals(), seconds_left, age_ms);
+        self.age = oldest_ms.is_some() || seconds_left < rate::SECONDS_LEFT_MAX;
+    }
+
+    /// The next command; `None` when there will be none.
+    fn next(&mut self, files: &Files, todo: &mpsc::Receiver<Command>) -> Option<Command> {
+        while self.age {
+            match todo.recv_timeout(TICK) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Timeout) => self.set(files, 0),
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        todo.recv().ok()
+    }
+}
+
+fn run(
+    mut files: Files,
+    mut gauges: Gauges,
+    todo: &mpsc::Receiver<Command>,
+    totals: &watch::Sender<Totals>,
+) {
     let mut entries = Vec::new();
     // With the number of entries that each is about.
     let mut replies = Vec::new();
     let mut stop = None;
     while stop.is_none()
-        && let Ok(first) = todo.recv()
+        && let Some(first) = gauges.next(&files, todo)
     {
         let mut others = Vec::new();
         let mut bytes = 0;
+        // With the marks that will be needed.
+        let mut promised = 0;
         let mut next = Some(first);
         while let Some(command) = next {
             match command {
                 Command::Store(batch, reply) => {
                     let wanted = batch.iter().map(Entry::encoded_len).sum::<usize>();
+                    let needed = batch.iter().map(files::wanted).sum::<u64>();
                     // One entry has its word from the files; of several none may be kept alone.
-                    if batch.len() > 1 && (bytes + wanted) as u64 > files.room() {
-                        let _ = reply.send(Err(no_room(wanted)));
+                    if batch.len() > 1 && promised + needed > files.room() {
+                        let _ = reply.send(Err(no_room(needed)));
                     } else {
+                        promised += needed;
                         bytes += wanted;
                         replies.push((batch.len(), reply));
                         entries.extend(batch);
@@ -206,8 +267,9 @@ fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<
             acknowledge.push(act(&mut files, command));
         }
         // The books first: what is answered has been counted.
+        let written = files.take_written_bytes();
+        gauges.set(&files, written);
         let now = files.totals();
-        telemetry::dlq(now);
         totals.send_if_modified(|seen| std::mem::replace(seen, now) != now);
         let mut results = results.into_iter();
         for (count, reply) in replies.drain(..) {
@@ -225,7 +287,7 @@ fn run(mut files: Files, todo: &mpsc::Receiver<Command>, totals: &watch::Sender<
     }
 }
 
-fn no_room(wanted: usize) -> Refusal {
+fn no_room(wanted: u64) -> Refusal {
     Refusal {
         may_be_kept: false,
         why: format!("the dead letter queue has no room for the {wanted} bytes of a batch"),
@@ -275,8 +337,8 @@ fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
             let marked = files.mark_done(number, marks);
             Box::new(move || drop(reply.send(marked)))
         }
-        Command::Correct(number, found) => {
-            files.correct(number, found);
+        Command::Correct(number, seen) => {
+            files.correct(number, &seen);
             Box::new(|| ())
         }
     }

@@ -3,29 +3,39 @@
 //! An entry that was never sent gets its partition and a fresh *since* now, and a durable mark
 //! that says so before the first attempt; one that may have been sent keeps both. Entries for
 //! another cluster or topic are left alone. What the broker refuses for good waits long between
-//! attempts and holds nothing else up.
+//! attempts and holds nothing else up. The running gateway and `dlq replay` both do it here.
+
+mod left;
+mod size;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use pipeline_core::{Offset, PartitionId};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+pub use self::left::{Cause, Count, Left};
+use self::{left::Until, size::split};
 use super::{
-    Dlq, DoneMark, Found, Head, Reason, SentMark,
-    load::{Loaded, Pending, load, load_entry},
+    Dlq, DoneMark, Head, Reason, SentMark, entries,
+    filter::Filter,
+    load::{Choice, Loaded, Pending, load, load_entry, visit},
 };
 use crate::{
-    batch::{Batch, Progress, memory_of},
+    batch::{Batch, memory_of},
     budget::Share,
+    decode::RecordBatch,
     producer::{
         link::ViewReceiver,
         send::{Sender, Settled},
-        view::TopicView,
+        settle::now_ms,
+        view::{TopicView, line_bytes_max},
     },
     queue::Queue,
     telemetry,
@@ -33,10 +43,6 @@ use crate::{
 
 /// Between two looks while there is something to replay.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Before what the broker has refused is tried again.
-const REFUSED_PAUSE: Duration = Duration::from_secs(300);
-/// Before a disk that did not take a mark is asked again.
-const UNMARKED_PAUSE: Duration = Duration::from_secs(5);
 /// Live traffic gets this many times as long as a replayed chunk took.
 const LIVE_SHARE: u32 = 2;
 
@@ -44,34 +50,73 @@ pub struct Replayer {
     dlq: Dlq,
     sender: Sender,
     view: ViewReceiver,
-    queue: Arc<Queue>,
-    /// Files of which nothing can be sent now.
-    stuck: HashMap<u64, Stuck>,
+    pace: Pace,
+    wanted: Arc<Filter>,
+    /// Nothing is begun any more; what is on its way goes on.
+    stop: CancellationToken,
+    /// Files of which something was left.
+    left: HashMap<u64, Left>,
+    /// Files that were read whole, and what is wrong with them said.
+    checked: HashSet<u64>,
     /// Foreign entries are said once a file.
     said_foreign: HashSet<u64>,
+    tally: Arc<Tally>,
 }
 
-/// Why a file is left alone, and until when.
-enum Stuck {
-    Until(Instant),
-    /// Until one of these partitions takes something.
-    Away(BTreeSet<PartitionId>),
+/// How fast it goes.
+pub enum Pace {
+    /// Beside live traffic, which has the right of way.
+    BesideLive(Arc<Queue>),
+    /// At most so many records a second; 0: as fast as they go.
+    Rate(u64),
 }
 
-/// What of a file was not sent.
+/// What was replayed so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    entries: AtomicU64,
+    records: AtomicU64,
+}
+
+impl Tally {
+    #[must_use]
+    pub fn count(&self) -> Count {
+        Count {
+            entries: self.entries.load(Ordering::Relaxed),
+            records: self.records.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// One chunk on its way: places are those in `pending`.
 #[derive(Default)]
-struct Left {
-    /// For partitions that do not take anything now.
-    away: BTreeSet<PartitionId>,
-    /// Refused for good, or not to be read.
-    refused: bool,
-    /// The disk did not take the marks without which nothing may be sent.
-    unmarked: bool,
+struct Chunk {
+    pending: Vec<Pending>,
+    batches: Vec<Batch>,
+    marks: Vec<SentMark>,
+    /// Records that are larger than the topic takes now, by the place of their entry.
+    too_large: HashMap<usize, (Head, RecordBatch)>,
 }
 
 impl Replayer {
+    /// Replays every entry for its cluster and topic, beside live traffic.
     #[must_use]
     pub fn new(dlq: Dlq, sender: Sender, view: ViewReceiver, queue: Arc<Queue>) -> Self {
+        let wanted = Filter::default();
+        let stop = CancellationToken::new();
+        Self::of(dlq, sender, view, Pace::BesideLive(queue), wanted, stop)
+    }
+
+    /// Replays what is wanted.
+    #[must_use]
+    pub fn of(
+        dlq: Dlq,
+        sender: Sender,
+        view: ViewReceiver,
+        pace: Pace,
+        wanted: Filter,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             dlq,
             // What fails stays where it is, and is tried again later.
@@ -80,9 +125,13 @@ impl Replayer {
                 ..sender
             },
             view,
-            queue,
-            stuck: HashMap::new(),
+            pace,
+            wanted: Arc::new(wanted),
+            stop,
+            left: HashMap::new(),
+            checked: HashSet::new(),
             said_foreign: HashSet::new(),
+            tally: Arc::default(),
         }
     }
 
@@ -95,7 +144,7 @@ impl Replayer {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.round() => {}
+                _ = self.round() => {}
             }
         }
     }
@@ -107,36 +156,72 @@ impl Replayer {
         tokio::time::sleep(INTERVAL).await;
     }
 
-    /// Each file that is there now, oldest first.
-    async fn round(&mut self) {
+    #[must_use]
+    pub fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
+    }
+
+    /// What was left of the files that were looked at.
+    #[must_use]
+    pub fn left(&self) -> BTreeMap<Cause, Count> {
+        let mut all = BTreeMap::new();
+        for left in self.left.values() {
+            for (cause, count) in &left.causes {
+                *all.entry(*cause).or_default() += *count;
+            }
+        }
+        all
+    }
+
+    /// Each file that is there now, oldest first. Whether it came to the last one.
+    pub async fn round(&mut self) -> bool {
         let Some(view) = self.usable_view() else {
-            return;
+            self.check_one().await;
+            return false;
         };
         let now = Instant::now();
-        self.stuck.retain(|_, stuck| match stuck {
-            Stuck::Until(until) => *until > now,
-            Stuck::Away(partitions) => !partitions.iter().any(|id| view.would_admit(*id, now)),
-        });
-        let stuck = self.stuck.keys().copied().collect();
+        let resting = |left: &Left| match left.until {
+            Until::Time(until) => until > now,
+            Until::Answer => !left.away.iter().any(|id| view.would_admit(*id, now)),
+        };
+        let stuck: HashSet<_> = self
+            .left
+            .iter()
+            .filter(|(_, left)| resting(left))
+            .map(|(number, _)| *number)
+            .collect();
         for number in self.dlq.sealed(stuck).await {
-            let Some(loaded) = self.load(number, &view).await else {
-                let until = Stuck::Until(Instant::now() + REFUSED_PAUSE);
-                self.stuck.insert(number, until);
-                continue;
-            };
-            let left = self.replay(number, &view, &loaded).await;
-            if left.unmarked {
-                let until = Stuck::Until(Instant::now() + UNMARKED_PAUSE);
-                self.stuck.insert(number, until);
-            } else if !left.away.is_empty() {
-                self.stuck.insert(number, Stuck::Away(left.away));
-            } else if left.refused || loaded.foreign + loaded.unknown > 0 {
-                let until = Stuck::Until(Instant::now() + REFUSED_PAUSE);
-                self.stuck.insert(number, until);
+            if self.stop.is_cancelled() || self.usable_view().is_none() {
+                return false;
             }
-            if self.usable_view().is_none() {
-                return;
+            let mut left = Left::default();
+            match self.load(number, &view).await {
+                Some(loaded) => {
+                    left.add(Cause::Foreign, loaded.foreign());
+                    left.add(Cause::Unreadable, loaded.unknown());
+                    self.replay(number, &view, &loaded, &mut left).await;
+                }
+                None => left.note(Cause::Unreadable),
             }
+            match left.rest(Instant::now()) {
+                Some(left) => _ = self.left.insert(number, left),
+                None => _ = self.left.remove(&number),
+            }
+        }
+        !self.stop.is_cancelled()
+    }
+
+    /// While nothing can be sent: damage is said as long as somebody can still act on it.
+    async fn check_one(&mut self) {
+        let sealed = self.dlq.sealed(self.checked.clone()).await;
+        let Some(&number) = sealed.first() else {
+            return;
+        };
+        self.checked.insert(number);
+        let dir = self.dlq.dir();
+        let read = spawn_blocking(move || visit(&dir, number, &mut |_| {})).await;
+        if let Ok(Ok((seen, _))) = read {
+            self.dlq.correct(number, seen);
         }
     }
 
@@ -149,46 +234,37 @@ impl Replayer {
     }
 
     async fn load(&mut self, number: u64, view: &TopicView) -> Option<Loaded> {
+        self.checked.insert(number);
         let dir = self.dlq.dir();
         let cluster = Arc::clone(&view.cluster_id);
         let topic = Arc::clone(&self.sender.topic);
-        let ours = move |head: &Head| {
-            let same_cluster = head.cluster_id.is_empty() || head.cluster_id == cluster;
-            same_cluster && head.topic == topic
+        let wanted = Arc::clone(&self.wanted);
+        let choose = move |head: &Head, payload: &[u8]| {
+            if !wanted.wants(head, payload) {
+                Choice::Leave
+            } else if is_for(head, &cluster, &topic) {
+                Choice::Send
+            } else {
+                Choice::Foreign
+            }
         };
-        let loaded = match spawn_blocking(move || load(&dir, number, &ours)).await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(error)) => {
+        let read = spawn_blocking(move || load(&dir, number, &choose)).await;
+        let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let loaded = match read {
+            Ok(loaded) => loaded,
+            Err(error) => {
                 tracing::error!(
                     file = number,
                     "failed to read the dead letter queue: {error}"
                 );
                 return None;
             }
-            Err(error) => {
-                tracing::error!(
-                    file = number,
-                    "reading the dead letter queue ended: {error}"
-                );
-                return None;
-            }
         };
-        for line in &loaded.damage {
-            tracing::error!("damage in the dead letter queue: {line}");
-        }
-        if !loaded.damage.is_empty() {
-            telemetry::dlq_damaged(loaded.damaged_bytes());
-            let found = Found {
-                entries: loaded.left_entries,
-                records: loaded.left_records,
-                damaged: loaded.damaged.clone(),
-            };
-            self.dlq.correct(number, found);
-        }
-        if loaded.foreign > 0 && self.said_foreign.insert(number) {
+        self.dlq.correct(number, loaded.seen.clone());
+        if loaded.foreign_entries > 0 && self.said_foreign.insert(number) {
             tracing::warn!(
                 file = number,
-                entries = loaded.foreign,
+                entries = loaded.foreign_entries,
                 cluster = %view.cluster_id,
                 topic = %self.sender.topic,
                 "entries of the dead letter queue are for another cluster or topic, they stay"
@@ -197,30 +273,32 @@ impl Replayer {
         Some(loaded)
     }
 
-    async fn replay(&mut self, number: u64, view: &TopicView, loaded: &Loaded) -> Left {
-        let mut left = Left::default();
+    async fn replay(&self, number: u64, view: &TopicView, loaded: &Loaded, left: &mut Left) {
         let mut rest = loaded.pending.as_slice();
-        while !rest.is_empty() {
+        while !rest.is_empty() && !self.stop.is_cancelled() {
             let (chunk, after) = rest.split_at(self.chunk(rest));
             rest = after;
-            let seen = self.queue.pushed();
-            let began = Instant::now();
-            self.replay_chunk(number, view, chunk, loaded.marks_damaged, &mut left)
-                .await;
-            if self.queue.pushed() != seen {
-                tokio::time::sleep(began.elapsed() * LIVE_SHARE).await;
+            let pace = self.pace.begin();
+            let before = self.tally.count().records;
+            self.replay_chunk(number, view, chunk, left).await;
+            let pause = self.pace.pause(pace, self.tally.count().records - before);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => {}
             }
         }
-        left
+        let count = |pending: &[Pending]| pending.iter().map(Count::of).sum();
+        left.add(Cause::Stopped, count(rest));
     }
 
     /// How many of `pending` go together: about one record batch.
     fn chunk(&self, pending: &[Pending]) -> usize {
         let (mut bytes, mut records) = (0, 0);
+        let records_max = self.pace.records_max().min(self.sender.batch_records_max);
         let fits = |entry: &&Pending| {
             bytes += entry.bytes;
             records += entry.records as usize;
-            bytes <= self.sender.batch_bytes_max && records <= self.sender.batch_records_max
+            bytes <= self.sender.batch_bytes_max && records <= records_max
         };
         pending.iter().take_while(fits).count().max(1)
     }
@@ -230,122 +308,162 @@ impl Replayer {
         number: u64,
         view: &TopicView,
         chunk: &[Pending],
-        marks_damaged: bool,
         left: &mut Left,
     ) {
-        let now = Instant::now();
-        let mut wanted = Vec::with_capacity(chunk.len());
-        for pending in chunk {
-            match pending.partition {
-                // Not even read.
-                Some(id) if !view.would_admit(id, now) => _ = left.away.insert(id),
-                _ => wanted.push(*pending),
-            }
-        }
-        let entries = self.read(number, &wanted, marks_damaged).await;
-        left.refused |= entries.len() < wanted.len();
-        let (mut places, mut batches, mut marks) = (Vec::new(), Vec::new(), Vec::new());
-        for (pending, mut batch) in entries {
-            let partition = *batch
-                .progress
-                .partition
-                .get_or_insert_with(|| view.partition_of(batch.id));
-            let known_end = view.end(partition);
-            let fixed = batch.progress.may_have_been_sent;
-            if !view.would_admit(partition, now) || (known_end.is_none() && !fixed) {
-                left.away.insert(partition);
-                continue;
-            }
-            if let Some(since) = known_end
-                && !fixed
-            {
-                batch.progress.since = Some(since);
-                marks.push(SentMark {
-                    position: pending.position,
-                    partition,
-                    since,
-                });
-            }
-            places.push(pending);
-            batches.push(batch);
-        }
-        if !marks.is_empty()
-            && let Err(error) = self.dlq.mark_sent(number, marks).await
+        let mut chunk = self.prepare(number, view, chunk, left).await;
+        if !chunk.marks.is_empty()
+            && let Err(error) = self.dlq.mark_sent(number, chunk.marks).await
         {
             tracing::warn!(
                 file = number,
                 "failed to mark entries of the dead letter queue, they are not sent yet: {error}"
             );
-            left.unmarked = true;
+            left.add(Cause::Unmarked, chunk.pending.iter().map(Count::of).sum());
             return;
         }
-        let mut done = Vec::new();
+        let pending = &chunk.pending;
+        let mut sent = Vec::new();
         let mut settle = |place: usize, batch: Batch, settled| match settled {
-            Settled::Acknowledged => {
-                let pending: &Pending = &places[place];
-                done.push(DoneMark {
-                    position: pending.position,
-                    records: pending.records,
-                });
+            Settled::Acknowledged => sent.push((place, batch)),
+            Settled::Left(Reason::Poison | Reason::TooLarge) => {
+                left.add(Cause::Refused, Count::of(&pending[place]));
             }
-            Settled::Left(Reason::Poison | Reason::TooLarge) => left.refused = true,
-            Settled::Left(_) => left.away.extend(batch.progress.partition),
+            Settled::Left(_) => left.add_away(batch.progress.partition, &pending[place]),
         };
-        self.sender.send(view, batches, &mut settle).await;
-        if !done.is_empty() {
-            let records: u64 = done.iter().map(|mark| u64::from(mark.records)).sum();
-            if let Err(error) = self.dlq.mark_done(number, done).await {
-                tracing::warn!(
-                    file = number,
-                    "failed to mark entries of the dead letter queue as done, they will be sent \
-                     once more: {error}"
-                );
-                left.unmarked = true;
+        self.sender.send(view, chunk.batches, &mut settle).await;
+        let mut done = Vec::new();
+        for (place, batch) in sent {
+            let pending = &chunk.pending[place];
+            if let Some((head, records)) = chunk.too_large.remove(&place)
+                && let Err(why) = self.keep_apart(head, records, &batch).await
+            {
+                tracing::warn!(file = number, "failed to keep records apart: {why}");
+                left.add(Cause::Refused, Count::of(pending));
+                continue;
             }
+            done.push(DoneMark {
+                position: pending.position,
+                records: pending.records,
+            });
+            self.tally.entries.fetch_add(1, Ordering::Relaxed);
+            let records = batch.len() as u64;
+            self.tally.records.fetch_add(records, Ordering::Relaxed);
             telemetry::dlq_replayed(records);
-            tracing::info!(
+        }
+        if done.is_empty() {
+            return;
+        }
+        tracing::info!(
+            file = number,
+            entries = done.len(),
+            "replayed entries of the dead letter queue"
+        );
+        if let Err(error) = self.dlq.mark_done(number, done).await {
+            tracing::warn!(
                 file = number,
-                records,
-                "replayed entries of the dead letter queue"
+                "failed to mark entries of the dead letter queue as done, they will be sent \
+                 once more: {error}"
             );
+            left.note(Cause::Unmarked);
         }
     }
 
-    /// Reads the entries; what cannot be read (any more) is said and left out.
-    async fn read(
+    /// Reads the entries, and decides which of them go now, where to, and with which since.
+    async fn prepare(
         &self,
         number: u64,
+        view: &TopicView,
         chunk: &[Pending],
-        marks_damaged: bool,
-    ) -> Vec<(Pending, Batch)> {
+        left: &mut Left,
+    ) -> Chunk {
+        let now = Instant::now();
+        let mut wanted = Vec::with_capacity(chunk.len());
+        for pending in chunk {
+            match pending.partition() {
+                // Not even read.
+                Some(id) if !view.would_admit(id, now) => left.add_away(Some(id), pending),
+                _ => wanted.push(*pending),
+            }
+        }
+        let entries = self.read(number, &wanted).await;
+        let unread = wanted.len() - entries.len();
+        left.add(Cause::Unreadable, Count::of_entries(unread));
+        let line_max = line_bytes_max(view.message_bytes_max);
+        let mut chunk = Chunk::default();
+        for (pending, head, records) in entries {
+            let mut progress = pending.progress;
+            let partition = *progress
+                .partition
+                .get_or_insert_with(|| view.partition_of(head.batch));
+            let known_end = view.end(partition);
+            let fixed = progress.may_have_been_sent;
+            if !view.would_admit(partition, now) || (known_end.is_none() && !fixed) {
+                left.add_away(Some(partition), &pending);
+                continue;
+            }
+            let (records, too_large) = match split(records, line_max) {
+                // Nothing to keep apart: the broker has the last word.
+                (fits, Some(too_large)) if fits.ends.is_empty() => (too_large, None),
+                parts => parts,
+            };
+            if let Some(since) = known_end
+                && !fixed
+            {
+                progress.since = Some(since);
+                chunk.marks.push(SentMark {
+                    position: pending.position,
+                    partition,
+                    since,
+                });
+            }
+            chunk.batches.push(Batch {
+                id: head.batch,
+                received_ms: head.received_ms,
+                deadline: now + self.time_for(wanted.iter().map(|pending| pending.bytes).sum()),
+                memory: self.sender.memory.forced(memory_of(&records)),
+                records: Arc::new(records),
+                progress,
+                answer: None,
+                held: Share::default(),
+            });
+            if let Some(too_large) = too_large {
+                let place = chunk.pending.len();
+                chunk.too_large.insert(place, (head, too_large));
+            }
+            chunk.pending.push(pending);
+        }
+        chunk
+    }
+
+    /// What is too large gets an entry of its own, with its reason: its neighbours go.
+    async fn keep_apart(
+        &self,
+        head: Head,
+        records: RecordBatch,
+        sent: &Batch,
+    ) -> Result<(), super::Refusal> {
+        let head = Head {
+            reason: Reason::TooLarge,
+            // Its identity is in the topic.
+            may_have_been_sent: true,
+            partition: sent.progress.partition,
+            since: sent.progress.since,
+            stored_ms: now_ms(),
+            ..head
+        };
+        let records = Arc::new(records);
+        self.dlq.store(entries(&head, &records, 0)).await
+    }
+
+    /// Reads the entries; what cannot be read (any more) is said and left out.
+    async fn read(&self, number: u64, chunk: &[Pending]) -> Vec<(Pending, Head, RecordBatch)> {
         let dir = self.dlq.dir();
         let chunk = chunk.to_vec();
-        let bytes = chunk.iter().map(|pending| pending.bytes).sum();
-        let deadline = Instant::now()
-            + time_for(
-                bytes,
-                self.sender.batch_bytes_max,
-                self.sender.write_timeout,
-            );
-        let memory = Arc::clone(&self.sender.memory);
         let read = spawn_blocking(move || {
             let mut entries = Vec::with_capacity(chunk.len());
             for pending in chunk {
                 match load_entry(&dir, number, pending.position) {
-                    Ok((head, records)) => {
-                        let progress = progress_of(&head, &pending, marks_damaged);
-                        let batch = Batch {
-                            id: head.batch,
-                            received_ms: head.received_ms,
-                            memory: memory.forced(memory_of(&records)),
-                            records: Arc::new(records),
-                            progress,
-                            deadline,
-                            answer: None,
-                            held: Share::default(),
-                        };
-                        entries.push((pending, batch));
-                    }
+                    Ok((head, records)) => entries.push((pending, head, records)),
                     Err(error) => tracing::error!(
                         file = number,
                         position = pending.position,
@@ -357,6 +475,61 @@ impl Replayer {
         });
         read.await.unwrap_or_default()
     }
+
+    fn time_for(&self, bytes: usize) -> Duration {
+        time_for(
+            bytes,
+            self.sender.batch_bytes_max,
+            self.sender.write_timeout,
+        )
+    }
+}
+
+/// Whether an entry is for this cluster and topic.
+#[must_use]
+pub fn is_for(head: &Head, cluster: &str, topic: &str) -> bool {
+    let same_cluster = head.cluster_id.is_empty() || *head.cluster_id == *cluster;
+    same_cluster && *head.topic == *topic
+}
+
+/// What a chunk began with.
+struct Begun {
+    at: Instant,
+    pushed: u64,
+}
+
+impl Pace {
+    fn begin(&self) -> Begun {
+        Begun {
+            at: Instant::now(),
+            pushed: match self {
+                Self::BesideLive(queue) => queue.pushed(),
+                Self::Rate(_) => 0,
+            },
+        }
+    }
+
+    /// Between a chunk of so many records and the next.
+    #[expect(clippy::cast_precision_loss, reason = "a pause")]
+    fn pause(&self, begun: Begun, records: u64) -> Duration {
+        let took = begun.at.elapsed();
+        match self {
+            Self::BesideLive(queue) if queue.pushed() != begun.pushed => took * LIVE_SHARE,
+            Self::Rate(rate) if *rate > 0 => {
+                let due = Duration::from_secs_f64(records as f64 / *rate as f64);
+                due.saturating_sub(took)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Most records of a chunk, where it has more than one entry.
+    fn records_max(&self) -> usize {
+        match self {
+            Self::Rate(rate) if *rate > 0 => usize::try_from(*rate).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        }
+    }
 }
 
 /// How long entries of `bytes` may take: a large one goes in many pieces, one after the other, and
@@ -366,59 +539,9 @@ fn time_for(bytes: usize, piece_bytes_max: usize, write_timeout: Duration) -> Du
     write_timeout.saturating_mul(pieces.saturating_add(2))
 }
 
-/// What an entry and its marks say of where it has been.
-fn progress_of(head: &Head, pending: &Pending, marks_damaged: bool) -> Progress {
-    let mut progress = Progress {
-        partition: head.partition,
-        since: head.since,
-        may_have_been_sent: head.may_have_been_sent,
-        acknowledged: 0,
-    };
-    if let Some((partition, since)) = pending.sent
-        && !head.may_have_been_sent
-    {
-        progress.partition = Some(partition);
-        progress.since = Some(since);
-        progress.may_have_been_sent = true;
-    }
-    if marks_damaged && !progress.may_have_been_sent {
-        // It may have been sent, but not before it was stored: the end known then is a bound, and
-        // without one the writer must not guess either.
-        progress.may_have_been_sent = true;
-        progress.since = progress.since.or(Some(Offset(0)));
-    }
-    progress
-}
-
 #[cfg(test)]
 mod tests {
-    use pipeline_core::BatchId;
-
     use super::*;
-
-    fn head(may_have_been_sent: bool, since: Option<i64>) -> Head {
-        Head {
-            reason: Reason::KafkaAway,
-            may_have_been_sent,
-            partition: Some(PartitionId(1)),
-            since: since.map(Offset),
-            batch: BatchId([1; 16]),
-            received_ms: 1,
-            stored_ms: 2,
-            cluster_id: "c".into(),
-            topic: "t".into(),
-        }
-    }
-
-    fn pending(sent: Option<i64>) -> Pending {
-        Pending {
-            position: 20,
-            records: 1,
-            bytes: 10,
-            partition: Some(PartitionId(1)),
-            sent: sent.map(|since| (PartitionId(1), Offset(since))),
-        }
-    }
 
     #[test]
     fn a_large_entry_has_the_time_of_all_its_pieces() {
@@ -426,34 +549,5 @@ mod tests {
         assert_eq!(time_for(10, 1_000_000, second), 2 * second);
         assert_eq!(time_for(128_000_000, 1_000_000, second), 130 * second);
         assert_eq!(time_for(usize::MAX, 0, Duration::MAX), Duration::MAX);
-    }
-
-    #[test]
-    fn since_is_fixed_by_the_first_send_wherever_that_was() {
-        let since = |head: Head, pending: Pending, damaged| {
-            let progress = progress_of(&head, &pending, damaged);
-            progress.may_have_been_sent.then_some(progress.since)
-        };
-        // Sent before it was stored, whatever later marks say.
-        assert_eq!(
-            since(head(true, Some(5)), pending(Some(9)), false),
-            Some(Some(Offset(5)))
-        );
-        // Sent by a replay.
-        assert_eq!(
-            since(head(false, Some(5)), pending(Some(9)), false),
-            Some(Some(Offset(9)))
-        );
-        // Never sent: it will be learnt.
-        assert_eq!(since(head(false, Some(5)), pending(None), false), None);
-        // Perhaps sent by a replay whose mark is damaged.
-        assert_eq!(
-            since(head(false, Some(5)), pending(None), true),
-            Some(Some(Offset(5)))
-        );
-        assert_eq!(
-            since(head(false, None), pending(None), true),
-            Some(Some(Offset(0)))
-        );
     }
 }

@@ -177,6 +177,14 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     step(Step::Remove, path, || fs::remove_file(path))
 }
 
+/// The new name is not durable before the directory is.
+///
+/// # Errors
+/// As the file system says.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step(Step::Rename, to, || fs::rename(from, to))
+}
+
 /// Product binaries have nothing here: the step is done.
 #[cfg(not(feature = "fault-injection"))]
 #[inline(always)]

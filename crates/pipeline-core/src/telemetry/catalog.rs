@@ -219,6 +219,12 @@ catalog! {
         "Records in the producer's dead letter queue.");
     PRODUCER_DLQ_BYTES = gauge(GATEWAY, "producer_dlq_bytes", "bytes",
         "Bytes of the producer's dead letter queue on disk.");
+    PRODUCER_DLQ_SECONDS_LEFT = gauge(GATEWAY, "producer_dlq_seconds_left", "seconds",
+        "Until the producer's dead letter queue is full at the rate of the last minute or so; at \
+         most a year (31536000), which it also says while nothing is written there.");
+    PRODUCER_DLQ_OLDEST_AGE = gauge(GATEWAY, "producer_dlq_oldest_age_seconds", "seconds",
+        "Since the first receipt of the oldest entry of the producer's dead letter queue; 0 when \
+         it is empty.");
     PRODUCER_DLQ_WRITTEN = counter(GATEWAY, "producer_dlq_written_records_total", "records",
         "Records that were put into the producer's dead letter queue.");
     PRODUCER_DLQ_REPLAYED = counter(GATEWAY, "producer_dlq_replayed_records_total", "records",

@@ -9,7 +9,7 @@ use std::{
 use pipeline_core::fsx::{self, File};
 
 use super::{
-    super::load::{data_path, marks_paths},
+    super::names::{data_name, data_path, marks_of, marks_paths},
     DAMAGED, Files, Known,
 };
 
@@ -31,7 +31,7 @@ impl Files {
         if is_current || file.has_entries() {
             return;
         }
-        match self.remove(number, &file.damaged) {
+        match self.remove(number, file) {
             Ok(set_aside) => {
                 self.known.remove(&number);
                 self.damaged_bytes += set_aside;
@@ -45,17 +45,25 @@ impl Files {
     }
 
     /// Gives the bytes that were set aside.
-    fn remove(&self, number: u64, damaged: &[Range<u64>]) -> io::Result<u64> {
+    fn remove(&self, number: u64, file: &Known) -> io::Result<u64> {
         let path = data_path(&self.dir, number);
+        let aside = self.dir.join(DAMAGED);
         let mut set_aside = 0;
-        if !damaged.is_empty() && path.exists() {
-            let aside = self.dir.join(DAMAGED);
+        if !file.damaged.is_empty() && path.exists() {
             fsx::create_dirs(&aside)?;
-            for range in damaged {
-                let bytes = read_range(&path, range)?;
-                let name = format!("{number:020}-{:020}", range.start);
-                if fsx::put_if_absent(&aside.join(name), &bytes)? {
-                    set_aside += bytes.len() as u64;
+            let damaged: u64 = file.damaged.iter().map(|r| r.end - r.start).sum();
+            if self.totals().bytes + damaged > self.capacity() {
+                // No room for a copy of what is damaged: all of it.
+                fsx::rename(&path, &aside.join(data_name(number)))?;
+                fsx::sync_dir(&aside)?;
+                set_aside += file.data_bytes;
+            } else {
+                for range in &file.damaged {
+                    let bytes = read_range(&path, range)?;
+                    let name = format!("{number:020}-{:020}", range.start);
+                    if fsx::put_if_absent(&aside.join(name), &bytes)? {
+                        set_aside += bytes.len() as u64;
+                    }
                 }
             }
         }
@@ -65,11 +73,34 @@ impl Files {
         }
         // The marks may leave only once the data cannot come back.
         fsx::sync_dir(&self.dir)?;
-        for path in marks_paths(&self.dir, number)? {
-            fsx::remove_file(&path)?;
+        for marks in marks_of(&self.dir, number)? {
+            for path in marks_paths(&self.dir, number, marks) {
+                set_aside += self.remove_marks(&path, &aside, file.marks_damaged)?;
+            }
         }
         Ok(set_aside)
     }
+
+    /// Gives the bytes that were set aside.
+    pub(super) fn remove_marks(&self, path: &Path, aside: &Path, damaged: bool) -> io::Result<u64> {
+        let done = match path.file_name().filter(|_| damaged) {
+            Some(name) => {
+                fsx::create_dirs(aside)?;
+                let len = len_of(path);
+                fsx::rename(path, &aside.join(name)).map(|()| len)
+            }
+            None => fsx::remove_file(path).map(|()| 0),
+        };
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            done => done,
+        }
+    }
+}
+
+/// 0 where it cannot be looked at.
+pub(super) fn len_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Vec<u8>> {

@@ -1,6 +1,9 @@
-//! Writing marks, and the space that is reserved for them.
+//! Writing marks, in two copies, and the space that is reserved for them.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use pipeline_core::{
     dlq::FrameWriter,
@@ -9,14 +12,79 @@ use pipeline_core::{
 
 use super::{
     super::{
-        load::marks_path,
         mark::{MARKS_KIND, Mark},
+        names::marks_paths,
     },
     Files,
+    leave::len_of,
 };
 
 const RESERVE: &str = "RESERVE";
-const RESERVE_BYTES: usize = 256 * 1024;
+
+/// Both copies of one marks file.
+#[derive(Debug)]
+pub(super) struct MarksWriter {
+    paths: [PathBuf; 2],
+    copies: [FrameWriter; 2],
+    /// Up to here both are durable; 0: nothing is.
+    synced: u64,
+}
+
+impl MarksWriter {
+    fn create(dir: &Path, number: u64, marks: u64) -> io::Result<Self> {
+        let paths = marks_paths(dir, number, marks);
+        let create = || -> io::Result<_> {
+            Ok([
+                FrameWriter::create(&paths[0], MARKS_KIND)?,
+                FrameWriter::create(&paths[1], MARKS_KIND)?,
+            ])
+        };
+        let copies = create().inspect_err(|_| remove_all(&paths))?;
+        Ok(Self {
+            paths,
+            copies,
+            synced: 0,
+        })
+    }
+
+    /// Durable in both copies when it ends. After an error both are as they were, as far as that
+    /// can be done, and must not be written to again.
+    fn write(&mut self, payload: &[u8]) -> io::Result<()> {
+        let written = self.append_and_sync(payload);
+        if written.is_ok() {
+            self.synced = self.copies[0].len();
+        } else if self.synced == 0 {
+            remove_all(&self.paths);
+        } else {
+            for path in &self.paths {
+                let file = File::open_to_write(path);
+                let _ = file.and_then(|file| file.set_len(self.synced));
+            }
+        }
+        written
+    }
+
+    fn append_and_sync(&mut self, payload: &[u8]) -> io::Result<()> {
+        for copy in &mut self.copies {
+            copy.append(payload)?;
+        }
+        for copy in &mut self.copies {
+            copy.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Of both copies together.
+    fn synced_bytes(&self) -> u64 {
+        self.synced * 2
+    }
+}
+
+fn remove_all(paths: &[PathBuf]) {
+    for path in paths {
+        let _ = fsx::remove_file(path);
+    }
+}
 
 impl Files {
     /// Makes a mark durable. On a full disk the reserve is given up for it: without marks nothing
@@ -41,17 +109,14 @@ impl Files {
         let mut writer = match file.marks.take() {
             Some(writer) => writer,
             None => {
-                let path = marks_path(&self.dir, number, self.next_marks);
+                let marks = self.next_marks;
                 self.next_marks += 1;
-                FrameWriter::create(&path, MARKS_KIND).inspect_err(|_| {
-                    let _ = fsx::remove_file(&path);
-                })?
+                MarksWriter::create(&self.dir, number, marks)?
             }
         };
-        let before = if writer.is_empty() { 0 } else { writer.len() };
-        writer.append(payload)?;
-        writer.sync()?;
-        file.marks_bytes += writer.len() - before;
+        let before = writer.synced_bytes();
+        writer.write(payload)?;
+        file.marks_bytes += writer.synced_bytes() - before;
         // Only a writer that has not failed is used again.
         file.marks = Some(writer);
         Ok(())
@@ -60,11 +125,14 @@ impl Files {
     /// Without one the queue still works, but for marks on a full disk.
     pub(super) fn make_reserve(&self) {
         let path = self.dir.join(RESERVE);
-        if path.exists() {
+        let len = self.reserve_bytes();
+        if path.exists() && len_of(&path) <= len {
             return;
         }
+        // Of another limit, or not there.
+        let _ = fsx::remove_file(&path);
         // Random, so that no file system stores it in less.
-        let mut bytes = vec![0; RESERVE_BYTES];
+        let mut bytes = vec![0; usize::try_from(len).expect("the reserve is small")];
         let made = getrandom::fill(&mut bytes)
             .map_err(io::Error::other)
             .and_then(|()| File::create_new(&path))

@@ -2,37 +2,37 @@
 
 use std::{fs, io, path::Path};
 
-use pipeline_core::fsx;
-
 use super::{
-    super::load::{
-        data_numbers, data_path, load, load_marks, marks_numbers, marks_path, marks_paths,
+    super::{
+        load::visit,
+        names::{data_numbers, data_path, marks_numbers, marks_of, marks_paths},
+        standing::{Damage, load_marks},
     },
-    DAMAGED, Files, Known, cut,
+    DAMAGED, Files, Known,
+    append::cut,
+    leave::len_of,
 };
 
 impl Files {
     /// Reads what an earlier process left.
     pub(super) fn look(&mut self) -> io::Result<()> {
         let numbers = data_numbers(&self.dir)?;
+        self.damaged_bytes = bytes_in(&self.dir.join(DAMAGED));
+        for number in set_aside_numbers(&self.dir.join(DAMAGED)) {
+            self.next_number = self.next_number.max(number + 1);
+        }
         for (data, marks) in marks_numbers(&self.dir)? {
             self.next_marks = self.next_marks.max(marks + 1);
             self.next_number = self.next_number.max(data + 1);
             if !numbers.contains(&data) {
-                fsx::remove_file(&marks_path(&self.dir, data, marks))?;
+                self.remove_widowed(data, marks);
             }
         }
-        for number in set_aside_numbers(&self.dir.join(DAMAGED)) {
-            self.next_number = self.next_number.max(number + 1);
-        }
-        self.damaged_bytes = bytes_in(&self.dir.join(DAMAGED));
         for number in numbers {
             self.next_number = self.next_number.max(number + 1);
-            let file = self.look_at(number)?;
+            let (file, sealed) = self.look_at(number)?;
             let end = file.end();
-            let unreadable = file.unreadable;
-            let sealed = file.marks_bytes > 0 && load_marks(&self.dir, number)?.sealed.is_some();
-            let has_entries = file.has_entries();
+            let (unreadable, has_entries) = (file.unreadable, file.has_entries());
             self.known.insert(number, file);
             if !has_entries {
                 self.remove_if_done(number);
@@ -49,51 +49,86 @@ impl Files {
         Ok(())
     }
 
-    fn look_at(&self, number: u64) -> io::Result<Known> {
+    /// Marks of a data file that is gone: its process ended before it had removed them, or
+    /// somebody took the data away.
+    fn remove_widowed(&mut self, data: u64, marks: u64) {
+        let said = load_marks(&self.dir, data).unwrap_or_default();
+        let left = said.sealed.map_or(0, |sealed| sealed.entries);
+        let left = left.saturating_sub(said.done.len() as u64);
+        if left > 0 {
+            Known::default().say(&Damage {
+                what: format!(
+                    "{} is not there, it held {left} entries that were not sent",
+                    data_path(&self.dir, data).display()
+                ),
+                bytes: said.sealed.map_or(0, |sealed| sealed.bytes),
+                torn: false,
+            });
+        }
+        let aside = self.dir.join(DAMAGED);
+        for path in marks_paths(&self.dir, data, marks) {
+            match self.remove_marks(&path, &aside, left > 0) {
+                Ok(bytes) => self.damaged_bytes += bytes,
+                Err(error) => tracing::warn!("failed to remove {}: {error}", path.display()),
+            }
+        }
+    }
+
+    /// Gives, with the file, whether its end is noted.
+    fn look_at(&self, number: u64) -> io::Result<(Known, bool)> {
         let path = data_path(&self.dir, number);
         let marks = load_marks(&self.dir, number)?;
         let mut file = Known {
-            data_bytes: fs::metadata(&path)?.len(),
+            // What cannot even be looked at stays as it is: reading it will say why.
+            data_bytes: len_of(&path),
             done: marks.done,
+            marks_damaged: marks.damage.iter().any(|damage| !damage.torn),
             ..Known::default()
         };
-        for path in marks_paths(&self.dir, number)? {
-            file.marks_bytes += fs::metadata(path)?.len();
+        for path in marks_of(&self.dir, number)?
+            .into_iter()
+            .flat_map(|marks| marks_paths(&self.dir, number, marks))
+        {
+            file.marks_bytes += len_of(&path);
         }
-        for line in &marks.damage {
-            tracing::error!("damage in the dead letter queue: {line}");
+        if let Some(sealed) = marks.sealed
+            && sealed.bytes == file.data_bytes
+            && marks.damage.is_empty()
+        {
+            // Of damage inside, the replayer will say more: reading all of it would take long.
+            file.left_entries = sealed.entries.saturating_sub(file.done.len() as u64);
+            file.left_records = sealed.records.saturating_sub(file.done_records());
+            file.oldest_ms = sealed.oldest_ms;
+            return Ok((file, true));
         }
-        if let Some((entries, records)) = marks.sealed {
-            // Of damage since, the replay will say more.
-            file.left_entries = entries.saturating_sub(file.done.len() as u64);
-            file.left_records = records.saturating_sub(file.done_records());
-            return Ok(file);
-        }
-        match load(&self.dir, number, &|_| true) {
-            Ok(loaded) => {
-                (file.left_entries, file.left_records) = (loaded.left_entries, loaded.left_records);
-                file.damaged = loaded.damaged;
-                for line in &loaded.damage {
-                    tracing::error!("damage in the dead letter queue: {line}");
-                }
-                if loaded.torn
-                    && let Some(torn) = file.damaged.pop()
-                {
+        match visit(&self.dir, number, &mut |_| {}) {
+            Ok((mut seen, _)) => {
+                file.correct(&seen);
+                let torn = seen.torn && !seen.sealed;
+                if torn && let Some(torn) = seen.damaged.pop() {
                     // The process ended while it wrote: nobody was told that this is kept.
-                    cut(&path, torn.start)?;
-                    file.data_bytes = torn.start;
+                    match cut(&path, torn.start) {
+                        Ok(()) => {
+                            file.data_bytes = torn.start;
+                            file.damaged = seen.damaged;
+                        }
+                        Err(error) => {
+                            tracing::warn!("failed to cut {}: {error}", path.display());
+                        }
+                    }
                 }
             }
             // Unreadable now, of another kind, or of a version of tomorrow: it stays as it is.
             Err(error) => {
                 file.unreadable = true;
-                tracing::error!(
-                    "damage in the dead letter queue: {}: {error}",
-                    path.display()
-                );
+                file.say(&Damage {
+                    what: format!("{}: {error}", path.display()),
+                    bytes: file.data_bytes,
+                    torn: false,
+                });
             }
         }
-        Ok(file)
+        Ok((file, marks.sealed.is_some()))
     }
 }
 
