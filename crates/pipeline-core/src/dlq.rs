@@ -186,7 +186,7 @@ pub fn read_frames(
     visit: &mut dyn FnMut(u64, &[u8]),
 ) -> io::Result<FrameReport> {
     let mut file = File::open(path)?;
-    let end = file.len()?;
+    let end = file.byte_len()?;
     let mut report = FrameReport {
         len: end,
         torn: end < HEADER_LEN,
@@ -238,7 +238,7 @@ pub fn read_frames(
 /// Where there is no whole frame.
 pub fn read_frame(path: &Path, kind: [u8; 4], position: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    let end = file.len()?;
+    let end = file.byte_len()?;
     let mut decompressor = Decompressor::new()?;
     match load(&mut file, position, end, kind, &mut decompressor)? {
         Load::Whole { .. } => Ok(decompressor.payload),

@@ -1,7 +1,7 @@
 //! Whether it is worth asking Kafka at all, for one partition. Pure: time is passed in.
 //!
 //! ```text
-//!            FAILURES_MAX in a row            a probe answered
+//!       FAILURES_MAX in a row, or a timeout    a probe answered
 //! closed ───────────────────────────▶ open ─────────────────────▶ half-open
 //!    ▲                                 ▲                              │
 //!    │                                 └── its one trial failed ──────┤
@@ -9,7 +9,8 @@
 //! ```
 //!
 //! An outage so costs a few attempts and not a full timeout for each batch. The probe is a lookup
-//! of the partition's end, made by the link keeper in any case.
+//! of the partition's end, made by the link keeper in any case. Attempts that fail side by side
+//! are one failure: a leader that moves refuses all that is on its way to it, and is well.
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub const TRIAL_MAX: Duration = Duration::from_secs(20);
 enum State {
     Closed {
         failures: u32,
+        /// The last of them.
+        at: Option<Instant>,
     },
     Open {
         until: Instant,
@@ -37,12 +40,17 @@ enum State {
     },
 }
 
+const CLOSED: State = State::Closed {
+    failures: 0,
+    at: None,
+};
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Circuit(State);
 
 impl Default for Circuit {
     fn default() -> Self {
-        Self(State::Closed { failures: 0 })
+        Self(CLOSED)
     }
 }
 
@@ -70,15 +78,34 @@ impl Circuit {
 
     /// A send was acknowledged, or refused for a reason that says nothing about Kafka.
     pub fn success(&mut self) {
-        self.0 = State::Closed { failures: 0 };
+        self.0 = CLOSED;
     }
 
-    /// A send failed in a way that says that Kafka is away.
-    pub fn failure(&mut self, now: Instant) {
+    /// A send that began at `began` failed in a way that says that Kafka is away.
+    pub fn failure(&mut self, began: Instant, now: Instant) {
+        if let State::Closed { failures, at } = self.0 {
+            if at.is_some_and(|at| began < at) {
+                // It was on its way when the last failed, and says the same once more.
+                return;
+            }
+            if failures + 1 < FAILURES_MAX {
+                self.0 = State::Closed {
+                    failures: failures + 1,
+                    at: Some(now),
+                };
+                return;
+            }
+        }
+        self.open(now);
+    }
+
+    /// A send had all the time that there is for one, and no answer.
+    pub fn timeout(&mut self, now: Instant) {
+        self.open(now);
+    }
+
+    fn open(&mut self, now: Instant) {
         self.0 = match self.0 {
-            State::Closed { failures } if failures + 1 < FAILURES_MAX => State::Closed {
-                failures: failures + 1,
-            },
             State::Closed { .. } => State::Open {
                 until: now + PAUSE_MIN,
                 pause: PAUSE_MIN,
@@ -112,7 +139,7 @@ mod tests {
     fn opened(now: Instant) -> Circuit {
         let mut circuit = Circuit::default();
         for _ in 0..FAILURES_MAX {
-            circuit.failure(now);
+            circuit.failure(now, now);
         }
         circuit
     }
@@ -122,12 +149,37 @@ mod tests {
         let now = Instant::now();
         let mut circuit = Circuit::default();
         for _ in 0..5 {
-            circuit.failure(now);
-            circuit.failure(now);
+            circuit.failure(now, now);
+            circuit.failure(now, now);
             assert!(circuit.admit(now));
             circuit.success();
         }
         assert!(!opened(now).admit(now));
+    }
+
+    #[test]
+    fn what_fails_side_by_side_is_one_failure() {
+        let began = Instant::now();
+        let mut circuit = Circuit::default();
+        for ms in 1..50 {
+            circuit.failure(began, began + Duration::from_millis(ms));
+        }
+        let now = began + PAUSE_MAX;
+        assert!(circuit.admit(now));
+        circuit.failure(now, now);
+        assert!(circuit.admit(now));
+        circuit.failure(now, now);
+        assert!(!circuit.admit(now));
+    }
+
+    #[test]
+    fn one_timeout_opens() {
+        let now = Instant::now();
+        let mut circuit = Circuit::default();
+        circuit.timeout(now);
+        assert!(!circuit.admit(now));
+        circuit.probe_answered(now + PAUSE_MIN);
+        assert!(circuit.admit(now + PAUSE_MIN));
     }
 
     #[test]
@@ -141,7 +193,7 @@ mod tests {
         circuit.probe_answered(later);
         assert!(circuit.admit(later));
         assert!(!circuit.admit(later), "one trial at a time");
-        circuit.failure(later);
+        circuit.failure(later, later);
         circuit.probe_answered(later + PAUSE_MIN);
         assert!(!circuit.admit(later + PAUSE_MIN), "the pause has doubled");
         circuit.probe_answered(later + PAUSE_MIN * 2);
@@ -168,7 +220,7 @@ mod tests {
             now += PAUSE_MAX;
             circuit.probe_answered(now);
             assert!(circuit.admit(now));
-            circuit.failure(now);
+            circuit.failure(now, now);
         }
     }
 }

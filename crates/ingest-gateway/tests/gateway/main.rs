@@ -5,6 +5,7 @@ mod harness;
 
 mod answers;
 mod auth;
+mod brokers;
 mod dead_letters;
 mod delivery;
 mod drain;

@@ -102,7 +102,7 @@ impl File {
 
     /// # Errors
     /// As the file system says.
-    pub fn len(&self) -> io::Result<u64> {
+    pub fn byte_len(&self) -> io::Result<u64> {
         Ok(self.inner.metadata()?.len())
     }
 
