@@ -18,7 +18,7 @@ use pipeline_core::{
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
-    task::{JoinSet, spawn_blocking},
+    task::{JoinHandle, spawn_blocking},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,10 +31,11 @@ use crate::{
     http::{App, body::BodyLimits, connections::Connections, logs::Ingest, openapi::OpenApi},
     producer::{
         drain::{Drain, DrainControl, drain},
+        flight::Flight,
         link::{Link, LinkConfig},
         send::Sender,
         settle::Settler,
-        worker::{Worker, sweep},
+        worker::{Workers, sweep},
     },
     queue::{Queue, QueueLimits},
     telemetry,
@@ -89,7 +90,7 @@ pub struct Gateway {
     app: Arc<App>,
     queue: Arc<Queue>,
     dlq: Dlq,
-    workers: JoinSet<()>,
+    workers: JoinHandle<()>,
     /// What workers have handed on and is not settled.
     settling: TaskTracker,
     /// What runs beside: ends at the beginning of a drain.
@@ -164,19 +165,16 @@ impl Gateway {
             attempts_max: server.request_timeout - reserve(config),
         };
         let settling = settler.tasks.clone();
-        let worker = Worker {
+        let workers = Workers {
             queue: Arc::clone(&queue),
             view: link.view(),
             sender: sender.clone(),
             settler: settler.clone(),
             linger: config.kafka.batch_timeout,
-            load_bytes_max: load_bytes_max(config, &memory),
-            flight: Arc::default(),
+            encoded_bytes_max: encoded_bytes_max(&memory),
+            flight: Flight::new(config.ingestion.producer_workers),
         };
-        let mut workers = JoinSet::new();
-        for _ in 0..config.ingestion.producer_workers {
-            workers.spawn(worker.clone().run());
-        }
+        let workers = tokio::spawn(workers.run());
         let replayer = Replayer::new(dlq.clone(), sender, link.view(), Arc::clone(&queue));
         let access = Arc::new(Access::new(&config.auth));
         let app = App::new(
@@ -240,7 +238,7 @@ impl Gateway {
 
     /// Serves until `shutdown`, then drains: requests in work are answered, the queue is emptied,
     /// and what Kafka will not take in time goes to the dead letter queue.
-    pub async fn run(mut self, shutdown: Shutdown) {
+    pub async fn run(self, shutdown: Shutdown) {
         shutdown.requested().await;
         let reserve = (self.shutdown_timeout / 4).min(RESERVE_MAX);
         let end = Instant::now() + self.shutdown_timeout - reserve;
@@ -253,7 +251,9 @@ impl Gateway {
         // After `end` each of these ends by itself; the time behind it is the disk's.
         self.app.idle().await;
         self.queue.close();
-        while self.workers.join_next().await.is_some() {}
+        if let Err(error) = self.workers.await {
+            tracing::error!("the workers ended: {error}");
+        }
         self.settling.close();
         self.settling.wait().await;
         self.dlq.stop().await;
@@ -283,9 +283,9 @@ fn memory(config: &Config) -> Arc<Budget> {
 }
 
 /// What all workers encode at once fits into what is only taken by force.
-fn load_bytes_max(config: &Config, memory: &Budget) -> usize {
+fn encoded_bytes_max(memory: &Budget) -> usize {
     let forced = memory.bytes_max() - memory.free_max();
-    usize::try_from(forced).unwrap_or(usize::MAX) / config.ingestion.producer_workers
+    usize::try_from(forced).unwrap_or(usize::MAX)
 }
 
 /// What of `requestTimeout` belongs to the dead letter queue's fsync.

@@ -5,17 +5,21 @@
 //! That bound is a part of the memory budget, so that a queue that does not empty leaves room for
 //! bodies to be read and refused.
 
+mod lanes;
 mod pressure;
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 
-use tokio::sync::{Mutex as Turn, MutexGuard as TurnGuard, Notify};
+use tokio::sync::Notify;
 
-use self::pressure::{DrainRate, HighWater};
+pub use self::lanes::Choice;
+use self::{
+    lanes::{Found, Lanes},
+    pressure::{DrainRate, HighWater},
+};
 use crate::{
     batch::{Batch, memory_of},
     budget::Budget,
@@ -36,12 +40,11 @@ pub struct Queue {
     state: Mutex<State>,
     bytes: Arc<Budget>,
     pushed: Notify,
-    turn: Turn<()>,
 }
 
 #[derive(Debug)]
 struct State {
-    batches: VecDeque<Batch>,
+    batches: Lanes,
     closed: bool,
     pushed: u64,
     high_water: HighWater,
@@ -55,13 +58,14 @@ pub enum PushError {
     Closed(Batch),
 }
 
-/// What [`Queue::take_if`] found.
+/// What [`Queue::take`] found.
 #[derive(Debug)]
 pub enum Taken {
     Batch(Batch),
-    /// The oldest batch was not wanted.
+    /// The next batch was not wanted.
     Unwanted,
-    Empty,
+    /// There is none, or each has to wait.
+    Nothing,
     /// Empty, and nothing will come any more.
     Closed,
 }
@@ -73,7 +77,7 @@ impl Queue {
         Self {
             limits,
             state: Mutex::new(State {
-                batches: VecDeque::new(),
+                batches: Lanes::default(),
                 closed: false,
                 pushed: 0,
                 high_water: HighWater::new(limits.high_water),
@@ -81,7 +85,6 @@ impl Queue {
             }),
             bytes: Budget::without_reserve(limits.bytes_max),
             pushed: Notify::new(),
-            turn: Turn::new(()),
         }
     }
 
@@ -168,29 +171,28 @@ impl Queue {
             .seconds_for(self.bytes.used(), Instant::now())
     }
 
-    /// The right to collect. One worker collects at a time, so that what arrives together goes
-    /// together.
-    pub async fn turn(&self) -> TurnGuard<'_, ()> {
-        self.turn.lock().await
-    }
-
-    /// Takes the oldest batch if it is wanted.
-    pub fn take_if(&self, wanted: impl FnOnce(&Batch) -> bool) -> Taken {
+    /// Takes the oldest batch that `choose` takes; only the one collector does.
+    pub fn take(&self, choose: impl FnMut(&Batch) -> Choice) -> Taken {
         let mut state = self.lock();
-        match state.batches.front() {
-            None if state.closed => Taken::Closed,
-            None => Taken::Empty,
-            Some(oldest) if !wanted(oldest) => Taken::Unwanted,
-            Some(_) => {
-                let batch = state.batches.pop_front().expect("the front was there");
+        match state.batches.take(choose) {
+            Found::Batch(batch) => {
                 state.drain.took(memory_of(&batch.records), Instant::now());
                 self.note_fill(&mut state);
                 Taken::Batch(batch)
             }
+            Found::Stopped => Taken::Unwanted,
+            Found::Nothing if state.closed && state.batches.len() == 0 => Taken::Closed,
+            Found::Nothing => Taken::Nothing,
         }
     }
 
-    /// Ends when something may have changed since the last look; only for who has the turn.
+    /// Whether anything waits for a broker that was busy.
+    #[must_use]
+    pub fn has_aside(&self) -> bool {
+        self.lock().batches.has_aside()
+    }
+
+    /// Ends when something may have changed since the last look; only for the collector.
     pub async fn changed(&self) {
         self.pushed.notified().await;
     }
@@ -199,13 +201,7 @@ impl Queue {
     #[must_use]
     pub fn take_overdue(&self, now: Instant) -> Vec<Batch> {
         let mut state = self.lock();
-        if !state.batches.iter().any(|batch| batch.deadline <= now) {
-            return Vec::new();
-        }
-        let (overdue, rest) = std::mem::take(&mut state.batches)
-            .into_iter()
-            .partition::<Vec<_>, _>(|batch| batch.deadline <= now);
-        state.batches = rest.into();
+        let overdue = state.batches.take_overdue(now);
         self.note_fill(&mut state);
         overdue
     }
@@ -268,7 +264,7 @@ mod tests {
     }
 
     fn take(queue: &Queue) -> Option<Batch> {
-        match queue.take_if(|_| true) {
+        match queue.take(|_| Choice::Take) {
             Taken::Batch(batch) => Some(batch),
             _ => None,
         }
@@ -325,7 +321,7 @@ mod tests {
             Err(PushError::Closed(_))
         ));
         assert!(take(&queue).is_some());
-        assert!(matches!(queue.take_if(|_| true), Taken::Closed));
+        assert!(matches!(queue.take(|_| Choice::Take), Taken::Closed));
     }
 
     #[test]

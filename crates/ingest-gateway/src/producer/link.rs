@@ -3,15 +3,20 @@
 //! One task looks every second. Its lookup of the ends is the probe that lets an open circuit try
 //! again, and keeps *since* fresh while nothing is sent from here. Never produces.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kafka_link::{
     Cluster, ErrorKind, KafkaError, NewTopic, TopicInfo,
     fitness::{Fitness, judge},
 };
-use pipeline_core::config::CreateTopic;
+use pipeline_core::{Offset, PartitionId, config::CreateTopic};
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -110,7 +115,9 @@ impl Link {
 
     async fn look(&mut self) {
         let due = self.refreshed.is_none_or(|at| at.elapsed() >= REFRESH);
-        if due || self.away() > 0 {
+        let view = self.view.borrow().clone();
+        if due || view.is_some_and(|view| view.take_doubt() || view.away() > 0) {
+            let began = std::time::Instant::now();
             match self.learn_shape().await {
                 Ok(view) => {
                     let view = self.learn_settings(view).await;
@@ -118,16 +125,12 @@ impl Link {
                     self.refreshed = Some(Instant::now());
                 }
                 Err(error) => {
-                    self.unanswered(&error.message);
+                    self.unanswered(began, &error.message);
                     return;
                 }
             }
         }
         self.learn_ends().await;
-    }
-
-    fn away(&self) -> usize {
-        self.view.borrow().as_ref().map_or(0, |view| view.away())
     }
 
     async fn learn_shape(&self) -> Result<TopicView, KafkaError> {
@@ -139,7 +142,7 @@ impl Link {
             asked => asked?,
         };
         let known = self.view.borrow().clone();
-        let view = match known {
+        let mut view = match known {
             Some(view) if *view.topic_id == *info.topic_id => view.resized(info.partitions.len()),
             known => {
                 if known.is_some() {
@@ -160,6 +163,8 @@ impl Link {
         for partition in &info.partitions {
             view.led_by(partition.id, partition.leader);
         }
+        let leaders: BTreeSet<_> = info.partitions.iter().map(|p| p.leader).collect();
+        view.brokers = leaders.len();
         Ok(view)
     }
 
@@ -228,39 +233,48 @@ impl Link {
         view
     }
 
+    /// Asks all leaders side by side: what one knows does not wait for the silence of another.
     async fn learn_ends(&mut self) {
         let Some(view) = self.view.borrow().clone() else {
             return;
         };
-        let partitions: Vec<_> = view.partition_ids().collect();
-        let known: HashMap<_, _> = partitions.iter().map(|id| (*id, view.end(*id))).collect();
-        let asked = self.cluster.log_ends(&self.config.topic, &partitions);
-        let Ok(ends) = timeout(LOOK_MAX, asked).await else {
-            self.unanswered(&format!("no answer within {LOOK_MAX:?}"));
-            return;
-        };
-        let now = std::time::Instant::now();
-        let mut answered = 0;
-        let mut last_error = None;
-        for (partition, end) in ends {
-            match end {
-                Ok(end) => {
-                    let known = known.get(&partition).copied().flatten();
-                    let known = known.filter(|_| self.config.all_acks);
-                    if view.looked_up(partition, known, end) {
-                        tracing::warn!(
-                            topic = %self.config.topic,
-                            %partition,
-                            %end,
-                            "the log ends before what was acknowledged: records were lost in kafka"
-                        );
+        let mut by_leader: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for partition in view.partition_ids() {
+            let known = (partition, view.end(partition));
+            let leader = view.leader(partition);
+            by_leader.entry(leader).or_default().push(known);
+        }
+        let began = std::time::Instant::now();
+        let mut asked = JoinSet::new();
+        for known in by_leader.into_values() {
+            let (cluster, topic) = (self.cluster.clone(), Arc::clone(&self.config.topic));
+            asked.spawn(async move {
+                let partitions: Vec<_> = known.iter().map(|(partition, _)| *partition).collect();
+                let ends = timeout(LOOK_MAX, cluster.log_ends(&topic, &partitions)).await;
+                (known, ends)
+            });
+        }
+        let (mut answered, mut last_error) = (0, None);
+        while let Some(asked) = asked.join_next().await {
+            let Ok((known, ends)) = asked else {
+                continue;
+            };
+            let known: BTreeMap<_, _> = known.into_iter().collect();
+            let ends = ends.unwrap_or_else(|_| {
+                let error = || Err(no_answer());
+                known.keys().map(|id| (*id, error())).collect()
+            });
+            for (partition, end) in ends {
+                match end {
+                    Ok(end) => {
+                        let known = known.get(&partition).copied().flatten();
+                        self.learnt_end(&view, partition, known, end);
+                        answered += 1;
                     }
-                    view.probe_answered(partition, now);
-                    answered += 1;
-                }
-                Err(error) => {
-                    view.failed(partition, now);
-                    last_error = Some(error.message);
+                    Err(error) => {
+                        view.failed(partition, began);
+                        last_error = Some(error.message);
+                    }
                 }
             }
         }
@@ -273,14 +287,32 @@ impl Link {
         telemetry::kafka(answered > 0 && away < view.len(), away > 0);
     }
 
+    fn learnt_end(
+        &self,
+        view: &TopicView,
+        partition: PartitionId,
+        known: Option<Offset>,
+        end: Offset,
+    ) {
+        let known = known.filter(|_| self.config.all_acks);
+        if view.looked_up(partition, known, end) {
+            tracing::warn!(
+                topic = %self.config.topic,
+                %partition,
+                %end,
+                "the log ends before what was acknowledged: records were lost in kafka"
+            );
+        }
+        view.probe_answered(partition, std::time::Instant::now());
+    }
+
     /// No partition has answered. That counts for the circuits, so that the first batches after a
     /// quiet time do not have to find out.
-    fn unanswered(&mut self, why: &str) {
+    fn unanswered(&mut self, began: std::time::Instant, why: &str) {
         self.say_away(why);
         let view = self.view.borrow().clone();
         if let Some(view) = &view {
-            let now = std::time::Instant::now();
-            view.partition_ids().for_each(|id| view.failed(id, now));
+            view.partition_ids().for_each(|id| view.failed(id, began));
         }
         let circuit_open = view.is_none_or(|view| view.away() > 0);
         telemetry::kafka(false, circuit_open);
@@ -309,11 +341,15 @@ impl Link {
 }
 
 async fn within<T>(asked: impl Future<Output = Result<T, KafkaError>>) -> Result<T, KafkaError> {
-    timeout(LOOK_MAX, asked).await.unwrap_or_else(|_| {
-        Err(KafkaError {
-            kind: ErrorKind::Retry,
-            code: None,
-            message: format!("no answer within {LOOK_MAX:?}"),
-        })
-    })
+    timeout(LOOK_MAX, asked)
+        .await
+        .unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn no_answer() -> KafkaError {
+    KafkaError {
+        kind: ErrorKind::Retry,
+        code: None,
+        message: format!("no answer within {LOOK_MAX:?}"),
+    }
 }

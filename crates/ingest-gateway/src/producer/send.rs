@@ -117,6 +117,7 @@ impl Sender {
                 self.pause(&groups).await;
                 continue;
             }
+            let began = Instant::now();
             let results = self.produce(&groups, pieces).await;
             for (partition, plan) in plans {
                 let group = groups
@@ -125,14 +126,14 @@ impl Sender {
                     .expect("a group with a piece has members");
                 match results.get(&partition) {
                     Some(Ok(base)) => group.acknowledged(view, *base, &plan, settle),
-                    Some(Err(error)) => self.failed(view, group, error, &plan, settle),
+                    Some(Err(error)) => self.failed(view, group, began, error, &plan, settle),
                     None => {
                         let error = KafkaError {
                             kind: ErrorKind::UnknownOutcome,
                             code: None,
                             message: "the answer does not name the partition".to_owned(),
                         };
-                        self.failed(view, group, &error, &plan, settle);
+                        self.failed(view, group, began, &error, &plan, settle);
                     }
                 }
             }
@@ -179,6 +180,7 @@ impl Sender {
         if unknown.is_empty() {
             return;
         }
+        let asked_at = Instant::now();
         let asked = self.cluster.log_ends(&self.topic, &unknown);
         let timeout = self.time_for(groups.iter());
         match tokio::time::timeout(timeout, asked).await {
@@ -196,7 +198,7 @@ impl Sender {
         }
         for group in groups {
             if unknown.contains(&group.partition) && view.end(group.partition).is_none() {
-                view.failed(group.partition, Instant::now());
+                view.failed(group.partition, asked_at);
                 let (sent, unsent) = std::mem::take(&mut group.members)
                     .into_iter()
                     .partition(|(_, batch)| batch.progress.since.is_some());
@@ -287,6 +289,7 @@ impl Sender {
         &self,
         view: &TopicView,
         group: &mut Group,
+        began: Instant,
         error: &KafkaError,
         plan: &Plan,
         settle: &mut Settle<'_>,
@@ -296,10 +299,12 @@ impl Sender {
         let verdict = judge(error.kind);
         telemetry::producer_error(error.kind);
         tracing::debug!(%partition, kind = error.kind.as_str(), "failed to produce: {error}");
-        if verdict.kafka_is_away {
-            view.failed(partition, now);
-        } else {
+        if !verdict.kafka_is_away {
             view.succeeded(partition);
+        } else if now.duration_since(began) >= self.write_timeout {
+            view.timed_out(partition);
+        } else {
+            view.failed(partition, began);
         }
         if verdict.may_have_been_sent {
             for (_, batch) in group.members.iter_mut().take(plan.len()) {
@@ -325,13 +330,16 @@ impl Sender {
                 // Now, and not after the pause: their clients wait.
                 self.leave_late_at(now + pause, group, settle);
             }
-            Next::Split => match plan.iter().sum::<usize>() {
-                0 | 1 => {
-                    tracing::warn!(%partition, "a record is too large for the topic now: {error}");
-                    group.leave_first(Reason::TooLarge, settle);
+            Next::Split => {
+                view.doubt_settings();
+                match plan.iter().sum::<usize>() {
+                    0 | 1 => {
+                        tracing::warn!(%partition, "a record is too large for the topic now: {error}");
+                        group.leave_first(Reason::TooLarge, settle);
+                    }
+                    records => group.piece_records_max = records.div_ceil(2),
                 }
-                records => group.piece_records_max = records.div_ceil(2),
-            },
+            }
             Next::Isolate if plan.len() > 1 => group.alone = true,
             Next::Isolate => {
                 tracing::warn!(%partition, "kafka refuses the data of a batch: {error}");

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicI32, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering},
     },
     time::Instant,
 };
@@ -26,6 +26,10 @@ pub struct TopicView {
     pub message_bytes_max: usize,
     /// Why nothing may be sent to this topic, where its settings would break the promise.
     pub unfit: Option<Arc<str>>,
+    /// Brokers that lead a partition.
+    pub brokers: usize,
+    /// What Kafka answers says that a setting is not as it was.
+    in_doubt: Arc<AtomicBool>,
     partitions: Vec<Arc<Partition>>,
 }
 
@@ -47,6 +51,8 @@ impl TopicView {
             topic_id: topic_id.into(),
             message_bytes_max: MESSAGE_BYTES_MAX_DEFAULT,
             unfit: None,
+            brokers: 1,
+            in_doubt: Arc::default(),
             partitions: (0..partitions).map(|_| Arc::default()).collect(),
         }
     }
@@ -123,6 +129,17 @@ impl TopicView {
         }
     }
 
+    /// Kafka has answered what its settings, as they are known, leave no reason for.
+    pub fn doubt_settings(&self) {
+        self.in_doubt.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the settings were doubted since they were last asked for.
+    #[must_use]
+    pub fn take_doubt(&self) -> bool {
+        self.in_doubt.swap(false, Ordering::Relaxed)
+    }
+
     /// Whether a send may go now; see [`Circuit::admit`].
     #[must_use]
     pub fn admit(&self, partition: PartitionId, now: Instant) -> bool {
@@ -143,9 +160,17 @@ impl TopicView {
         }
     }
 
-    pub fn failed(&self, partition: PartitionId, now: Instant) {
+    /// An attempt that began at `began` failed; see [`Circuit::failure`].
+    pub fn failed(&self, partition: PartitionId, began: Instant) {
         if let Some(mut circuit) = self.circuit(partition) {
-            circuit.failure(now);
+            circuit.failure(began, Instant::now());
+        }
+    }
+
+    /// An attempt had all the time that there is for one, and no answer.
+    pub fn timed_out(&self, partition: PartitionId) {
+        if let Some(mut circuit) = self.circuit(partition) {
+            circuit.timeout(Instant::now());
         }
     }
 

@@ -1,172 +1,201 @@
-//! Takes batches from the queue, what belongs together at once, and hands them to the sender.
+//! Takes batches from the queue, what belongs together at once, and lets the sender write them.
 //!
-//! One worker collects at a time. A load goes as soon as it is full or nothing is on its way to
-//! Kafka; while something is, it waits for more, for `batchTimeout` at most. So a quiet gateway
-//! adds no delay, and a busy one sends large record batches.
+//! One task collects; a worker is a write on its way, `producerWorkers` of them for each broker.
+//! A load goes as soon as it is full or nothing else is on its way to its brokers; else it waits
+//! for more, for `batchTimeout` at most. So a quiet gateway adds no delay, and a busy one sends
+//! large record batches. What goes to a broker all of whose workers wait for it stays in the
+//! queue, aside: it holds up nothing else.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use pipeline_core::PartitionId;
-use tokio::{sync::Notify, time::sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep_until;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    flight::{Aloft, Flight, Leader},
     link::ViewReceiver,
-    send::{Sender, Settled, Size, size_of},
+    load::{Load, LoadLimits, Share},
+    send::{Sender, Settled},
     settle::Settler,
     view::TopicView,
 };
 use crate::{
     batch::Batch,
     dlq::Reason,
-    queue::{Queue, Taken},
+    queue::{Choice, Queue, Taken},
     telemetry,
 };
 
-#[derive(Clone)]
-pub struct Worker {
+/// How often what waits aside is looked at for another reason than a write that has landed: its
+/// circuit may have opened.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+pub struct Workers {
     pub queue: Arc<Queue>,
     pub view: ViewReceiver,
     pub sender: Sender,
     pub settler: Settler,
     /// How long the first batch of a load waits for others, at most.
     pub linger: Duration,
-    /// Bytes that a load may have over all partitions, unless one batch alone has more: what is
-    /// encoded of it is memory beside the batches.
-    pub load_bytes_max: usize,
-    /// Shared by all workers.
+    /// Bytes that all writes on their way may have encoded, unless one batch alone has more than
+    /// its share: they are memory beside the batches.
+    pub encoded_bytes_max: usize,
     pub flight: Arc<Flight>,
 }
 
-/// How many loads are on their way to Kafka.
-#[derive(Debug, Default)]
-pub struct Flight {
-    loads: AtomicUsize,
-    landed: Notify,
+/// Where a batch goes, and what lets it.
+struct Way {
+    partition: PartitionId,
+    leader: Leader,
+    aloft: Option<Aloft>,
+    /// Its circuit is open, and nobody there is free to find out more.
+    away: bool,
 }
 
-struct Aloft<'a>(&'a Flight);
-
-/// What goes out together. Pure.
-#[derive(Debug)]
-struct Load {
-    batches: Vec<Batch>,
-    by_partition: HashMap<PartitionId, Size>,
-    bytes: usize,
-    /// Of one partition.
-    records_max: usize,
-    bytes_max: usize,
-    /// Of all partitions.
-    load_bytes_max: usize,
-    full: bool,
-}
-
-impl Worker {
-    /// Ends when the queue is closed and empty, and all it took is handed on.
+impl Workers {
+    /// Ends when the queue is closed and empty, and all that was taken is settled.
     pub async fn run(self) {
-        loop {
-            let Some((view, load)) = self.collect().await else {
-                return;
-            };
+        let writes = TaskTracker::new();
+        while let Some((view, load)) = self.collect().await {
             // Kafka may have answered for the first time meanwhile.
             let view = match view {
                 Some(view) => Some(view),
                 None => self.view.borrow().clone(),
             };
-            let _aloft = self.flight.start();
-            let mut settle = |_, batch, settled| self.settler.settle(batch, settled);
             match view {
                 Some(view) if view.unfit.is_none() => {
-                    self.sender.send(&view, load.batches, &mut settle).await;
+                    for share in load.into_shares() {
+                        writes.spawn(self.write(Arc::clone(&view), share));
+                    }
                 }
                 view => {
                     let reason = match view {
                         Some(_) => Reason::TopicUnfit,
                         None => Reason::TopicUnknown,
                     };
-                    for batch in load.batches {
-                        settle(0, batch, Settled::Left(reason));
+                    for batch in load.into_shares().flat_map(|share| share.batches) {
+                        self.settler.settle(batch, Settled::Left(reason));
                     }
                 }
             }
+        }
+        writes.close();
+        writes.wait().await;
+    }
+
+    fn write(&self, view: Arc<TopicView>, share: Share) -> impl Future<Output = ()> + use<> {
+        let (sender, settler) = (self.sender.clone(), self.settler.clone());
+        async move {
+            let mut settle = |_, batch, settled| settler.settle(batch, settled);
+            sender.send(&view, share.batches, &mut settle).await;
+            drop(share.aloft);
         }
     }
 
     /// The next load with the view that it was made for, or `None` when nothing will come any
     /// more.
     async fn collect(&self) -> Option<(Option<Arc<TopicView>>, Load)> {
-        let _turn = self.queue.turn().await;
-        let first = loop {
-            match self.queue.take_if(|_| true) {
-                Taken::Batch(batch) => break batch,
-                Taken::Closed => return None,
-                Taken::Empty | Taken::Unwanted => self.queue.changed().await,
-            }
-        };
-        let until = Instant::now() + self.linger;
-        // Not before: the wait may have been long.
-        let current = self.view.borrow().clone();
-        let view = current.as_deref();
-        let bytes_max = view.map_or(usize::MAX, |view| view.message_bytes_max);
-        let mut load = Load::new(
-            self.sender.batch_records_max,
-            self.sender.batch_bytes_max.min(bytes_max),
-            self.load_bytes_max,
-        );
-        let partition_of = |batch: &Batch| {
-            let known = batch.progress.partition;
-            // Without a view all go the same way: to the dead letter queue.
-            known.unwrap_or_else(|| view.map_or(PartitionId(0), |v| v.partition_of(batch.id)))
-        };
-        load.add(partition_of(&first), first);
+        let mut begun: Option<(Option<Arc<TopicView>>, Load, Instant)> = None;
         loop {
-            match self
-                .queue
-                .take_if(|batch| load.wants(partition_of(batch), batch))
-            {
-                Taken::Batch(batch) => load.add(partition_of(&batch), batch),
-                Taken::Empty if !load.full => tokio::select! {
+            let landed = self.flight.landed();
+            let (view, mut load, until) = begun.take().unwrap_or_else(|| {
+                // Not before: the wait may have been long.
+                let view = self.view.borrow().clone();
+                let load = self.load_for(view.as_deref());
+                (view, load, Instant::now() + self.linger)
+            });
+            let taken = self.fill(view.as_deref(), &mut load);
+            if load.is_empty() {
+                match taken {
+                    Taken::Closed => return None,
+                    Taken::Batch(_) | Taken::Unwanted | Taken::Nothing => {}
+                }
+                let aside = self.queue.has_aside();
+                tokio::select! {
                     () = self.queue.changed() => {}
-                    () = self.flight.none() => break,
-                    () = sleep_until(until.into()) => break,
-                },
-                Taken::Unwanted | Taken::Closed | Taken::Empty => break,
+                    () = landed => {}
+                    () = tokio::time::sleep(LOOK_AGAIN), if aside => {}
+                }
+                continue;
             }
+            let waits = matches!(taken, Taken::Nothing) && !load.is_full() && !load.is_alone();
+            if !waits || Instant::now() >= until {
+                return Some((view, load));
+            }
+            tokio::select! {
+                () = self.queue.changed() => {}
+                () = landed => {}
+                () = sleep_until(until.into()) => {}
+            }
+            begun = Some((view, load, until));
         }
-        Some((current, load))
-    }
-}
-
-impl Flight {
-    fn start(&self) -> Aloft<'_> {
-        self.loads.fetch_add(1, Ordering::AcqRel);
-        Aloft(self)
     }
 
-    /// Ends when nothing is on its way.
-    async fn none(&self) {
+    fn load_for(&self, view: Option<&TopicView>) -> Load {
+        let bytes_max = view.map_or(usize::MAX, |view| view.message_bytes_max);
+        let writes = self.flight.writes_max() * view.map_or(1, |view| view.brokers.max(1));
+        Load::new(LoadLimits {
+            records_max: self.sender.batch_records_max,
+            bytes_max: self.sender.batch_bytes_max.min(bytes_max),
+            share_bytes_max: self.encoded_bytes_max / writes,
+        })
+    }
+
+    /// Takes what is there and fits.
+    fn fill(&self, view: Option<&TopicView>, load: &mut Load) -> Taken {
+        // What is not sent needs no worker.
+        let view = view.filter(|view| view.unfit.is_none());
         loop {
-            let landed = self.landed.notified();
-            if self.loads.load(Ordering::Acquire) == 0 {
-                return;
+            let mut way = None;
+            let taken = self.queue.take(|batch| {
+                let (choice, found) = self.choose(view, load, batch);
+                way = Some(found);
+                choice
+            });
+            match (taken, way) {
+                (Taken::Batch(batch), Some(way)) if way.away => {
+                    self.settler.settle(batch, Settled::Left(Reason::KafkaAway));
+                }
+                (Taken::Batch(batch), Some(way)) => {
+                    load.add(way.leader, way.partition, batch, way.aloft);
+                }
+                (taken, _) => return taken,
             }
-            landed.await;
         }
     }
-}
 
-impl Drop for Aloft<'_> {
-    fn drop(&mut self) {
-        if self.0.loads.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.landed.notify_waiters();
+    fn choose(&self, view: Option<&TopicView>, load: &Load, batch: &Batch) -> (Choice, Way) {
+        let mut way = Way {
+            // Without a view all go the same way: to the dead letter queue.
+            partition: PartitionId(0),
+            leader: None,
+            aloft: None,
+            away: false,
+        };
+        if let Some(view) = view {
+            let known = batch.progress.partition;
+            way.partition = known.unwrap_or_else(|| view.partition_of(batch.id));
+            way.leader = view.leader(way.partition);
         }
+        if !load.wants(way.leader, way.partition, batch) {
+            return (Choice::Stop, way);
+        }
+        if let Some(view) = view
+            && !load.has_share(way.leader)
+        {
+            way.aloft = self.flight.start(way.leader);
+            if way.aloft.is_none() {
+                way.away = !view.would_admit(way.partition, Instant::now());
+                if !way.away {
+                    return (Choice::Aside(way.leader.unwrap_or(-1)), way);
+                }
+            }
+        }
+        (Choice::Take, way)
     }
 }
 
@@ -190,47 +219,6 @@ pub async fn sweep(
     }
 }
 
-impl Load {
-    fn new(records_max: usize, bytes_max: usize, load_bytes_max: usize) -> Self {
-        Self {
-            batches: Vec::new(),
-            by_partition: HashMap::new(),
-            bytes: 0,
-            records_max,
-            bytes_max,
-            load_bytes_max,
-            full: false,
-        }
-    }
-
-    /// Whether the batch fits into the record batch of its partition. One that is larger than a
-    /// whole record batch is wanted where it is the first.
-    fn wants(&self, partition: PartitionId, batch: &Batch) -> bool {
-        if self.full {
-            return false;
-        }
-        let more = size_of(batch);
-        if self.bytes > 0 && self.bytes + more.bytes > self.load_bytes_max {
-            return false;
-        }
-        let Some(size) = self.by_partition.get(&partition) else {
-            return true;
-        };
-        size.records + more.records <= self.records_max && size.bytes + more.bytes <= self.bytes_max
-    }
-
-    fn add(&mut self, partition: PartitionId, batch: Batch) {
-        let more = size_of(&batch);
-        let size = self.by_partition.entry(partition).or_default();
-        size.records += more.records;
-        size.bytes += more.bytes;
-        self.bytes += more.bytes;
-        self.full |= size.records >= self.records_max || size.bytes >= self.bytes_max;
-        self.full |= self.bytes >= self.load_bytes_max;
-        self.batches.push(batch);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
@@ -247,45 +235,6 @@ mod tests {
         queue::QueueLimits,
     };
 
-    const P: [PartitionId; 2] = [PartitionId(0), PartitionId(1)];
-
-    #[test]
-    fn a_load_is_full_when_one_partition_is() {
-        let mut load = Load::new(3, usize::MAX, usize::MAX);
-        let two = || batch_of(1, &["a", "b"]);
-        assert!(load.wants(P[0], &two()));
-        load.add(P[0], two());
-        assert!(!load.wants(P[0], &two()), "four records are too many");
-        assert!(load.wants(P[1], &two()));
-        load.add(P[1], two());
-        load.add(P[1], batch_of(2, &["c"]));
-        assert!(load.full);
-        assert!(!load.wants(P[0], &batch_of(2, &["c"])));
-    }
-
-    #[test]
-    fn a_batch_larger_than_a_record_batch_goes_alone() {
-        let mut load = Load::new(10, 50, usize::MAX);
-        let large = batch_of(1, &["0123456789", "0123456789"]);
-        assert!(load.wants(P[0], &large));
-        load.add(P[0], large);
-        assert!(load.full);
-    }
-
-    #[test]
-    fn a_load_is_bounded_over_all_partitions_and_one_batch_always_goes() {
-        let large = || batch_of(1, &["0123456789"; 10]);
-        let bytes = size_of(&large()).bytes;
-        let mut load = Load::new(100, usize::MAX, bytes / 2);
-        assert!(load.wants(P[0], &large()));
-        load.add(P[0], large());
-        assert!(load.full);
-        let mut load = Load::new(100, usize::MAX, 2 * bytes - 1);
-        load.add(P[0], large());
-        assert!(!load.wants(P[1], &large()), "two are too many");
-        assert!(load.wants(P[1], &batch_of(2, &["c"])));
-    }
-
     #[tokio::test]
     async fn a_load_is_made_for_the_view_of_its_own_time() {
         let seen_by = |partitions| Some(Arc::new(TopicView::new("c", "t", partitions)));
@@ -296,20 +245,20 @@ mod tests {
             high_water: 0.9,
         }));
         let dir = tempfile::tempdir().unwrap();
-        let worker = worker(dir.path(), &queue, view);
+        let workers = workers(dir.path(), &queue, view);
         let idle_long = async {
-            // The worker looks into the queue meanwhile, and waits.
+            // They look into the queue meanwhile, and wait.
             yield_now().await;
             told.send_replace(seen_by(7));
             queue.push(batch_of(1, &["a"])).unwrap();
         };
-        let (load, ()) = tokio::join!(worker.collect(), idle_long);
+        let (load, ()) = tokio::join!(workers.collect(), idle_long);
         let (view, load) = load.unwrap();
         assert_eq!(view.unwrap().len(), 7);
-        assert_eq!(load.batches.len(), 1);
+        assert_eq!(load.into_shares().next().unwrap().batches.len(), 1);
     }
 
-    fn worker(dir: &std::path::Path, queue: &Arc<Queue>, view: ViewReceiver) -> Worker {
+    fn workers(dir: &std::path::Path, queue: &Arc<Queue>, view: ViewReceiver) -> Workers {
         let second = Duration::from_secs(1);
         let limits = FileLimits {
             bytes_max: 1 << 20,
@@ -338,7 +287,7 @@ mod tests {
             drain: drain().1,
             memory: Budget::new(1 << 20),
         };
-        Worker {
+        Workers {
             queue: Arc::clone(queue),
             view: view.clone(),
             settler: Settler {
@@ -352,8 +301,8 @@ mod tests {
             },
             sender,
             linger: Duration::ZERO,
-            load_bytes_max: usize::MAX,
-            flight: Arc::default(),
+            encoded_bytes_max: usize::MAX,
+            flight: Flight::new(2),
         }
     }
 }

@@ -79,7 +79,7 @@ impl Inner {
             })
         };
         if edges.iter().any(stale) {
-            self.metadata.forget(topic);
+            self.metadata.outdated(topic, &view);
         }
         edges
     }

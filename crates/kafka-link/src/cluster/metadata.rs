@@ -89,6 +89,16 @@ impl Metadata {
         }
     }
 
+    /// What was done by `used` was refused for it: it is stale, unless there is a newer one by now.
+    /// So however many find out, they ask once.
+    pub(crate) fn outdated(&self, topic: &str, used: &Arc<TopicView>) {
+        if let Some(entry) = self.lock().topics.get_mut(topic)
+            && Arc::ptr_eq(&entry.view, used)
+        {
+            entry.stale_at.get_or_insert_with(Instant::now);
+        }
+    }
+
     pub(crate) fn forget_all(&self) {
         for entry in self.lock().topics.values_mut() {
             entry.stale_at = Some(Instant::now());

@@ -12,7 +12,7 @@ use kafka_protocol::{
 };
 use pipeline_core::{Offset, PartitionId};
 
-use super::{Acks, Inner, LeaderShare, by_leader};
+use super::{Acks, Inner, LeaderShare, TopicView, by_leader};
 use crate::{
     EncodedBatch, KafkaError,
     error::{Context, ErrorKind},
@@ -43,12 +43,12 @@ impl Inner {
         };
         let (shares, leaderless) = by_leader(&view, batches);
         if !leaderless.is_empty() {
-            self.metadata.forget(topic);
+            self.metadata.outdated(topic, &view);
         }
         let sends = shares
             .into_iter()
             .flat_map(split_share)
-            .map(|share| self.produce_to(topic, acks, deadline, share));
+            .map(|share| self.produce_to(topic, &view, acks, deadline, share));
         let mut outcomes: Vec<Outcome> = join_all(sends).await.into_iter().flatten().collect();
         outcomes.extend(
             leaderless
@@ -61,6 +61,7 @@ impl Inner {
     async fn produce_to(
         &self,
         topic: &str,
+        view: &Arc<TopicView>,
         acks: Acks,
         deadline: Instant,
         share: LeaderShare<EncodedBatch>,
@@ -82,7 +83,7 @@ impl Inner {
             Ok(answer) => answer,
             Err(error) => {
                 // The broker may be gone, and another the leader.
-                self.metadata.forget(topic);
+                self.metadata.outdated(topic, view);
                 let error = in_words(error, topic);
                 return partitions
                     .into_iter()
@@ -121,7 +122,7 @@ impl Inner {
             })
         });
         if stale {
-            self.metadata.forget(topic);
+            self.metadata.outdated(topic, view);
         }
         outcomes
     }
