@@ -6,7 +6,7 @@ use std::{
 
 use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
 use pipeline_core::{
-    config::{Compression, Config, ConfigFile},
+    config::{Compression, Config, ConfigFile, Fault},
     lifecycle::{
         Hangup, Hangups, Readiness, Shutdown,
         admin::{self, Admin},
@@ -28,7 +28,14 @@ use crate::{
     budget::Budget,
     decode::Limits,
     dlq::{Dlq, FileLimits, OpenError, rate::SECONDS_LEFT_MAX, replay::Replayer},
-    http::{App, body::BodyLimits, connections::Connections, logs::Ingest, openapi::OpenApi},
+    http::{
+        App,
+        body::BodyLimits,
+        connections::Connections,
+        logs::Ingest,
+        openapi::OpenApi,
+        tls::{self, Tls},
+    },
     producer::{
         drain::{Drain, DrainControl, drain},
         flight::Flight,
@@ -57,6 +64,8 @@ const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const RESERVE_MAX: Duration = Duration::from_secs(5);
 /// An attempt on Kafka is given at least this long, where the configured times allow it.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
+/// For connections to end by themselves once all else has ended.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause between attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -68,6 +77,8 @@ pub enum StartError {
     Admin(io::Error),
     #[error(transparent)]
     Dlq(#[from] OpenError),
+    #[error("{}", listed(.0))]
+    Tls(Vec<Fault>),
     #[error("{0}")]
     TopicUnfit(String),
 }
@@ -76,11 +87,21 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            // No restart helps: the configuration names a topic that must not be used.
-            Self::TopicUnfit(_) => exit::CONFIG,
+            // No restart helps: the configuration names what must not be used.
+            Self::Tls(_) | Self::TopicUnfit(_) => exit::CONFIG,
             _ => exit::FAILED,
         }
     }
+}
+
+/// What is wrong with files that the configuration names and only the gateway reads.
+#[must_use]
+pub fn configuration_faults(config: &Config) -> Vec<Fault> {
+    config
+        .server
+        .tls
+        .as_ref()
+        .map_or_else(Vec::new, tls::faults)
 }
 
 /// A gateway that serves.
@@ -114,7 +135,6 @@ impl Gateway {
         readiness: Readiness,
         hangup: &Hangup,
     ) -> Result<Self, StartError> {
-        let _ = hangup;
         readiness.wait_for("start");
         let metrics = start_metrics(Service::Gateway);
         // Before it is known, too: 0 would be an alarm.
@@ -128,6 +148,10 @@ impl Gateway {
         )
         .await
         .map_err(StartError::Admin)?;
+        let tls = match &server.tls {
+            Some(files) => Some(Arc::new(Tls::load(files).await.map_err(StartError::Tls)?)),
+            None => None,
+        };
         let listen = |error| StartError::Listen {
             addr: server.addr,
             error,
@@ -183,7 +207,13 @@ impl Gateway {
             readiness.clone(),
             OpenApi::new(config),
         );
-        let connections = Connections::new(listener, Arc::clone(&app), server.max_connections);
+        let connections = Connections {
+            listener,
+            app: Arc::clone(&app),
+            tls: tls.clone(),
+            connections_max: server.max_connections,
+            close_max: CLOSE_MAX.min(shutdown_reserve(server.shutdown_timeout) / 2),
+        };
 
         let tasks = TaskTracker::new();
         let (beside, listening) = (CancellationToken::new(), CancellationToken::new());
@@ -195,6 +225,9 @@ impl Gateway {
         tasks.spawn(link.keep(listening.clone()));
         tasks.spawn(replayer.run(beside.clone()));
         tasks.spawn(connections.serve(listening.clone()));
+        if let Some(tls) = tls {
+            tasks.spawn(tls.keep(hangup.listen(), listening.clone()));
+        }
         tasks.close();
         readiness.met("start");
         tracing::info!(%addr, admin = %admin.addr(), topic = config.kafka.topic, "gateway is ready");
@@ -240,7 +273,7 @@ impl Gateway {
     /// and what Kafka will not take in time goes to the dead letter queue.
     pub async fn run(self, shutdown: Shutdown) {
         shutdown.requested().await;
-        let reserve = (self.shutdown_timeout / 4).min(RESERVE_MAX);
+        let reserve = shutdown_reserve(self.shutdown_timeout);
         let end = Instant::now() + self.shutdown_timeout - reserve;
         self.app.readiness.drain();
         self.app.drain();
@@ -268,6 +301,11 @@ impl Gateway {
     }
 }
 
+fn listed(faults: &[Fault]) -> String {
+    let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
+    faults.join("; ")
+}
+
 fn memory(config: &Config) -> Arc<Budget> {
     let budget = Budget::new(config.server.memory_budget);
     let body = config.server.max_decoded_bytes;
@@ -286,6 +324,11 @@ fn memory(config: &Config) -> Arc<Budget> {
 fn encoded_bytes_max(memory: &Budget) -> usize {
     let forced = memory.bytes_max() - memory.free_max();
     usize::try_from(forced).unwrap_or(usize::MAX)
+}
+
+/// What of `shutdownTimeout` belongs to the disk and the last answers.
+fn shutdown_reserve(timeout: Duration) -> Duration {
+    (timeout / 4).min(RESERVE_MAX)
 }
 
 /// What of `requestTimeout` belongs to the dead letter queue's fsync.

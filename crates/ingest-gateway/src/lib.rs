@@ -26,4 +26,4 @@ pub mod command;
 mod gateway;
 mod telemetry;
 
-pub use gateway::{Gateway, StartError};
+pub use gateway::{Gateway, StartError, configuration_faults};

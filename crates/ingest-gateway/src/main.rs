@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     {
         return command.run(&args.common).into();
     }
-    let file = Arc::new(args.common.load_file_or_exit());
+    let faults = ingest_gateway::configuration_faults;
+    let file = Arc::new(args.common.load_file_or_exit(faults));
     telemetry::start_logging(&file.config().telemetry);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kafka_link::ErrorKind;
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, counter, gauge, histogram};
 use pipeline_core::{
     record::RecordErrorCode,
     telemetry::catalog::{self, label},
@@ -11,20 +11,29 @@ use pipeline_core::{
 
 use crate::{batch::Kept, budget::Budget, dlq::Totals, http::problem::Code};
 
-/// What came of reading the configuration anew.
+/// What came of reading the configuration, or what it names, anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reload {
     Applied,
     Refused,
 }
 
+impl Reload {
+    fn as_str(self) -> &'static str {
+        let [applied, refused] = catalog::RELOAD_OUTCOMES;
+        match self {
+            Self::Applied => applied,
+            Self::Refused => refused,
+        }
+    }
+}
+
 pub fn reloaded(reload: Reload) {
-    let outcome = match reload {
-        Reload::Applied => "applied",
-        Reload::Refused => "refused",
-    };
-    debug_assert!(catalog::RELOAD_OUTCOMES.contains(&outcome));
-    counter!(catalog::CONFIG_RELOADS, label::OUTCOME => outcome).increment(1);
+    counter!(catalog::CONFIG_RELOADS, label::OUTCOME => reload.as_str()).increment(1);
+}
+
+pub fn tls_reloaded(reload: Reload) {
+    counter!(catalog::TLS_RELOADS, label::OUTCOME => reload.as_str()).increment(1);
 }
 
 pub fn batch_received() {
@@ -57,6 +66,18 @@ pub fn request_ended(refusal: Option<Code>, took: Duration) {
 #[expect(clippy::cast_precision_loss, reason = "a gauge")]
 pub fn connections(open: usize) {
     gauge!(catalog::HTTP_CONNECTIONS).set(open as f64);
+}
+
+/// The reason of a connection that was closed because its TLS handshake failed.
+pub const HANDSHAKE: &str = catalog::CONNECTION_END_REASONS[0];
+
+pub fn connection_ended(reason: &'static str) {
+    counter!(catalog::HTTP_CONNECTIONS_ENDED, label::REASON => reason).increment(1);
+}
+
+/// To be held by whoever counts often.
+pub fn received_bytes() -> Counter {
+    counter!(catalog::HTTP_RECEIVED)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge")]

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::time::{timeout, timeout_at};
 
 use super::{
+    incoming::{BodyCut, Incoming},
     problem::{Code, Problem},
     room::Room,
 };
@@ -15,11 +16,9 @@ use crate::decode::{BodyError, Encoding, Inflater};
 /// Room made at once for a body of known length; the rest as it comes, as the length is a claim.
 const RESERVE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A refused body that is not longer is read to its end.
-const SHORT_BYTES: u64 = 64 * 1024;
-/// Of a longer one this much is taken, for this long, before the connection closes.
-const LINGER_BYTES: u64 = 1024 * 1024;
-const LINGER_MAX: Duration = Duration::from_secs(1);
+/// A refused body that is not longer is read to its end, for this long.
+const SHORT_BYTES: u64 = 32 * 1024;
+const SHORT_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
@@ -86,38 +85,34 @@ pub async fn read(
     Ok(decoded)
 }
 
-/// Ends the reading of a body that is refused. What is short is read to its end, so that the
-/// connection can go on. For a longer one the connection closes, but not in the face of a client
-/// that is still sending: it may send on for a moment, so that it comes to read its answer.
-pub async fn let_go(mut body: Incoming, expects_continue: bool, problem: Problem) -> Problem {
+/// Ends the reading of a body that is refused. What is short is read to its end, or until
+/// `hurry`, so that the connection can go on. Of a longer one nothing more is read: the connection
+/// closes, though not in the face of a client that is still sending (`wire`).
+pub async fn let_go(
+    mut body: Incoming,
+    expects_continue: bool,
+    problem: Problem,
+    hurry: impl Future<Output = ()>,
+) -> Problem {
     if body.is_end_stream() {
         return problem;
     }
+    let short = body.size_hint().upper().is_some_and(|n| n <= SHORT_BYTES);
     // To read would be to ask for it.
-    if expects_continue {
+    if expects_continue || !short {
         return problem.closing();
     }
-    let short = body.size_hint().upper().is_some_and(|n| n <= SHORT_BYTES);
-    if short && discard(&mut body, SHORT_BYTES).await {
-        return problem;
-    }
-    tokio::spawn(async move { discard(&mut body, LINGER_BYTES).await });
-    problem.closing()
+    let whole = tokio::select! {
+        whole = timeout(SHORT_MAX, discard(&mut body)) => whole.unwrap_or(false),
+        () = hurry => false,
+    };
+    if whole { problem } else { problem.closing() }
 }
 
-/// Reads at most `bytes_max` within [`LINGER_MAX`]; whether that was all.
-async fn discard(body: &mut Incoming, bytes_max: u64) -> bool {
-    let read_on = async {
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-            if bytes > bytes_max {
-                return false;
-            }
-        }
-        body.is_end_stream()
-    };
-    timeout(LINGER_MAX, read_on).await.unwrap_or(false)
+/// Reads to the end; whether it came.
+async fn discard(body: &mut Incoming) -> bool {
+    while let Some(Ok(_)) = body.frame().await {}
+    body.is_end_stream()
 }
 
 async fn next_frame(
@@ -129,12 +124,11 @@ async fn next_frame(
     match timeout_at(stalled.min(until).into(), body.frame()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(frame))) => Ok(Some(frame)),
-        Ok(Some(Err(error))) => {
-            // Most often the client has gone, and nobody reads this.
-            Err(Problem::new(
-                Code::UnreadableBody,
-                format!("the body broke off: {error}"),
-            ))
+        Ok(Some(Err(cut @ BodyCut::Broken(_)))) => {
+            Err(Problem::new(Code::UnreadableBody, cut.to_string()).closing())
+        }
+        Ok(Some(Err(cut @ BodyCut::TooSlow))) => {
+            Err(Problem::new(Code::BodyTimeout, cut.to_string()).closing())
         }
         Err(_) if until < stalled => Err(Problem::new(
             Code::BodyTimeout,

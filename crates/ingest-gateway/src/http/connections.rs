@@ -1,138 +1,240 @@
-//! The listener: bounded connections, each bounded in its silence.
+//! The listener: accepts, finds a place, learns the protocol, and lets hyper serve it. Bounded in
+//! connections and in what each may hold.
 
 use std::{
     convert::Infallible,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use hyper::service::service_fn;
+use hyper::{
+    Request, Response,
+    body::Body,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+    server::graceful::GracefulConnection,
 };
+use metrics::Counter;
 use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::App;
+use super::{
+    Answer, App,
+    activity::{Activity, Begun, Told},
+    incoming::Incoming,
+    places::Places,
+    tls::Tls,
+    wire::{Seen, Wire},
+};
 use crate::telemetry;
 
-/// From one request's end (or the accept) to the end of the next one's headers.
-const HEADERS_MAX: Duration = Duration::from_secs(30);
-/// The first request must have come by then.
-const FIRST_REQUEST_MAX: Duration = Duration::from_secs(10);
-/// A connection without a request in work is closed after this.
-const IDLE_MAX: Duration = Duration::from_secs(75);
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// An HTTP/1 head, and a body's trailers; a longer one is answered 431.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Of one read and of one connection's answers. Twice that is less than 64 KiB with a head: what
+/// may be read of a body that nobody wants.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// Of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
-const HEADER_BYTES_MAX: u32 = 32 * 1024;
+/// What a client may send of a body that nobody reads yet, as above.
+const STREAM_WINDOW_BYTES: u32 = 48 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// Streams that a client opens and resets before they are taken; more end the connection.
+const RESETS_MAX: usize = 20;
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// How an HTTP/2 client begins (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// After an accept that failed, so that it is not tried in a tight loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// For connections to end by themselves once the process drains.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// Between two looks for a place, while there is none.
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub struct Connections {
-    listener: TcpListener,
+    pub listener: TcpListener,
+    pub app: Arc<App>,
+    pub tls: Option<Arc<Tls>>,
+    pub connections_max: usize,
+    /// For connections to end by themselves once the process drains.
+    pub close_max: Duration,
+}
+
+/// What each connection shares with all others.
+#[derive(Clone, Debug)]
+struct Shared {
     app: Arc<App>,
-    slots: Arc<Semaphore>,
-    open: Arc<AtomicUsize>,
-    tasks: TaskTracker,
+    tls: Option<Arc<Tls>>,
+    received: Counter,
     /// Tells the connections to end after what they are answering.
     close: CancellationToken,
 }
 
 impl Connections {
-    #[must_use]
-    pub fn new(listener: TcpListener, app: Arc<App>, connections_max: usize) -> Self {
-        Self {
-            listener,
-            app,
-            slots: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
-            open: Arc::default(),
-            tasks: TaskTracker::new(),
-            close: CancellationToken::new(),
-        }
-    }
-
-    /// Serves until `stop`, also while the process drains: who asks then is told so. Above the
-    /// bound new connections wait in the listener's backlog.
+    /// Serves until `stop`, also while the process drains: who asks then is told so.
     pub async fn serve(self, stop: CancellationToken) {
+        let places = Arc::new(Places::default());
+        let tasks = TaskTracker::new();
+        let shared = Shared {
+            app: self.app,
+            tls: self.tls,
+            received: telemetry::received_bytes(),
+            close: CancellationToken::new(),
+        };
+        let slots = Arc::new(Semaphore::new(
+            self.connections_max.min(Semaphore::MAX_PERMITS),
+        ));
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.accept() => {}
+            () = places.keep(stop) => {}
+            () = accept(&self.listener, &places, &slots, &tasks, &shared) => {}
         }
         drop(self.listener);
-        self.close.cancel();
-        self.tasks.close();
-        let _ = tokio::time::timeout(CLOSE_MAX, self.tasks.wait()).await;
+        shared.close.cancel();
+        tasks.close();
+        let _ = tokio::time::timeout(self.close_max, tasks.wait()).await;
     }
+}
 
-    async fn accept(&self) {
-        loop {
-            let slot = Arc::clone(&self.slots)
-                .acquire_owned()
-                .await
-                .expect("nobody closes the semaphore");
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!("failed to accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let (app, close) = (Arc::clone(&self.app), self.close.clone());
-            let open = Open::new(Arc::clone(&self.open));
-            self.tasks.spawn(async move {
-                serve_one(stream, app, close).await;
-                drop((slot, open));
-            });
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Places>,
+    slots: &Arc<Semaphore>,
+    tasks: &TaskTracker,
+    shared: &Shared,
+) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("failed to accept a connection: {error}");
+                // It may be descriptors that are short.
+                places.make_room(Instant::now());
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let slot = slot(slots, places).await;
+        let place = places.enter(Instant::now());
+        let shared = shared.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = place.activity.gone() => {}
+                () = serve_one(stream, &place.activity, shared) => {}
+            }
+            drop((place, slot));
+        });
+    }
+}
+
+/// A place for a new connection, at once or from another one.
+async fn slot(slots: &Arc<Semaphore>, places: &Places) -> OwnedSemaphorePermit {
+    loop {
+        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            return slot;
+        }
+        places.make_room(Instant::now());
+        let free = tokio::time::timeout(ROOM_PAUSE, Arc::clone(slots).acquire_owned());
+        if let Ok(slot) = free.await {
+            return slot.expect("nobody closes the semaphore");
         }
     }
 }
 
-async fn serve_one(stream: TcpStream, app: Arc<App>, close: CancellationToken) {
+async fn serve_one(stream: TcpStream, activity: &Arc<Activity>, shared: Shared) {
     // An answer is small and must not wait for another one.
     let _ = stream.set_nodelay(true);
-    let activity = Arc::new(Activity::new());
-    let seen = Arc::clone(&activity);
-    let service = service_fn(move |request| {
-        let (app, seen) = (Arc::clone(&app), Arc::clone(&seen));
-        async move {
-            let _working = seen.begin();
-            Ok::<_, Infallible>(app.answer(request).await)
+    let Some(tls) = shared.tls.clone() else {
+        return serve_http(stream, activity, &shared).await;
+    };
+    let shaken = tokio::select! {
+        shaken = tls.accept(stream) => shaken,
+        () = shared.close.cancelled() => return,
+    };
+    match shaken {
+        Ok(stream) => serve_http(stream, activity, &shared).await,
+        Err(error) => {
+            telemetry::connection_ended(telemetry::HANDSHAKE);
+            tracing::debug!("a TLS handshake failed: {error}");
         }
+    }
+}
+
+async fn serve_http<S>(stream: S, activity: &Arc<Activity>, shared: &Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let seen = Arc::new(Seen::default());
+    let mut wire = Wire::new(
+        stream,
+        Arc::clone(activity),
+        Arc::clone(&seen),
+        shared.received.clone(),
+    );
+    let begins = tokio::select! {
+        begins = first_bytes(&mut wire) => begins,
+        () = shared.close.cancelled() => return,
+    };
+    let Ok(first) = begins else { return };
+    let is_http2 = first == PREFACE;
+    if !is_http2 {
+        seen.follow();
+    }
+    wire.put_back(first);
+    let io = TokioIo::new(wire);
+    let (app, served) = (Arc::clone(&shared.app), Arc::clone(activity));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let comes = !request.body().is_end_stream();
+        let begun = served.begin(comes, Instant::now());
+        let (app, seen) = (Arc::clone(&app), Arc::clone(&seen));
+        async move { answer(request, begun, &app, &seen).await }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_MAX)
-        // A client may end its side and still wait for its answer.
-        .half_close(true)
-        .max_buf_size(64 * 1024)
-        .pipeline_flush(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(20));
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    if is_http2 {
+        let connection = http2().serve_connection(io, service);
+        drive(connection, activity, &shared.close).await;
+    } else {
+        let connection = http1().serve_connection(io, service);
+        drive(connection, activity, &shared.close).await;
+    }
+}
+
+async fn answer(
+    request: Request<hyper::body::Incoming>,
+    begun: Option<Begun>,
+    app: &App,
+    seen: &Seen,
+) -> Result<Answer, Infallible> {
+    let Some(begun) = begun else {
+        // The connection is being dropped, and this with it.
+        return std::future::pending().await;
+    };
+    let odd = seen.odd(begun.number);
+    let request = request.map(|body| Incoming::new(body, begun.receiving));
+    let answer = app.answer(request, odd).await;
+    drop(begun.working);
+    Ok::<Response<_>, Infallible>(answer)
+}
+
+/// Until the connection ends, by itself or because it is told to.
+async fn drive<C>(connection: C, activity: &Activity, close: &CancellationToken)
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
     tokio::pin!(connection);
-    let mut watch = tokio::time::interval(WATCH_INTERVAL);
-    let mut closing = false;
+    let goodbye = async {
+        tokio::select! {
+            () = close.cancelled() => {}
+            told = activity.told() => debug_assert_eq!(told, Told::Goodbye),
+        }
+    };
+    tokio::pin!(goodbye);
+    let mut said = false;
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -141,82 +243,53 @@ async fn serve_one(stream: TcpStream, app: Arc<App>, close: CancellationToken) {
                 }
                 return;
             }
-            () = close.cancelled(), if !closing => {
-                closing = true;
+            () = goodbye.as_mut(), if !said => {
+                said = true;
                 connection.as_mut().graceful_shutdown();
             }
-            _ = watch.tick() => match activity.silent_for() {
-                Some((silent, first)) if silent > if first { FIRST_REQUEST_MAX } else { IDLE_MAX } => {
-                    if closing {
-                        return;
-                    }
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                    if first {
-                        return;
-                    }
-                }
-                _ => {}
-            },
         }
     }
 }
 
-/// Whether a connection has a request in work, and since when not.
-#[derive(Debug)]
-struct Activity(Mutex<ActivityState>);
-
-#[derive(Debug)]
-struct ActivityState {
-    working: usize,
-    any: bool,
-    since: Instant,
+/// As many as tell HTTP/2's preface from anything else.
+async fn first_bytes<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<u8>> {
+    let mut first = [0; PREFACE.len()];
+    let mut len = 0;
+    while len < first.len() && first[..len] == PREFACE[..len] {
+        match stream.read(&mut first[len..]).await? {
+            0 => break,
+            n => len += n,
+        }
+    }
+    Ok(first[..len].to_vec())
 }
 
-struct Working<'a>(&'a Activity);
-
-impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(ActivityState {
-            working: 0,
-            any: false,
-            since: Instant::now(),
-        }))
-    }
-
-    fn begin(&self) -> Working<'_> {
-        let mut state = self.0.lock().expect("no panic under this lock");
-        state.working += 1;
-        state.any = true;
-        Working(self)
-    }
-
-    /// How long nothing was in work, and whether nothing ever was.
-    fn silent_for(&self) -> Option<(Duration, bool)> {
-        let state = self.0.lock().expect("no panic under this lock");
-        (state.working == 0).then(|| (state.since.elapsed(), !state.any))
-    }
+fn http1() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // `places` looks for silence.
+        .header_read_timeout(None)
+        // A client may end its side and still wait for its answer.
+        .half_close(true)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .pipeline_flush(true);
+    builder
 }
 
-impl Drop for Working<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.0.lock().expect("no panic under this lock");
-        state.working -= 1;
-        state.since = Instant::now();
-    }
-}
-
-struct Open(Arc<AtomicUsize>);
-
-impl Open {
-    fn new(count: Arc<AtomicUsize>) -> Self {
-        telemetry::connections(count.fetch_add(1, Ordering::Relaxed) + 1);
-        Self(count)
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        telemetry::connections(self.0.fetch_sub(1, Ordering::Relaxed) - 1);
-    }
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(BUFFER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
+    builder
 }

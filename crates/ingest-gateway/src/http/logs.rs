@@ -8,12 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{
-    Request,
-    body::{Body, Incoming},
-    header::EXPECT,
-    http::request::Parts,
-};
+use hyper::{Request, body::Body, header::EXPECT, http::request::Parts};
 use pipeline_core::{
     BatchId,
     config::InvalidRecords,
@@ -27,6 +22,7 @@ use tokio::{
 
 use super::{
     body::{self, BodyLimits},
+    incoming::Incoming,
     problem::{Code, Problem, RecordFaults},
     reply::{Accepted, RecordFault},
     request::Head,
@@ -88,7 +84,8 @@ impl Ingest {
         let (head, body, mut room) = match read.await {
             Ok(read) => read,
             Err(problem) => {
-                return Err(body::let_go(incoming, expects_continue, problem).await);
+                let hurry = self.drain.expired();
+                return Err(body::let_go(incoming, expects_continue, problem, hurry).await);
             }
         };
         let received_ms = now_ms();

@@ -1,16 +1,24 @@
 //! HTTP in: routes, connections with their bounds, and answers.
 //!
-//! HTTP/1.1 and HTTP/2 (prior knowledge) on one listener. Nothing here knows Kafka or the disk;
-//! `logs` puts a batch on the queue and waits for its answer. Who a client is is not logged.
+//! HTTP/1 and HTTP/2 on one listener, plain or over TLS: `connections` (accept, protocol),
+//! `places` and `activity` (who may stay), `wire` and `framing` (the bytes). Nothing here knows
+//! Kafka or the disk; `logs` puts a batch on the queue and waits for its answer. Who a client is
+//! is not logged.
 
+pub mod activity;
 pub mod body;
 pub mod connections;
+pub mod framing;
+pub mod incoming;
 pub mod logs;
 pub mod openapi;
+pub mod places;
 pub mod problem;
 pub mod reply;
 pub mod request;
 pub mod room;
+pub mod tls;
+pub mod wire;
 
 use std::{
     sync::{
@@ -24,7 +32,6 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response,
-    body::Incoming,
     header::{ALLOW, CONNECTION, EXPECT, HeaderValue, WWW_AUTHENTICATE},
 };
 use pipeline_core::lifecycle::{Readiness, probe};
@@ -32,6 +39,8 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     body::let_go,
+    framing::Odd,
+    incoming::Incoming,
     logs::{Ingest, draining},
     openapi::OpenApi,
     problem::{Code, Problem},
@@ -90,17 +99,20 @@ impl App {
     }
 
     /// Answers one request, whatever it is.
-    pub async fn answer(&self, request: Request<Incoming>) -> Answer {
-        if let Some(answer) = probe(request.method(), request.uri().path(), &self.readiness) {
+    pub async fn answer(&self, request: Request<Incoming>, odd: Option<Odd>) -> Answer {
+        let malformed = request::check_framing(&request, odd).err();
+        if malformed.is_none()
+            && let Some(answer) = self.looked_up(&request)
+        {
             return answer;
-        }
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        if is_read && request.uri().path() == openapi::PATH {
-            return self.openapi.answer();
         }
         let began = Instant::now();
         let http1 = request.version() < hyper::Version::HTTP_2;
-        let result = self.route(request).await;
+        let result = match malformed {
+            // Where its body ends is not sure, so nothing behind it is read.
+            Some(problem) => Err(problem.closing()),
+            None => self.route(request).await,
+        };
         let refusal = result.as_ref().err().map(|problem| problem.code);
         let close = result.as_ref().is_err_and(|problem| problem.close);
         let mut answer = result.unwrap_or_else(Problem::into_answer);
@@ -113,12 +125,22 @@ impl App {
         answer
     }
 
+    /// What is there to be read by anybody.
+    fn looked_up(&self, request: &Request<Incoming>) -> Option<Answer> {
+        let (method, path) = (request.method(), request.uri().path());
+        probe(method, path, &self.readiness).or_else(|| {
+            let is_read = matches!(*method, Method::GET | Method::HEAD);
+            (is_read && path == openapi::PATH).then(|| self.openapi.answer())
+        })
+    }
+
     async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
         let client = match self.admit(&request) {
             Ok(client) => client,
             Err(problem) => {
                 let expects_continue = request.headers().contains_key(EXPECT);
-                return Err(let_go(request.into_body(), expects_continue, problem).await);
+                let hurry = self.ingest.drain.expired();
+                return Err(let_go(request.into_body(), expects_continue, problem, hurry).await);
             }
         };
         // A drain that begins right here does not wait for this request; the closed queue then

@@ -1,12 +1,17 @@
 //! What a `POST /logs` says about itself before its body: site, media type, encoding, key.
 
 use hyper::{
-    HeaderMap, Uri,
-    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName},
+    HeaderMap, Request, Uri,
+    header::{
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName, TRANSFER_ENCODING,
+    },
 };
 use pipeline_core::record::check_site;
 
-use super::problem::{Code, Problem};
+use super::{
+    framing::Odd,
+    problem::{Code, Problem},
+};
 use crate::decode::{Encoding, Media};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -35,6 +40,30 @@ impl Head {
             key: key(headers)?,
         })
     }
+}
+
+/// Refuses what says in two ways, or in one that is not spoken here, where its body ends or whom
+/// it is for: another server before this one may have read it otherwise.
+///
+/// # Errors
+/// What is odd.
+pub fn check_framing<B>(request: &Request<B>, odd: Option<Odd>) -> Result<(), Problem> {
+    if let Some(odd) = odd {
+        return Err(bad(odd.found()));
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    if hosts.next().is_some() && hosts.next().is_some() {
+        return Err(bad("found `Host` more than once, allowed is one"));
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(bad(
+            "found a Transfer-Encoding other than `chunked`, allowed is that one alone",
+        ));
+    }
+    Ok(())
 }
 
 fn site(query: Option<&str>) -> Result<Option<String>, Problem> {

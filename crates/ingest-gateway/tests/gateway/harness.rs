@@ -355,6 +355,7 @@ fn config(brokers: Vec<String>, dir: &Path) -> Config {
             max_connections: 100,
             memory_budget: 64 << 20,
             shutdown_timeout: 20 * second,
+            tls: None,
         },
         auth: Auth {
             enabled: false,

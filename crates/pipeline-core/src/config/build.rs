@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Aggregation, Auth, Compression, Config, Consumer, CreateTopic, Fault, Ingestion,
-    InvalidRecords, Kafka, LogFormat, Server, StartAt, Storage, Telemetry, auth,
+    InvalidRecords, Kafka, LogFormat, Server, ServerTls, StartAt, Storage, Telemetry, auth,
     value::{Item, Value},
     walk::Walked,
 };
@@ -60,6 +60,10 @@ fn config(v: &Good<'_>) -> Config {
             max_connections: v.count("server.maxConnections"),
             memory_budget: v.number("server.memoryBudget"),
             shutdown_timeout: v.duration("server.shutdownTimeout"),
+            tls: (*v.value("server.tls") == Value::Section).then(|| ServerTls {
+                cert_file: v.path("server.tls.certFile"),
+                key_file: v.path("server.tls.keyFile"),
+            }),
         },
         auth: Auth {
             enabled: v.bool("auth.enabled"),

@@ -29,7 +29,6 @@ pub(super) const OFF: &str = "off";
 /// Keys whose work comes later: accepted at their default, refused at any other value, never
 /// accepted and ignored. Whoever builds one deletes its line.
 pub(super) const NOT_YET: &[&str] = &[
-    "server.tls",
     "ingestion.rejectsDir",
     "kafka.groupInstanceID",
     "kafka.tls",
@@ -119,17 +118,17 @@ pub(super) const KEYS: &[Key] = &[
     key("server.requestTimeout", duration(100, HOUR), "30s",
         "Longest time from the end of a request's headers to its answer, all attempts to reach Kafka and the dead letter queue included."),
     key("server.maxConnections", count(1, 1_000_000), "4096",
-        "Most client connections at once; more wait to be accepted."),
+        "Most client connections at once. A further one takes the place of the one that has been without a request for longest (1 s at least), or else of one whose body comes at less than 1 KiB a second; where there is none it waits."),
     key("server.memoryBudget", size(16 * MIB, TIB), "512MiB",
         "Memory that bodies, queue and workers share; a request that does not fit now is refused with 429 or 503, one that never would with 413. A body takes its decoded length and often as much again."),
     key("server.shutdownTimeout", duration(100, HOUR), "30s",
         "Longest time from SIGTERM to the end of the gateway, its last flush included."),
     key("server.tls", Section, OFF,
-        "TLS of the gateway's own, for `server.addr`."),
+        "TLS 1.2 and 1.3 of the gateway's own, for `server.addr`. Both files are read anew on SIGHUP; while they cannot be used, the former ones are."),
     key("server.tls.certFile", Path, REQUIRED,
-        "PEM file with the certificate chain."),
+        "PEM file with the certificate chain, the server's own first."),
     key("server.tls.keyFile", Path, REQUIRED,
-        "PEM file with the private key."),
+        "PEM file with its private key, not encrypted."),
 
     key("auth.enabled", Bool, "false",
         "Whether a POST needs an API key."),

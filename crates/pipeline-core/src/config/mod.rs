@@ -58,6 +58,14 @@ pub struct Server {
     pub max_connections: usize,
     pub memory_budget: u64,
     pub shutdown_timeout: Duration,
+    pub tls: Option<ServerTls>,
+}
+
+/// Files of the gateway's own TLS; what is in them is for the gateway to judge.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServerTls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 #[derive(Clone, Debug)]

@@ -57,7 +57,7 @@ impl Hangups {
     /// dropping the future.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

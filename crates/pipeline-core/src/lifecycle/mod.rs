@@ -20,7 +20,7 @@ pub use hangup::{Hangup, Hangups};
 pub use probe::{probe, problem};
 pub use shutdown::Shutdown;
 
-use crate::config::{Config, ConfigFile};
+use crate::config::{Config, ConfigFile, Fault, LoadError};
 
 /// Exit codes of all three services (`sysexits.h` where it has one).
 pub mod exit {
@@ -54,14 +54,22 @@ impl CommonArgs {
     /// it is bad; with `--check` prints that it is good and ends with 0.
     #[must_use]
     pub fn load_or_exit(&self) -> Config {
-        self.load_file_or_exit().into_config()
+        self.load_file_or_exit(|_| Vec::new()).into_config()
     }
 
-    /// As [`Self::load_or_exit`], for a service that reads its file anew.
+    /// As [`Self::load_or_exit`], for a service that reads its file anew, with the faults that
+    /// only this service can judge.
     #[must_use]
-    pub fn load_file_or_exit(&self) -> ConfigFile {
+    pub fn load_file_or_exit(&self, faults: impl FnOnce(&Config) -> Vec<Fault>) -> ConfigFile {
+        let checked = ConfigFile::load(&self.config).and_then(|file| match faults(file.config()) {
+            faults if faults.is_empty() => Ok(file),
+            faults => Err(LoadError::Faults {
+                file: self.config.clone(),
+                faults,
+            }),
+        });
         // A closed stderr or stdout changes no exit code.
-        match ConfigFile::load(&self.config) {
+        match checked {
             Ok(_) if self.check => {
                 let _ = writeln!(std::io::stdout(), "{} is good", self.config.display());
                 std::process::exit(exit::OK.into());

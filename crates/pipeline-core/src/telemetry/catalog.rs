@@ -130,6 +130,10 @@ pub const WEAK_SETTINGS: [&str; 4] = [
     "retention",
 ];
 
+/// Why the gateway closed a connection that its client would have kept.
+pub const CONNECTION_END_REASONS: [&str; 5] =
+    ["handshake", "idle", "slow_head", "slow_body", "made_room"];
+
 const GATEWAY: &[Service] = &[Service::Gateway];
 const WRITER: &[Service] = &[Service::Writer];
 const AGGREGATOR: &[Service] = &[Service::Aggregator];
@@ -186,6 +190,14 @@ catalog! {
         "From the end of a request's headers to its answer.");
     HTTP_CONNECTIONS = gauge(GATEWAY, "http_connections", "connections",
         "Open client connections.");
+    HTTP_CONNECTIONS_ENDED = counter(GATEWAY, "http_connections_ended_total", "connections",
+        "Connections that were closed though their clients had not asked for it, by reason.")
+        .with(label::REASON, || CONNECTION_END_REASONS.to_vec());
+    HTTP_RECEIVED = counter(GATEWAY, "http_received_bytes_total", "bytes",
+        "Bytes read from clients, heads and refused bodies included, TLS taken off.");
+    TLS_RELOADS = counter(GATEWAY, "tls_reloads_total", "reloads",
+        "Times the listener's certificate was read anew, by how that ended.")
+        .with(label::OUTCOME, || RELOAD_OUTCOMES.to_vec());
 
     CONFIG_RELOADS = counter(GATEWAY, "config_reloads_total", "reloads",
         "Hangups at which the configuration was read anew, by what came of it.")

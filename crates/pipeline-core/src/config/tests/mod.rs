@@ -33,6 +33,14 @@ fn with(path: &str, value: &Json) -> String {
     if path.starts_with("kafka.createTopic.") {
         root["kafka"]["createTopic"] = json!({"partitions": 1, "replicationFactor": 1});
     }
+    if let Some(name) = path.strip_prefix("server.tls.") {
+        let other = if name == "keyFile" {
+            "certFile"
+        } else {
+            "keyFile"
+        };
+        root["server"]["tls"] = json!({ other: "tls" });
+    }
     let mut at = &mut root;
     for part in path.split('.') {
         let (name, in_list) = match part.strip_suffix("[]") {
@@ -91,6 +99,7 @@ fn defaults_are_the_contracts() {
             max_connections: 4096,
             memory_budget: 512 << 20,
             shutdown_timeout: seconds(30),
+            tls: None,
         },
         auth: Auth {
             enabled: false,

@@ -1,0 +1,89 @@
+//! The body of a request as the handler gets it: hyper's, watched by its connection. Reads
+//! nothing by itself.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::activity::Receiving;
+
+#[derive(Debug)]
+pub struct Incoming {
+    body: hyper::body::Incoming,
+    /// Until the body is whole.
+    receiving: Option<Receiving>,
+}
+
+/// Why a body does not go on.
+#[derive(Debug)]
+pub enum BodyCut {
+    /// Most often the client has gone.
+    Broken(hyper::Error),
+    /// It came too slowly while others wanted its connection's place.
+    TooSlow,
+}
+
+impl Incoming {
+    #[must_use]
+    pub fn new(body: hyper::body::Incoming, receiving: Option<Receiving>) -> Self {
+        Self { body, receiving }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyCut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(receiving), Some(data)) = (&self.receiving, frame.data_ref()) {
+                    receiving.heard(data.len());
+                }
+                if self.body.is_end_stream() {
+                    self.receiving = None;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyCut::Broken(error)))),
+            Poll::Ready(None) => {
+                self.receiving = None;
+                Poll::Ready(None)
+            }
+            Poll::Pending => match &self.receiving {
+                Some(receiving) if receiving.is_hurried(context.waker()) => {
+                    Poll::Ready(Some(Err(BodyCut::TooSlow)))
+                }
+                _ => Poll::Pending,
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Display for BodyCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(error) => write!(f, "the body broke off: {error}"),
+            Self::TooSlow => f.write_str(
+                "the body came at less than 1 KiB a second while every connection was taken \
+                 (server.maxConnections)",
+            ),
+        }
+    }
+}

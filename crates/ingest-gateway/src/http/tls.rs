@@ -1,0 +1,188 @@
+//! TLS of the gateway's own listener: certificate and key from their files, read anew at each
+//! hangup. What cannot be used changes nothing; connections that run go on with what they have.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+use pipeline_core::{
+    config::{Fault, ServerTls},
+    lifecycle::Hangups,
+};
+use rustls::{
+    InconsistentKeys, ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    task::{JoinError, spawn_blocking},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::{self, Reload};
+
+const CERT_PATH: &str = "server.tls.certFile";
+const KEY_PATH: &str = "server.tls.keyFile";
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The first byte of a TLS handshake (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+/// To who speaks plain HTTP here.
+const PLAIN_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Content-Length: 27\r\nConnection: close\r\n\r\nthis listener speaks HTTPS\n";
+
+#[derive(Debug)]
+pub struct Tls {
+    files: ServerTls,
+    /// For new connections.
+    current: RwLock<Arc<ServerConfig>>,
+}
+
+impl Tls {
+    /// # Errors
+    /// Each file that cannot be used.
+    pub async fn load(files: &ServerTls) -> Result<Self, Vec<Fault>> {
+        Ok(Self {
+            files: files.clone(),
+            current: RwLock::new(read_aside(files).await?),
+        })
+    }
+
+    /// Reads the files at each hangup, until `stop`.
+    pub async fn keep(self: Arc<Self>, mut hangups: Hangups, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = hangups.next() => {}
+                () = stop.cancelled() => return,
+            }
+            let read = read_aside(&self.files).await;
+            match read {
+                Ok(config) => {
+                    telemetry::tls_reloaded(Reload::Applied);
+                    *self.current.write().expect("no panic under this lock") = config;
+                    tracing::info!("TLS: new connections get the certificate read now");
+                }
+                Err(faults) => {
+                    telemetry::tls_reloaded(Reload::Refused);
+                    for fault in faults {
+                        tracing::error!("TLS: the former certificate stays: {fault}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Errors
+    /// Where the handshake fails, also because the client does not speak TLS.
+    pub async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
+            if first[0].is_ascii_alphabetic() {
+                let _ = stream.try_read(&mut [0; 4096]);
+                stream.write_all(PLAIN_ANSWER).await?;
+                stream.shutdown().await?;
+            }
+            return Err(io::Error::other("the client does not speak TLS"));
+        }
+        TlsAcceptor::from(self.current()).accept(stream).await
+    }
+
+    fn current(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.read().expect("no panic under this lock"))
+    }
+}
+
+/// What is wrong with the files, for a check of the configuration.
+#[must_use]
+pub fn faults(files: &ServerTls) -> Vec<Fault> {
+    read(files).err().unwrap_or_default()
+}
+
+/// Where a disk that hangs keeps nobody else waiting.
+async fn read_aside(files: &ServerTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
+    let files = files.clone();
+    let path = files.cert_file.clone();
+    let ended = |error: JoinError| vec![cert_fault(&path, &error.to_string())];
+    spawn_blocking(move || read(&files)).await.map_err(ended)?
+}
+
+fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
+    let chain = bytes_of(&files.cert_file)
+        .and_then(|bytes| certificates(&bytes))
+        .map_err(|why| cert_fault(&files.cert_file, &why));
+    let key = bytes_of(&files.key_file)
+        .and_then(|bytes| private_key(&bytes))
+        .map_err(|why| key_fault(&files.key_file, &why));
+    let (chain, key) = match (chain, key) {
+        (Ok(chain), Ok(key)) => (chain, key),
+        (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has what TLS 1.2 and 1.3 need");
+    let built = builder.with_no_client_auth().with_single_cert(chain, key);
+    let mut config = built.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            vec![key_fault(&files.key_file, "it is of another certificate")]
+        }
+        // Whatever else there is to say of a key is said of its kind.
+        rustls::Error::General(why) => vec![key_fault(&files.key_file, &why)],
+        error => vec![cert_fault(&files.cert_file, &error.to_string())],
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn bytes_of(file: &PathBuf) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("it cannot be read: {error}"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
+    }
+    Ok(bytes)
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err("it holds no certificate".to_owned()),
+        Ok(all) => Ok(all),
+        Err(error) => Err(format!("it is not PEM: {error:?}")),
+    }
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        pem::Error::NoItemsFound if memchr::memmem::find(pem, b"ENCRYPTED").is_some() => {
+            "its key is encrypted".to_owned()
+        }
+        pem::Error::NoItemsFound => "it holds no private key".to_owned(),
+        // Nothing of a key is ever shown.
+        _ => "it is not PEM".to_owned(),
+    })
+}
+
+fn cert_fault(file: &Path, why: &str) -> Fault {
+    Fault {
+        path: CERT_PATH.to_owned(),
+        found: format!("{} ({why})", file.display()),
+        allowed: "a PEM file with the certificate chain, the server's own first".to_owned(),
+    }
+}
+
+fn key_fault(file: &Path, why: &str) -> Fault {
+    Fault {
+        path: KEY_PATH.to_owned(),
+        found: format!("{} ({why})", file.display()),
+        allowed: format!(
+            "a PEM file with the private key of the first certificate in {CERT_PATH}, not encrypted"
+        ),
+    }
+}
