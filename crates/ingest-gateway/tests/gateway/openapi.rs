@@ -34,6 +34,9 @@ const TELLING: [&str; 5] = [
     "www-authenticate",
 ];
 
+/// Method, target, headers, body; and the status it is answered with.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+
 /// The document, and what was heard and judged by it.
 struct Described {
     document: Value,
@@ -209,7 +212,7 @@ async fn wrong_requests(described: &mut Described, gateway: &Running) {
 
     let good = record("good");
     let large = " ".repeat(10_001);
-    let cases: [(&str, &str, &[(&str, &str)], &str, u16); 13] = [
+    let cases: [Case<'_>; 13] = [
         ("POST", "/logs?sight=x", &[JSON], &good, 400),
         ("POST", "/logs?site=a:80", &[JSON], &good, 400),
         (
