@@ -1,10 +1,12 @@
 //! Framed, checksummed, append-only files: the base of both dead letter queues.
 //!
-//! A file is a header and frames, integers big-endian:
+//! A file is a header and frames, integers big-endian. Header and heads of frames lie in
+//! skippable frames of zstd (RFC 8878, section 3.1.2), so that `zstdcat` shows the payloads alone:
 //!
 //! ```text
-//! header   magic "sluicefr" (8) · kind (4) · version (u32) · CRC-32C of these 16 bytes (u32)
-//! frame    marker (4) · length (u32) · head CRC (u32) · payload CRC (u32) · zstd payload (length)
+//! skip     50 2a 4d 18 · length of what follows, without the payload (u32, little-endian)
+//! header   skip · magic "sluicefr" (8) · kind (4) · version (u32) · CRC-32C of these 16 bytes (u32)
+//! frame    skip · marker (4) · length (u32) · head CRC (u32) · payload CRC (u32) · zstd payload
 //! ```
 //!
 //! Both CRCs of a frame are CRC-32C and begin with the file's kind and version and the frame's
@@ -26,11 +28,17 @@ use std::{
 use crate::fsx::{self, File};
 
 const MAGIC: [u8; 8] = *b"sluicefr";
-const VERSION: u32 = 1;
-const HEADER_LEN: u64 = 20;
-/// No byte of it is zero or text, so that neither holes nor records look like one.
-const MARKER: [u8; 4] = [0xf7, 0x1e, 0xd5, 0x9b];
-const HEAD_LEN: u64 = 16;
+/// 1 was without skippable frames.
+const VERSION: u32 = 2;
+const HEADER_LEN: u64 = 28;
+/// The marker with what stands before it. No byte of its last four is zero or text, so that
+/// neither holes nor records look like one.
+const MARKER: [u8; 12] = [
+    0x50, 0x2a, 0x4d, 0x18, 16, 0, 0, 0, 0xf7, 0x1e, 0xd5, 0x9b,
+];
+const HEAD_LEN: u64 = 24;
+/// What stands before the magic.
+const HEADER_SKIP: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 20, 0, 0, 0];
 /// Fast, and two thirds of what a high level gains on access logs; the queue is a detour.
 const ZSTD_LEVEL: i32 = 1;
 /// Longest payload of one frame, before compression.
@@ -100,10 +108,10 @@ impl FrameWriter {
             .expect("a compressed gibibyte is shorter than four")
             .to_be_bytes();
         let payload_crc = seed.crc(&self.frame[head_len..]).to_be_bytes();
-        self.frame[..4].copy_from_slice(&MARKER);
-        self.frame[4..8].copy_from_slice(&length);
-        self.frame[8..12].copy_from_slice(&seed.crc(&length).to_be_bytes());
-        self.frame[12..16].copy_from_slice(&payload_crc);
+        self.frame[..12].copy_from_slice(&MARKER);
+        self.frame[12..16].copy_from_slice(&length);
+        self.frame[16..20].copy_from_slice(&seed.crc(&length).to_be_bytes());
+        self.frame[20..24].copy_from_slice(&payload_crc);
 
         let written = self.file.write_all(&self.frame);
         self.failed = written.is_err();
@@ -275,10 +283,10 @@ struct Head {
 impl Head {
     fn parse(bytes: &[u8; HEAD_LEN as usize], kind: [u8; 4], position: u64) -> Option<Self> {
         let seed = Seed::new(kind, position);
-        let good = bytes[..4] == MARKER && seed.crc(&bytes[4..8]) == word(bytes, 8);
+        let good = bytes[..12] == MARKER && seed.crc(&bytes[12..16]) == word(bytes, 16);
         good.then(|| Self {
-            length: u64::from(word(bytes, 4)),
-            payload_crc: word(bytes, 12),
+            length: u64::from(word(bytes, 12)),
+            payload_crc: word(bytes, 20),
         })
     }
 }
@@ -397,19 +405,23 @@ fn read_header(file: &mut File, end: u64, kind: [u8; 4]) -> io::Result<Header> {
     }
     let mut bytes = [0; HEADER_LEN as usize];
     file.read_exact(&mut bytes)?;
-    if bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..16]) != word(&bytes, 16) {
+    let skip = HEADER_SKIP.len();
+    // The first version had nothing before its magic; it is known to be another.
+    let header = &bytes[if bytes.starts_with(&MAGIC) { 0 } else { skip }..][..20];
+    if header[..8] != MAGIC || crc32c::crc32c(&header[..16]) != word(header, 16) {
         return Ok(Header::Damaged);
     }
     let fault = |message| Err(io::Error::new(io::ErrorKind::InvalidData, message));
-    if bytes[8..12] != kind {
+    if header[8..12] != kind {
         return fault(format!(
             "the file is of kind `{}`, expected `{}`",
-            bytes[8..12].escape_ascii(),
+            header[8..12].escape_ascii(),
             kind.escape_ascii()
         ));
     }
-    match word(&bytes, 12) {
-        VERSION => Ok(Header::Whole),
+    match word(header, 12) {
+        VERSION if bytes[..skip] == HEADER_SKIP => Ok(Header::Whole),
+        VERSION => Ok(Header::Damaged),
         found => fault(format!(
             "the file has format version {found}, known is {VERSION}"
         )),
@@ -418,11 +430,12 @@ fn read_header(file: &mut File, end: u64, kind: [u8; 4]) -> io::Result<Header> {
 
 fn header(kind: [u8; 4]) -> [u8; HEADER_LEN as usize] {
     let mut bytes = [0; HEADER_LEN as usize];
-    bytes[..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&kind);
-    bytes[12..16].copy_from_slice(&VERSION.to_be_bytes());
-    let crc = crc32c::crc32c(&bytes[..16]);
-    bytes[16..].copy_from_slice(&crc.to_be_bytes());
+    bytes[..8].copy_from_slice(&HEADER_SKIP);
+    bytes[8..16].copy_from_slice(&MAGIC);
+    bytes[16..20].copy_from_slice(&kind);
+    bytes[20..24].copy_from_slice(&VERSION.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[8..24]);
+    bytes[24..].copy_from_slice(&crc.to_be_bytes());
     bytes
 }
 

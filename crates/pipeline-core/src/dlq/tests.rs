@@ -8,8 +8,8 @@ const KIND: [u8; 4] = *b"test";
 fn payloads() -> Vec<Vec<u8>> {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut noise: Vec<u8> = (0..60).map(|_| rng.u8(..)).collect();
-    noise[10..14].copy_from_slice(&MARKER);
-    noise[40..44].copy_from_slice(&MARKER);
+    noise[10..22].copy_from_slice(&MARKER);
+    noise[40..52].copy_from_slice(&MARKER);
     vec![b"first first first".to_vec(), Vec::new(), noise]
 }
 
@@ -195,15 +195,18 @@ fn other_kinds_and_versions_are_refused_with_their_names() {
         "the file is of kind `test`, expected `else`"
     );
     let mut bytes = fs::read(&path).unwrap();
-    bytes[15] = 2;
-    let crc = crc32c::crc32c(&bytes[..16]);
-    bytes[16..20].copy_from_slice(&crc.to_be_bytes());
-    fs::write(&path, bytes).unwrap();
-    let error = read_frames(&path, KIND, &mut |_, _| {}).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the file has format version 2, known is 1"
-    );
+    let mut of_version = |version, skip: &[u8]| {
+        bytes[23] = version;
+        let crc = crc32c::crc32c(&bytes[8..24]);
+        bytes[24..28].copy_from_slice(&crc.to_be_bytes());
+        fs::write(&path, [skip, &bytes[8..]].concat()).unwrap();
+        let error = read_frames(&path, KIND, &mut |_, _| {}).unwrap_err();
+        let expected = format!("the file has format version {version}, known is 2");
+        assert_eq!(error.to_string(), expected);
+    };
+    of_version(3, &HEADER_SKIP);
+    // The first one had nothing before its magic.
+    of_version(1, &[]);
 }
 
 #[test]
@@ -275,4 +278,13 @@ fn an_end_is_torn_only_where_nothing_else_is_damaged_there() {
     for end in 1..HEADER_LEN as usize {
         assert!(report(&bytes[..end]).torn, "a torn header, {end}");
     }
+}
+
+#[test]
+fn a_file_is_zstd_that_shows_the_payloads_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    write(&path, &payloads());
+    let shown = zstd::decode_all(File::open(&path).unwrap()).unwrap();
+    assert_eq!(shown, payloads().concat());
 }

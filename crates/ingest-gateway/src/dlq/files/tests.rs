@@ -298,8 +298,10 @@ fn what_was_refused_after_a_failed_write_is_not_there_after_a_restart() {
 fn files_of_tomorrow_stay_as_they_are_and_do_not_stop_a_start() {
     let dir = dir();
     let path = data_path(dir.path(), 3);
-    let mut tomorrow = [b"sluicefr".as_slice(), &DATA_KIND, &2_u32.to_be_bytes()].concat();
-    tomorrow.extend(crc32c::crc32c(&tomorrow).to_be_bytes());
+    let header = [b"sluicefr".as_slice(), &DATA_KIND, &3_u32.to_be_bytes()].concat();
+    let mut tomorrow = b"\x50\x2a\x4d\x18\x14\0\0\0".to_vec();
+    tomorrow.extend(&header);
+    tomorrow.extend(crc32c::crc32c(&header).to_be_bytes());
     tomorrow.extend(b"who knows what");
     fs::write(&path, &tomorrow).unwrap();
     for start in 0..3 {
