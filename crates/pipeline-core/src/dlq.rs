@@ -33,9 +33,7 @@ const VERSION: u32 = 2;
 const HEADER_LEN: u64 = 28;
 /// The marker with what stands before it. No byte of its last four is zero or text, so that
 /// neither holes nor records look like one.
-const MARKER: [u8; 12] = [
-    0x50, 0x2a, 0x4d, 0x18, 16, 0, 0, 0, 0xf7, 0x1e, 0xd5, 0x9b,
-];
+const MARKER: [u8; 12] = [0x50, 0x2a, 0x4d, 0x18, 16, 0, 0, 0, 0xf7, 0x1e, 0xd5, 0x9b];
 const HEAD_LEN: u64 = 24;
 /// What stands before the magic.
 const HEADER_SKIP: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 20, 0, 0, 0];
