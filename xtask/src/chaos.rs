@@ -67,11 +67,12 @@ pub struct Args {
     /// `gateway` and `pipeline`; of any other only the services are hit
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
-    /// The directory given to `kafka up` [default: .kafka in the repository]
+    /// The directory given to `kafka up` [default: .kafka in the repository], or with --apache
+    /// where to start one: what an earlier one left there is removed, but not the jars [default:
+    /// target/chaos-kafka]
     #[arg(long, value_name = "DIR")]
     kafka_dir: Option<PathBuf>,
-    /// Start an Apache Kafka for this run, in target/chaos-kafka, and end it afterwards; needs
-    /// Java 17 and Maven [gateway]
+    /// Start an Apache Kafka for this run and end it afterwards; needs Java 17 and Maven [gateway]
     #[arg(long, conflicts_with = "kafka")]
     apache: bool,
     /// Nodes of the Kafka that is started: replication 3 and min.insync.replicas 2 with three

@@ -16,7 +16,8 @@ use crate::{
 ///
 /// In order: cargo deny (licences, bans, sources; the advisory database where it can be reached),
 /// `test`, `demo`, then a fresh one-node Apache Kafka of its own and on it `test --kafka` and
-/// `demo --kafka`. Stops at the first failure; the Kafka it started ends with it.
+/// `demo --kafka`, then eleven rounds of `chaos gateway` on three nodes. Stops at the first failure;
+/// the Kafka it started ends with it.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only the parts that need no Java
@@ -52,6 +53,9 @@ pub fn run(args: &Args) -> Result<()> {
             nodes.address(),
         ])?;
         nodes.down()?;
+        // As many rounds as there are kinds of fault there.
+        let campaign = ["chaos", "gateway", "--apache", "--dev", "--rounds", "11"];
+        xtask(&[campaign.as_slice(), &["--kafka-dir", "target/ci-kafka"]].concat())?;
     }
 
     println!("\nci: passed in {:.0} s", start.elapsed().as_secs_f64());

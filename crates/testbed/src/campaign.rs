@@ -89,7 +89,7 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
     let mut setup = settings(plan, disk.is_some());
     let kafka = match &plan.cluster {
         Some(cluster) => {
-            let proxies = Proxies::start(&cluster.routes())?;
+            let proxies = Proxies::start(&cluster.routes()?)?;
             setup.gateways_kafka = Some(proxies.bootstrap());
             Kafka::Apache(cluster.clone(), proxies)
         }
@@ -116,15 +116,19 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
         let before = Seen::now(&load);
         load.mark(&format!("round {}", round.number));
         let mut actor = Actor::new(&mut stand, &kafka, disk.as_ref());
-        disturb(&round, &load, &mut actor)
+        let mut done = disturb(&round, &load, &mut actor);
+        if done.is_err() {
+            actor.leave_kafka_up();
+        }
+        done = done
             .and_then(|()| calm(&round, &load, &stand, plan.rest_within))
-            .and_then(|()| look(&load, &mut store))
-            .with_context(|| {
-                format!(
-                    "{round} (again alone with --seed {} --only {})",
-                    round.seed, round.number
-                )
-            })?;
+            .and_then(|()| look(&load, &mut store));
+        done.with_context(|| {
+            format!(
+                "{round} (again alone with --seed {} --only {})",
+                round.seed, round.number
+            )
+        })?;
         say(&format!("{round}: {}", Seen::now(&load).since(&before)));
     }
     let ledger = load.stop();

@@ -135,8 +135,21 @@ impl Cluster {
 
     /// Where each node's clients expect a proxy if they come through the listener behind it, and
     /// that listener.
-    pub fn routes(&self) -> Vec<(SocketAddr, SocketAddr)> {
-        self.nodes.iter().map(Node::route).collect()
+    ///
+    /// # Errors
+    /// When the nodes were set up before there was such a listener.
+    pub fn routes(&self) -> Result<Vec<(SocketAddr, SocketAddr)>> {
+        for node in &self.nodes {
+            let text = fs::read_to_string(node.properties())?;
+            if !text.contains(files::PROXIED) {
+                bail!(
+                    "the nodes in {} have no listener for a proxy: remove it (after `cargo xtask \
+                     kafka down`) and start them anew",
+                    self.dir.display()
+                );
+            }
+        }
+        Ok(self.nodes.iter().map(Node::route).collect())
     }
 
     /// Bounds what each client may produce at each node; over it, answers say throttled.

@@ -402,6 +402,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_named() {
+        if !have_zstdcat() {
+            return;
+        }
+        let world = World::new(&RIGHT[1..], &RIGHT[1..]);
+        let missing = |world: &World| {
+            let mut store = Store::new(&world.root.join("logs"), "t", &world.ledger.mix);
+            store.refresh().expect("zstdcat reads it");
+            let aside = Aside::read(&world.root).expect("readable");
+            store.missing(&world.ledger, &aside).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(&world), [(0, 0)]);
+        world.put_aside(&[(0, 0)]);
+        assert_eq!(missing(&world), []);
+    }
+
+    #[test]
     fn every_kind_of_lie_is_seen() {
         if !have_zstdcat() {
             return;

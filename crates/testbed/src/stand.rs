@@ -320,7 +320,7 @@ impl Stand {
             let aside = Aside::read(&self.dir)?;
             found = (store.lines() + aside.records()).min(accepted);
             if found >= accepted {
-                found = store.found_of_accepted(ledger, &aside);
+                found = accepted - store.missing(ledger, &aside).count() as u64;
             }
             Ok((found >= accepted && lag == Some(0.0)).then_some(()))
         })?;
@@ -333,6 +333,18 @@ impl Stand {
             start.elapsed().as_secs_f64(),
             self.dir.display()
         );
+        store.refresh()?;
+        for (request, index) in store.missing(ledger, &Aside::read(&self.dir)?).take(10) {
+            let batch = ledger
+                .batches
+                .get(&request)
+                .map_or("unknown", String::as_str);
+            let at = ledger.at(request);
+            let _ = write!(
+                why,
+                "\n  missing: /t/{request}/{index}, batch {batch}, sequence {index}, first sent in {at}"
+            );
+        }
         for service in self.gateways.iter().chain(&self.writers) {
             let tail = crate::process::tail(&service.log, 8);
             let _ = write!(why, "\n--- {}\n{tail}", service.name);

@@ -141,19 +141,22 @@ impl Store {
         found
     }
 
-    /// Good records of accepted requests that are there, or put aside as undecidable.
-    pub fn found_of_accepted(&self, ledger: &Ledger, aside: &Aside) -> u64 {
-        let mut found = 0;
-        for (request, entry) in (0..).zip(&ledger.entries) {
-            if entry.fate != Fate::Accepted {
-                continue;
-            }
-            let there = (0..entry.count).filter(|index| {
-                self.copies(request, *index) > 0 || aside.copies(request, *index) > 0
-            });
-            found += there.count() as u64;
-        }
-        found
+    /// Good records of accepted requests that are neither there nor put aside as undecidable.
+    pub fn missing<'a>(
+        &'a self,
+        ledger: &'a Ledger,
+        aside: &'a Aside,
+    ) -> impl Iterator<Item = (u32, u32)> + 'a {
+        let accepted = (0..)
+            .zip(&ledger.entries)
+            .filter(|(_, entry)| entry.fate == Fate::Accepted);
+        accepted.flat_map(move |(request, entry)| {
+            let good = (0..entry.count).filter(|index| entry.broken != Some(*index));
+            let lacking = move |index: &u32| {
+                self.copies(request, *index) == 0 && aside.copies(request, *index) == 0
+            };
+            good.filter(lacking).map(move |index| (request, index))
+        })
     }
 
     fn read_files(&mut self, files: &[PathBuf]) -> Result<()> {

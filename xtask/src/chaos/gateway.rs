@@ -20,9 +20,9 @@ const RATE: u32 = 3_000;
 const RECORDS: (u32, u32) = (1, 300);
 /// How long two freezes in one round hold an answer up, and what a busy machine adds.
 const FROZEN: Duration = Duration::from_secs(10);
-/// What each client may produce at each node of a real Kafka, about a node's share of the load
-/// while one is away: a replay is throttled.
-const QUOTA_BYTES_PER_RECORD: u32 = 200;
+/// What each client may produce at each node of a real Kafka: a little more than the load, so that
+/// what an outage has left over is throttled.
+const QUOTA_BYTES_PER_RECORD: u32 = 350;
 
 pub fn run(args: &Args, given: Option<Cluster>) -> Result<()> {
     let nodes: u16 = args.nodes.parse()?;
@@ -53,7 +53,9 @@ pub fn run(args: &Args, given: Option<Cluster>) -> Result<()> {
     let mut temporary = None;
     let mut cluster = given;
     if args.apache {
-        let own = temporary.insert(Temporary::up(&root().join("target/chaos-kafka"), nodes)?);
+        let dir = args.kafka_dir.clone();
+        let dir = dir.unwrap_or_else(|| root().join("target/chaos-kafka"));
+        let own = temporary.insert(Temporary::up(&dir, nodes)?);
         own.cluster()
             .throttle_producers(rate.saturating_mul(QUOTA_BYTES_PER_RECORD))?;
         cluster = Some(own.cluster().clone());

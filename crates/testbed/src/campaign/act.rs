@@ -125,6 +125,18 @@ impl<'a> Actor<'a> {
     }
 }
 
+impl Actor<'_> {
+    /// A real Kafka outlives a campaign that fails.
+    pub fn leave_kafka_up(&self) {
+        if let Kafka::Apache(cluster, _) = self.kafka {
+            for node in cluster.nodes() {
+                // The failure has its own message.
+                let _ = bring(node, State::Up);
+            }
+        }
+    }
+}
+
 /// The gateway.
 impl Actor<'_> {
     fn gateway(&mut self) -> &mut Service {

@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 
 use super::{Cluster, Node, VERSION};
 
+/// Name of the listener that a proxy may stand before.
+pub const PROXIED: &str = "PROXIED";
+
 /// One node's `node.properties`.
 pub fn settings(node: &Node, cluster: &Cluster) -> String {
     let count = cluster.nodes.len();
@@ -23,11 +26,11 @@ pub fn settings(node: &Node, cluster: &Cluster) -> String {
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://{proxied},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://{proxy}
+listeners=PLAINTEXT://127.0.0.1:{port},{PROXIED}://{proxied},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},{PROXIED}://{proxy}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{PROXIED}:PLAINTEXT
 log.dirs={data}
 offsets.topic.replication.factor={count}
 offsets.topic.num.partitions=1
