@@ -29,6 +29,8 @@ pub mod exit {
     pub const FAILED: u8 = 1;
     /// Bad command line (clap's own).
     pub const USAGE: u8 = 2;
+    /// Another process has what this one needs; later it may work (`EX_TEMPFAIL`).
+    pub const TRY_LATER: u8 = 75;
     /// Bad configuration (`EX_CONFIG`).
     pub const CONFIG: u8 = 78;
 }
