@@ -9,14 +9,11 @@ use std::{
 
 use dev_broker::{Broker, Options};
 use ingest_gateway::{Gateway, StartError, identity::KeyedBody};
-use kafka_link::{Cluster, ClusterConfig, FetchFrom, FetchOptions};
 use pipeline_core::{
-    Offset, PartitionId,
     config::{
         Aggregation, Auth, Compression, Config, Consumer, Ingestion, InvalidRecords, Kafka,
         LogFormat, Server, StartAt, Storage, Telemetry,
     },
-    envelope::Envelope,
     lifecycle::{Hangup, Readiness, Shutdown},
 };
 use tempfile::TempDir;
@@ -27,9 +24,10 @@ use tokio::{
     time::timeout,
 };
 
+pub use crate::topic::{Stored, TOPIC};
+
 /// No step of a test takes this long unless something is broken.
 pub const LONG: Duration = Duration::from_secs(30);
-pub const TOPIC: &str = "logs";
 
 /// A broker and a directory; gateways come and go on them.
 pub struct Stage {
@@ -44,15 +42,6 @@ pub struct Running {
     shutdown: Shutdown,
     hangup: Hangup,
     task: JoinHandle<()>,
-}
-
-/// One message of the topic.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stored {
-    pub partition: PartitionId,
-    pub offset: Offset,
-    pub value: String,
-    pub envelope: Envelope,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -102,44 +91,7 @@ impl Stage {
 
     /// Every message of the topic, in order of partition and offset.
     pub async fn stored(&self) -> Vec<Stored> {
-        let cluster = Cluster::new(ClusterConfig {
-            brokers: self.config.kafka.brokers.clone(),
-            client_id: "test".to_owned(),
-            connect_timeout: LONG,
-            request_timeout: LONG,
-            response_bytes_max: 64 << 20,
-        });
-        let info = cluster.topic(TOPIC).await.unwrap();
-        let ids: Vec<_> = info.partitions.iter().map(|p| p.id).collect();
-        let mut stored = Vec::new();
-        for (partition, end) in cluster.log_ends(TOPIC, &ids).await {
-            let end = end.unwrap();
-            let mut at = Offset(0);
-            while at < end {
-                let from = FetchFrom {
-                    topic_id: info.id,
-                    partition,
-                    offset: at,
-                };
-                for (_, fetched) in cluster.fetch(TOPIC, &[from], OPTIONS).await {
-                    let fetched = fetched.unwrap();
-                    for block in &fetched.blocks {
-                        for message in &block.messages {
-                            let header = block.header(message).unwrap();
-                            stored.push(Stored {
-                                partition,
-                                offset: message.offset,
-                                value: String::from_utf8(block.value(message).unwrap().to_vec())
-                                    .unwrap(),
-                                envelope: Envelope::decode(header).unwrap(),
-                            });
-                        }
-                    }
-                    at = fetched.next;
-                }
-            }
-        }
-        stored
+        crate::topic::stored(&self.config.kafka.brokers).await
     }
 
     /// As [`Self::stored`], once there are `count` of them.
@@ -156,13 +108,6 @@ impl Stage {
         timeout(LONG, look).await.expect("the records never came")
     }
 }
-
-const OPTIONS: FetchOptions = FetchOptions {
-    wait_max: Duration::from_millis(100),
-    bytes_min: 1,
-    bytes_max: 32 << 20,
-    partition_bytes_max: 32 << 20,
-};
 
 impl Running {
     /// Posts JSON.

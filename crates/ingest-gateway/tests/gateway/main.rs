@@ -2,6 +2,8 @@
 //! on the other, a real directory for the dead letter queue.
 
 mod harness;
+#[path = "../common/topic.rs"]
+mod topic;
 
 mod answers;
 mod auth;

@@ -1,5 +1,8 @@
 //! The binary as people and their supervisors meet it: commands, signals, the configuration file,
 //! the log.
 
+mod dlq;
 mod keys;
 mod place;
+#[path = "../common/topic.rs"]
+mod topic;

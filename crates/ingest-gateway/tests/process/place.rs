@@ -16,6 +16,8 @@ use testbed::{
 };
 use tokio::runtime::Runtime;
 
+use crate::topic::{self, Stored};
+
 /// Longest wait for something that is certain to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,7 +25,7 @@ pub struct Place {
     dir: tempfile::TempDir,
     broker: Broker,
     /// The broker's.
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 pub struct Serving {
@@ -39,7 +41,7 @@ impl Place {
         Self {
             dir: tempfile::tempdir().unwrap(),
             broker: runtime.block_on(Broker::start(options)).unwrap(),
-            _runtime: runtime,
+            runtime,
         }
     }
 
@@ -54,6 +56,20 @@ impl Place {
         let new = self.dir.path().join("new.yaml");
         fs::write(&new, yaml).unwrap();
         fs::rename(new, self.config()).unwrap();
+    }
+
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    pub fn dlq_dir(&self) -> PathBuf {
+        self.dir.path().join("data/dlq/producer")
+    }
+
+    /// Every message of the topic.
+    pub fn stored(&self) -> Vec<Stored> {
+        let brokers = self.broker.bootstrap_servers();
+        self.runtime.block_on(topic::stored(&brokers))
     }
 
     pub fn config(&self) -> PathBuf {
