@@ -8,6 +8,7 @@ mod bench;
 mod chaos;
 mod ci;
 mod demo;
+mod fuzz;
 mod kafka;
 mod test;
 
@@ -33,6 +34,7 @@ enum Command {
     Kafka(kafka::Command),
     Chaos(chaos::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     Ci(ci::Args),
 }
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Kafka(command) => kafka::run(&command),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Ci(args) => ci::run(&args),
     };

@@ -1,0 +1,119 @@
+//! Decompression, beside reference readers.
+
+use std::io::{Read, Write};
+
+use flate2::{Compression, read, write};
+use ingest_gateway::decode::{Encoding, Inflater};
+
+use super::Options;
+
+/// Beyond this it is a bomb: cut off.
+const OUT_MAX: usize = 1 << 20;
+
+pub fn inflate(data: &[u8]) {
+    let Some((mut options, wire)) = Options::of(data) else {
+        return;
+    };
+    let encoding = match data[0] & 3 {
+        0 => Encoding::Gzip,
+        1 => Encoding::Zstd,
+        2 => Encoding::Brotli,
+        _ => Encoding::Deflate,
+    };
+    let whole = run(encoding, wire, || (usize::MAX, 64 * 1024));
+    let pieces = run(encoding, wire, || {
+        (options.cuts.usize(1..40), options.cuts.usize(1..300))
+    });
+    assert_eq!(whole, pieces, "{encoding:?}");
+    if let Outcome::All(text) = &whole {
+        if let Some(theirs) = reference(encoding, wire) {
+            assert!(*text == theirs, "{encoding:?} differs from the reference");
+        }
+    }
+    if let Some(compressed) = compressed(encoding, wire) {
+        let back = run(encoding, &compressed, || {
+            (options.cuts.usize(1..100), options.cuts.usize(1..5000))
+        });
+        assert!(
+            back == Outcome::All(wire.to_vec()),
+            "{encoding:?}: there and back"
+        );
+    }
+}
+
+#[derive(PartialEq, Eq, Debug)]
+enum Outcome {
+    All(Vec<u8>),
+    Corrupt,
+    TooLong,
+}
+
+/// With pieces, and room for what they hold, as `sizes` says.
+fn run(encoding: Encoding, mut wire: &[u8], mut sizes: impl FnMut() -> (usize, usize)) -> Outcome {
+    let mut inflater = Inflater::new(encoding);
+    let mut all = Vec::new();
+    while !wire.is_empty() {
+        let (piece, room) = sizes();
+        let (mut piece, rest) = wire.split_at(piece.min(wire.len()));
+        wire = rest;
+        loop {
+            let mut out = Vec::with_capacity(room);
+            let capacity = out.capacity();
+            let Ok(used) = inflater.run(piece, &mut out) else {
+                return Outcome::Corrupt;
+            };
+            assert_eq!(out.capacity(), capacity, "it fills the room it is given");
+            piece = &piece[used..];
+            all.extend_from_slice(&out);
+            if all.len() > OUT_MAX {
+                return Outcome::TooLong;
+            }
+            if out.len() < capacity {
+                assert!(piece.is_empty(), "it stops only where there is no room");
+                break;
+            }
+        }
+    }
+    match inflater.finish() {
+        Ok(()) => Outcome::All(all),
+        Err(_) => Outcome::Corrupt,
+    }
+}
+
+/// What another reader makes of it; `None` where it has no opinion.
+fn reference(encoding: Encoding, wire: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let result = match encoding {
+        Encoding::Gzip => read::MultiGzDecoder::new(wire).read_to_end(&mut out),
+        Encoding::Zstd => zstd::Decoder::new(wire).ok()?.read_to_end(&mut out),
+        Encoding::Brotli => {
+            brotli_decompressor::Decompressor::new(wire, 4096).read_to_end(&mut out)
+        }
+        _ => match read::ZlibDecoder::new(wire).read_to_end(&mut out) {
+            Err(_) => {
+                out.clear();
+                read::DeflateDecoder::new(wire).read_to_end(&mut out)
+            }
+            read => read,
+        },
+    };
+    result.expect("what is whole for us is whole for others");
+    Some(out)
+}
+
+fn compressed(encoding: Encoding, text: &[u8]) -> Option<Vec<u8>> {
+    let done = match encoding {
+        Encoding::Gzip => {
+            let mut encoder = write::GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(text).and_then(|()| encoder.finish())
+        }
+        Encoding::Deflate => {
+            let mut encoder = write::ZlibEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(text).and_then(|()| encoder.finish())
+        }
+        Encoding::Zstd => zstd::encode_all(text, 1),
+        // We have no compressor for it.
+        _ => return None,
+    };
+    Some(done.expect("writes to memory"))
+}
