@@ -1,7 +1,7 @@
 //! Keys read anew while the gateway serves: at each hangup the whole configuration file is read
 //! and judged, and of a good one `auth` alone is taken. A bad one changes nothing.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use pipeline_core::{config::ConfigFile, lifecycle::Hangups};
 use tokio::task::spawn_blocking;
@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Access;
 use crate::telemetry::{self, Reload};
+
+/// Ids that one line of the log names.
+const IDS_SHOWN_MAX: usize = 20;
 
 #[derive(Debug)]
 pub struct Reloader {
@@ -54,11 +57,16 @@ impl Reloader {
 
     fn take(&self, found: &ConfigFile) {
         let auth = &found.config().auth;
+        let before = self.access.keys();
         self.access.replace(auth);
         telemetry::reloaded(Reload::Applied);
+        let before: Vec<_> = before.clients().iter().map(|key| key.id.as_str()).collect();
+        let now: Vec<_> = auth.keys.iter().map(|key| key.id.as_str()).collect();
         tracing::info!(
             enabled = auth.enabled,
-            keys = auth.keys.len(),
+            keys = now.len(),
+            added = those_not_in(&before, &now),
+            removed = those_not_in(&now, &before),
             "API keys are read anew"
         );
         let differing: Vec<_> = found
@@ -70,5 +78,34 @@ impl Reloader {
             let keys = differing.join(", ");
             tracing::warn!(keys, "what else has changed in the file needs a restart");
         }
+    }
+}
+
+/// Those of `ids` that are not among `others`; of many the first.
+fn those_not_in(others: &[&str], ids: &[&str]) -> String {
+    let others: HashSet<_> = others.iter().collect();
+    let mut missing = ids.iter().copied().filter(|id| !others.contains(id));
+    let mut names: Vec<_> = missing.by_ref().take(IDS_SHOWN_MAX).collect();
+    let more = missing.count();
+    let rest = format!("and {more} more");
+    if more > 0 {
+        names.push(&rest);
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_differ_are_named_and_many_are_counted() {
+        assert_eq!(those_not_in(&["a", "b"], &["b", "c", "a"]), "c");
+        assert_eq!(those_not_in(&["a"], &["a"]), "");
+        let many: Vec<_> = (0..50).map(|n| n.to_string()).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let shown = those_not_in(&[], &many);
+        assert!(shown.starts_with("0, 1, 2"), "{shown}");
+        assert!(shown.ends_with("19, and 30 more"), "{shown}");
     }
 }

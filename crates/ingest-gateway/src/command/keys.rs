@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use clap::Subcommand;
-use pipeline_core::{lifecycle::exit, record::check_site};
+use pipeline_core::{config::ApiKey, lifecycle::exit, record::check_site};
 use sha2::{Digest, Sha256};
 
 /// So that a key is known as one wherever it turns up.
@@ -93,11 +93,9 @@ fn quoted(text: &str) -> String {
 }
 
 fn id(text: &str) -> Result<String, String> {
-    let good = (1..=249).contains(&text.len())
-        && text.trim() == text
-        && !text.chars().any(char::is_control);
-    good.then(|| text.to_owned())
-        .ok_or_else(|| "allowed is text on one line, 1 to 249 bytes".to_owned())
+    ApiKey::check_id(text)
+        .map(|()| text.to_owned())
+        .map_err(|allowed| format!("allowed is {allowed}"))
 }
 
 fn site(text: &str) -> Result<String, String> {

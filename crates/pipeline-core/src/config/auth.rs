@@ -4,8 +4,9 @@ use std::{collections::HashMap, fmt, fs::File, io::Read, net::SocketAddr, path::
 
 use super::{
     Auth,
-    value::{Item, Value, sha256},
+    value::{Item, Kind, Value, sha256},
     walk::Walked,
+    yaml::Node,
 };
 
 /// Longest file with a hash.
@@ -29,6 +30,17 @@ pub struct KeyHash(pub [u8; 32]);
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl ApiKey {
+    /// Whether a key may have this id.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn check_id(id: &str) -> Result<(), String> {
+        let good = Kind::Name.read(&Node::Text(id.to_owned())).is_some();
+        good.then_some(()).ok_or_else(|| Kind::Name.allowed())
     }
 }
 
