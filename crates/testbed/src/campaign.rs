@@ -240,7 +240,8 @@ fn look(load: &Load, store: &mut Store) -> Result<()> {
     store.refresh()?;
     if let Some((request, index)) = store.twice().first() {
         let places = store.find(*request, *index)?;
-        bail!("/t/{request}/{index} is stored twice: {places:?}");
+        let about = load.about(*request);
+        bail!("/t/{request}/{index} is stored twice ({about}, sequence {index}): {places:?}");
     }
     Ok(())
 }

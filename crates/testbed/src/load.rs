@@ -156,6 +156,17 @@ impl Load {
         self.shared.book().faults.clone()
     }
 
+    /// What is known of a request now, for people.
+    pub fn about(&self, request: u32) -> String {
+        let book = self.shared.book();
+        let known = Ledger {
+            marks: book.marks.clone(),
+            ..Ledger::default()
+        };
+        let batch = book.batches.get(&request).map_or("unknown", String::as_str);
+        format!("batch {batch}, first sent in {}", known.at(request))
+    }
+
     /// What is sent first from now on is said to fall into this.
     pub fn mark(&self, what: &str) {
         let mut book = self.shared.book();

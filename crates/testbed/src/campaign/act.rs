@@ -252,7 +252,11 @@ impl Actor<'_> {
         }
         let topic = self.stand.plan.topic.clone();
         let leaders = match self.kafka {
-            Kafka::Apache(cluster, _) => kafka::leaders(cluster, &topic)?,
+            Kafka::Apache(cluster, _) => match kafka::leaders(cluster, &topic) {
+                Ok(leaders) => leaders,
+                // It has been killed a moment ago and is not there yet.
+                Err(_) => return Ok(()),
+            },
             _ => self.control()?.leaders(&topic)?,
         };
         let leader = leaders[partition_pick as usize % leaders.len()];
