@@ -10,7 +10,7 @@ use pipeline_core::{
     lifecycle::{
         Hangup, Hangups, Readiness, Shutdown,
         admin::{self, Admin},
-        exit,
+        exit, raise_descriptor_limit,
     },
     retry::Backoff,
     telemetry::{catalog::Service, start_metrics},
@@ -64,6 +64,8 @@ const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const RESERVE_MAX: Duration = Duration::from_secs(5);
 /// An attempt on Kafka is given at least this long, where the configured times allow it.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
+/// Of the descriptors that the process may have, for all that is no client's connection.
+const OTHER_DESCRIPTORS: usize = 256;
 /// For connections to end by themselves once all else has ended.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// Longest pause between attempts.
@@ -211,7 +213,7 @@ impl Gateway {
             listener,
             app: Arc::clone(&app),
             tls: tls.clone(),
-            connections_max: server.max_connections,
+            connections_max: connections_max(server.max_connections),
             close_max: CLOSE_MAX.min(shutdown_reserve(server.shutdown_timeout) / 2),
         };
 
@@ -324,6 +326,22 @@ fn memory(config: &Config) -> Arc<Budget> {
 fn encoded_bytes_max(memory: &Budget) -> usize {
     let forced = memory.bytes_max() - memory.free_max();
     usize::try_from(forced).unwrap_or(usize::MAX)
+}
+
+/// `server.maxConnections`, or as many as there are descriptors for.
+fn connections_max(configured: usize) -> usize {
+    let limit = raise_descriptor_limit().map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    // A quarter is left even where the limit is so low that this is hardly a service.
+    let most = limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 4);
+    if configured > most {
+        tracing::warn!(
+            "server.maxConnections is {configured}, but the process may open only {limit} files: \
+             at most {most} connections are taken (raise the limit, as with LimitNOFILE=)"
+        );
+    }
+    configured.min(most)
 }
 
 /// What of `shutdownTimeout` belongs to the disk and the last answers.

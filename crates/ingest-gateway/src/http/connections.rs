@@ -54,7 +54,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// After an accept that failed, so that it is not tried in a tight loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks for a place, while there is none.
-const ROOM_PAUSE: Duration = Duration::from_millis(50);
+const ROOM_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub struct Connections {
@@ -273,8 +273,8 @@ fn http1() -> http1::Builder {
         // A client may end its side and still wait for its answer.
         .half_close(true)
         .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .pipeline_flush(true);
+        // No `pipeline_flush`: with it hyper closes without the last answer where more was sent.
+        .max_buf_size(BUFFER_BYTES_MAX);
     builder
 }
 

@@ -132,7 +132,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-            if !self.seen.is_amid_request() {
+            if !self.seen.is_amid_request() || self.activity.is_hurried() {
                 return Poll::Ready(Ok(()));
             }
         }

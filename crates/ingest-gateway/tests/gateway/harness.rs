@@ -18,7 +18,7 @@ use pipeline_core::{
 };
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
     time::timeout,
@@ -137,6 +137,15 @@ impl Running {
         String::from_utf8(heard.body).unwrap()
     }
 
+    /// The value on the line of `/metrics` that begins so.
+    pub async fn metric(&self, line: &str) -> f64 {
+        let metrics = self.metrics().await;
+        let (_, rest) = metrics
+            .split_once(line)
+            .unwrap_or_else(|| panic!("no {line}"));
+        rest.lines().next().unwrap().trim().parse().unwrap()
+    }
+
     /// As a signal would.
     pub fn request_shutdown(&self) {
         self.shutdown.request();
@@ -253,13 +262,13 @@ pub fn head(method: &str, target: &str, headers: &[(&str, &str)], length: usize)
 }
 
 /// The next answer on a connection.
-pub async fn hear(stream: &mut TcpStream) -> Heard {
+pub async fn hear(stream: &mut (impl AsyncRead + Unpin)) -> Heard {
     timeout(LONG, hear_now(stream))
         .await
         .expect("no answer came")
 }
 
-async fn hear_now(stream: &mut TcpStream) -> Heard {
+async fn hear_now(stream: &mut (impl AsyncRead + Unpin)) -> Heard {
     // Byte by byte: what comes behind belongs to the next answer.
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -7,9 +7,12 @@ mod topic;
 
 mod answers;
 mod auth;
+mod bounds;
 mod brokers;
 mod dead_letters;
 mod delivery;
 mod drain;
 mod faults;
+mod oddities;
 mod openapi;
+mod tls;

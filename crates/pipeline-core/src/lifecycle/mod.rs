@@ -6,6 +6,7 @@
 //! read anew, and how, is the service's business.
 
 pub mod admin;
+mod descriptors;
 mod hangup;
 mod probe;
 mod shutdown;
@@ -16,6 +17,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+pub use descriptors::raise_descriptor_limit;
 pub use hangup::{Hangup, Hangups};
 pub use probe::{probe, problem};
 pub use shutdown::Shutdown;
