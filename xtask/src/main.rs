@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod fuzz;
 mod kafka;
+mod overload;
 mod test;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ enum Command {
     Chaos(chaos::Args),
     Bench(bench::Args),
     Fuzz(fuzz::Args),
+    Overload(overload::Args),
     Ci(ci::Args),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Overload(args) => overload::run(&args),
         Command::Ci(args) => ci::run(&args),
     };
     match outcome {

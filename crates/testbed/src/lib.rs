@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod load;
 pub mod metrics;
 pub mod oracle;
+pub mod overload;
 pub mod process;
 pub mod proxy;
 pub mod service;

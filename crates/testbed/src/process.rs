@@ -65,6 +65,15 @@ pub struct Process {
     ended: Option<ExitStatus>,
 }
 
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Memory {
+    /// Resident now.
+    pub resident_bytes: u64,
+    /// The most that was resident since its start.
+    pub peak_bytes: u64,
+}
+
 impl Process {
     /// Starts it; stdout and stderr are appended to `log`.
     ///
@@ -188,14 +197,23 @@ impl Process {
         cpu_of(self.id())
     }
 
-    /// Resident memory now, in bytes.
-    ///
     /// # Errors
     /// When the process is gone.
-    pub fn resident_bytes(&self) -> Result<u64> {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.id()))?;
-        let pages: u64 = statm.split(' ').nth(1).context("short statm")?.parse()?;
-        Ok(pages * rustix::param::page_size() as u64)
+    pub fn memory(&self) -> Result<Memory> {
+        let pid = self.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))
+            .with_context(|| format!("{} is gone", self.name))?;
+        // In KiB, proc(5); a process that has ended and was not waited for has none.
+        let bytes = |name: &str| -> Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|rest| rest.split_whitespace().next());
+            let number = number.with_context(|| format!("{} has no {name}", self.name))?;
+            Ok(number.parse::<u64>()? * 1024)
+        };
+        Ok(Memory {
+            resident_bytes: bytes("VmRSS:")?,
+            peak_bytes: bytes("VmHWM:")?,
+        })
     }
 }
 
