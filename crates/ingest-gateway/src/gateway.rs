@@ -1,7 +1,7 @@
 //! The life of a gateway: start, serve, drain.
 
 use std::{
-    io, net::SocketAddr, num::NonZero, sync::Arc, thread::available_parallelism, time::Duration,
+    io, net::SocketAddr, sync::Arc, time::Duration,
 };
 
 use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
@@ -17,7 +17,6 @@ use pipeline_core::{
 };
 use tokio::{
     net::TcpListener,
-    sync::Semaphore,
     task::{JoinHandle, spawn_blocking},
     time::Instant,
 };
@@ -463,9 +462,9 @@ fn ingest(
         view: link.view(),
         body: BodyLimits {
             wire_bytes_max: server.max_body_bytes,
-            decoded_bytes_max: server.max_decoded_bytes,
             stall_max: server.body_timeout,
         },
+        decoded_bytes_max: server.max_decoded_bytes,
         record_bytes_max: config.ingestion.max_record_bytes,
         limits: Limits {
             records_max: config.ingestion.max_batch_records,
@@ -477,9 +476,6 @@ fn ingest(
         async_ack: config.kafka.async_ack,
         request_timeout: server.request_timeout,
         reserve: reserve(config),
-        decoding: Arc::new(Semaphore::new(
-            available_parallelism().map_or(1, NonZero::get),
-        )),
         drain,
     }
 }

@@ -7,6 +7,7 @@
 pub mod aside;
 pub mod blast;
 pub mod body;
+pub mod bomb;
 pub mod campaign;
 pub mod chaos;
 pub mod clock;

@@ -197,6 +197,16 @@ impl Process {
         cpu_of(self.id())
     }
 
+    /// [`Memory::peak_bytes`] begins anew at what is resident now.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn forget_peak(&self) -> Result<()> {
+        // 5: the peak of what is resident, proc_pid_clear_refs(5).
+        fs::write(format!("/proc/{}/clear_refs", self.id()), "5")
+            .with_context(|| format!("{} is gone", self.name))
+    }
+
     /// # Errors
     /// When the process is gone.
     pub fn memory(&self) -> Result<Memory> {

@@ -68,6 +68,7 @@ pub struct BodyDecoder {
     wire_bytes: u64,
     decoded_bytes: u64,
     pass: Pass,
+    fault: Option<BodyError>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +79,8 @@ enum Pass {
     Measuring,
     /// Decoded from the bytes that were kept, up to here.
     Again(usize),
+    /// Unreadable; only its length is looked at, as one that is too long is refused for that.
+    Unreadable,
     Ended,
 }
 
@@ -97,6 +100,7 @@ impl BodyDecoder {
             wire_bytes: 0,
             decoded_bytes: 0,
             pass: Pass::Only,
+            fault: None,
             head,
         }
     }
@@ -129,10 +133,12 @@ impl BodyDecoder {
                 kept.extend_from_slice(taken);
             }
             if self.pass == Pass::Only {
-                self.take_piece()?;
-                self.look_at_ratio();
+                match self.take_piece() {
+                    Ok(()) => self.look_at_ratio(),
+                    Err(error) => self.only_measure_on(error)?,
+                }
             }
-            if self.pass == Pass::Measuring {
+            if matches!(self.pass, Pass::Measuring | Pass::Unreadable) {
                 self.check_window()?;
             }
             if !self.piece_is_full() {
@@ -177,6 +183,12 @@ impl BodyDecoder {
                 }
                 self.wire = Some(wire);
                 return Ok(None);
+            }
+            Pass::Unreadable => {
+                self.inflater.finish()?;
+                return Err(self.fault.take().unwrap_or_else(|| {
+                    BodyError::unreadable("the body was unreadable before".to_owned())
+                }));
             }
             Pass::Ended => {}
         }
@@ -259,6 +271,21 @@ impl BodyDecoder {
         } else if wire.len() > KEPT_BYTES_MAX {
             self.wire = None;
         }
+    }
+
+    /// The body is at fault; whether it is too long as well, is still to be seen.
+    fn only_measure_on(&mut self, error: BodyError) -> Result<(), BodyError> {
+        if error.is_too_large() {
+            return Err(error);
+        }
+        self.fault = Some(error);
+        self.pass = Pass::Unreadable;
+        self.wire = None;
+        self.decoder = self.head.decoder(None);
+        if let Some(key) = &mut self.head.key {
+            key.restart(None);
+        }
+        Ok(())
     }
 
     fn check_window(&self) -> Result<(), BodyError> {

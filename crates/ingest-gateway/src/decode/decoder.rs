@@ -48,10 +48,8 @@ impl Decoder {
     /// # Errors
     /// Where nothing of the body is accepted, whatever follows.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), BodyError> {
-        if let Some(len) = self.len {
-            self.sink
-                .expect(self.passed, len.saturating_sub(self.passed));
-        }
+        let left = self.len.map(|len| len.saturating_sub(self.passed));
+        self.sink.expect(self.passed, piece.len(), left);
         self.passed += piece.len() as u64;
         if let State::Start(media, marked) = self.state {
             let (known, rest) = piece.split_at(piece.len().min(MARK.len() - marked));

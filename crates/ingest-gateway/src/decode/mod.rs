@@ -149,19 +149,6 @@ impl RecordBatch {
         start..self.ends[at] as usize
     }
 
-    /// Gives back room that was made for records which did not come, where that is worth a copy.
-    pub fn shrink(&mut self) {
-        const WORTH: usize = 4 * 1024;
-        let wasted = |len: usize, capacity: usize| capacity - len > len / 8 + WORTH;
-        if wasted(self.lines.len(), self.lines.capacity()) {
-            self.lines.shrink_to_fit();
-        }
-        if wasted(self.ends.len() * 4, self.ends.capacity() * 4) {
-            self.ends.shrink_to_fit();
-            self.sequences.shrink_to_fit();
-        }
-    }
-
     /// Each line with its sequence.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &[u8])> {
         (0..self.len()).map(|at| (self.sequences[at], self.line(at)))

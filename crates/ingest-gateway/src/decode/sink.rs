@@ -7,10 +7,12 @@ use super::{BodyError, DecodedBatch, IndexedError, Limits};
 /// A record may come with that much around it (blanks, line breaks, quotes, fields that are not
 /// kept), and as much again as its line may have; what is longer is too large, whatever it says.
 const RAW_SLACK_BYTES: usize = 64 * 1024;
-/// Room is made at once for what a client claims to send, up to this; the rest as it comes.
-const CLAIM_BYTES_MAX: u64 = 1024 * 1024;
+/// Room for lines grows by what is there, from this up to that: the length of a body is a claim,
+/// and what is made room for counts as used.
+const ROOM_BYTES_MIN: usize = 4 * 1024;
+const ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A finished batch gives back more room than this.
-const WASTE_BYTES_MAX: usize = 256 * 1024;
+const WASTE_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) struct Sink {
     rules: Rules,
@@ -44,21 +46,28 @@ impl Sink {
         self.limits.rejected_bytes_max.min(self.raw_max())
     }
 
-    /// Makes room: `passed` bytes of the body are decoded, so many are `left`.
-    pub fn expect(&mut self, passed: u64, left: u64) {
+    /// Makes room for a piece of the body of `piece` bytes: `passed` bytes are decoded, and so many
+    /// are `left`, if that is known.
+    pub fn expect(&mut self, passed: u64, piece: usize, left: Option<u64>) {
         let lines = &mut self.decoded.records.lines;
+        let made = lines.len();
         // Canonical lines are about as long as what they came from, or as those before.
-        let made = lines.len() as u64;
-        let wanted = match passed {
-            0 => left,
-            _ => (u128::from(left) * u128::from(made) / u128::from(passed)) as u64,
+        let scaled = |bytes: u64| match passed {
+            0 => bytes,
+            _ => (u128::from(bytes) * made as u128 / u128::from(passed)) as u64,
         };
-        // Never much more than twice what is there: the length is a claim.
-        let wanted = wanted.min(CLAIM_BYTES_MAX.max(made));
-        let wanted = usize::try_from(wanted).unwrap_or(0);
-        if lines.capacity() - lines.len() < wanted.min(RAW_SLACK_BYTES) {
-            lines.reserve_exact(wanted);
+        let now = usize::try_from(scaled(piece as u64)).unwrap_or(usize::MAX);
+        // Room that runs out within a piece would double.
+        let now = now.saturating_add(now / 8);
+        if lines.capacity() - made >= now {
+            return;
         }
+        let ahead = made.clamp(ROOM_BYTES_MIN, ROOM_BYTES_MAX).max(3 * piece);
+        let ahead = match left {
+            Some(left) => ahead.min(usize::try_from(scaled(left)).unwrap_or(usize::MAX)),
+            None => ahead,
+        };
+        lines.reserve_exact(now.max(ahead));
     }
 
     /// The next record, `raw`: `append` puts its line behind the others, or leaves nothing behind.
@@ -141,7 +150,7 @@ impl Sink {
     pub fn finish(self) -> DecodedBatch {
         let mut decoded = self.decoded;
         let lines = &mut decoded.records.lines;
-        if lines.capacity() - lines.len() > WASTE_BYTES_MAX.max(lines.len() / 8) {
+        if lines.capacity() - lines.len() > WASTE_BYTES_MAX.max(lines.len() / 4) {
             lines.shrink_to_fit();
         }
         decoded

@@ -1,20 +1,23 @@
-//! Reads and decompresses a body under its limits, all of them checked while it comes.
+//! Reads a body into its decoder under its limits, all of them checked while it comes.
 
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use tokio::time::{timeout, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{timeout, timeout_at},
+};
 
 use super::{
     incoming::{BodyCut, Incoming},
     problem::{Code, Problem},
     room::Room,
 };
-use crate::decode::{BodyError, Encoding, Inflater};
+use crate::decode::{BodyDecoder, BodyError, Decoded, Progress};
 
-/// Room made at once for a body of known length; the rest as it comes, as the length is a claim.
-const RESERVE_BYTES_MAX: u64 = 1024 * 1024;
+/// A body is worked on for so long before others have their turn.
+const TURN_MAX: Duration = Duration::from_millis(1);
 
 /// A refused body that is not longer is read to its end, for this long.
 const SHORT_BYTES: u64 = 32 * 1024;
@@ -24,65 +27,60 @@ const SHORT_MAX: Duration = Duration::from_secs(1);
 pub struct BodyLimits {
     /// As received.
     pub wire_bytes_max: u64,
-    pub decoded_bytes_max: u64,
     /// Longest time without a byte.
     pub stall_max: Duration,
 }
 
-/// Reads the whole body, until `until` at most; gives what it holds.
+/// Reads and decodes the whole body, until `until` at most. What it holds is in `room` before it
+/// grows on.
 ///
 /// # Errors
 /// What is to be answered; the rest of the body is then [`let_go`].
 pub async fn read(
     body: &mut Incoming,
-    encoding: Encoding,
+    mut decoder: BodyDecoder,
     limits: &BodyLimits,
     until: Instant,
     room: &mut Room,
-) -> Result<Vec<u8>, Problem> {
-    let too_large = || {
-        Problem::new(
-            Code::TooLarge,
-            format!(
-                "the body has more than {} bytes, allowed by server.maxBodyBytes are {}",
-                limits.wire_bytes_max, limits.wire_bytes_max
-            ),
-        )
-    };
-    let announced = body.size_hint().exact();
-    if let Some(length) = announced
-        && length > limits.wire_bytes_max
-    {
-        return Err(Problem::new(
-            Code::TooLarge,
-            format!(
-                "the body has {length} bytes, allowed by server.maxBodyBytes are {}",
-                limits.wire_bytes_max
-            ),
-        ));
-    }
-    let mut inflater = Inflater::new(encoding);
-    let mut decoded = Vec::new();
-    let reserve = announced.unwrap_or(0).min(RESERVE_BYTES_MAX);
-    decoded.reserve(usize::try_from(reserve).unwrap_or(0));
-    let mut wire_bytes = 0;
+) -> Result<Decoded, Problem> {
+    let mut turn = Turn::begin(until);
     while let Some(frame) = next_frame(body, limits.stall_max, until).await? {
         let Ok(data) = frame.into_data() else {
             // Trailers say nothing that is asked for.
             continue;
         };
-        wire_bytes += data.len() as u64;
-        if wire_bytes > limits.wire_bytes_max {
-            return Err(too_large());
+        if decoder.wire_bytes() + data.len() as u64 > limits.wire_bytes_max {
+            return Err(too_long(None, limits.wire_bytes_max).closing());
         }
-        inflate(&mut inflater, &data, &mut decoded, limits)
-            .map_err(|error| refused(&error).closing())?;
-        room.hold(decoded.capacity() as u64)?;
+        let mut wire = &data[..];
+        loop {
+            room.hold((decoder.memory() + wire.len()) as u64)?;
+            let progress = decoder.push(&mut wire).map_err(|e| refused(&e).closing())?;
+            room.hold(decoder.memory() as u64)?;
+            turn.yield_if_long().await?;
+            if progress == Progress::Idle {
+                break;
+            }
+        }
     }
-    inflater
-        .finish()
-        .map_err(|error| refused(&error.into()).closing())?;
-    Ok(decoded)
+    loop {
+        if let Some(decoded) = decoder.finish().map_err(|e| refused(&e).closing())? {
+            return Ok(decoded);
+        }
+        room.hold(decoder.memory() as u64)?;
+        turn.yield_if_long().await?;
+    }
+}
+
+/// # Errors
+/// Where a body of this length is not read at all.
+pub fn check_announced(length: Option<u64>, limits: &BodyLimits) -> Result<(), Problem> {
+    match length {
+        Some(found) if found > limits.wire_bytes_max => {
+            Err(too_long(Some(found), limits.wire_bytes_max))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Ends the reading of a body that is refused. What is short is read to its end, or until
@@ -141,30 +139,42 @@ async fn next_frame(
     }
 }
 
-/// Until bodies are decoded as they come, by `BodyDecoder`.
-fn inflate(
-    inflater: &mut Inflater,
-    mut input: &[u8],
-    out: &mut Vec<u8>,
-    limits: &BodyLimits,
-) -> Result<(), BodyError> {
-    let allowed = limits.decoded_bytes_max;
-    let max = usize::try_from(allowed).unwrap_or(usize::MAX - 1);
-    loop {
-        let wanted = (out.len() * 2).max(out.len() + 64 * 1024).min(max + 1);
-        out.reserve_exact(wanted.saturating_sub(out.len()));
-        let used = inflater.run(input, out)?;
-        input = &input[used..];
-        if out.len() > max {
-            return Err(BodyError::DecodedTooLong { allowed });
-        }
-        if out.len() < out.capacity() {
+/// How long a body has been worked on while others waited for their turn.
+struct Turn {
+    began: Instant,
+    until: Instant,
+}
+
+impl Turn {
+    fn begin(until: Instant) -> Self {
+        let began = Instant::now();
+        Self { began, until }
+    }
+
+    async fn yield_if_long(&mut self) -> Result<(), Problem> {
+        if self.began.elapsed() < TURN_MAX {
             return Ok(());
         }
+        yield_now().await;
+        self.began = Instant::now();
+        if self.began >= self.until {
+            return Err(Problem::late());
+        }
+        Ok(())
     }
 }
 
-pub fn refused(error: &BodyError) -> Problem {
+fn too_long(found: Option<u64>, allowed: u64) -> Problem {
+    let found = match found {
+        Some(found) => found.to_string(),
+        None => format!("more than {allowed}"),
+    };
+    let detail =
+        format!("the body has {found} bytes, allowed by server.maxBodyBytes are {allowed}");
+    Problem::new(Code::TooLarge, detail)
+}
+
+fn refused(error: &BodyError) -> Problem {
     let code = if error.is_too_large() {
         Code::TooLarge
     } else {

@@ -14,11 +14,7 @@ use pipeline_core::{
     config::InvalidRecords,
     record::{RecordErrorCode, Rules},
 };
-use tokio::{
-    sync::{Semaphore, oneshot},
-    task::spawn_blocking,
-    time::timeout_at,
-};
+use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
     body::{self, BodyLimits},
@@ -32,8 +28,8 @@ use crate::{
     auth::keys::Client,
     batch::{Answer, Batch, Kept, Progress, Waiting, memory_of},
     budget::{Budget, Share},
-    decode::{DecodedBatch, Limits, decode},
-    identity::{KeyedBody, random_batch_id},
+    decode::{BodyDecoder, BodyHead, Decoded, DecodedBatch, Limits},
+    identity::{BatchKey, random_batch_id},
     producer::{
         drain::Drain,
         link::ViewReceiver,
@@ -44,9 +40,6 @@ use crate::{
     telemetry,
 };
 
-/// A larger body is decoded where it does not keep other connections waiting.
-const INLINE_BYTES_MAX: usize = 512 * 1024;
-
 /// What the handler needs; shared by all requests.
 #[derive(Debug)]
 pub struct Ingest {
@@ -54,6 +47,7 @@ pub struct Ingest {
     pub memory: Arc<Budget>,
     pub view: ViewReceiver,
     pub body: BodyLimits,
+    pub decoded_bytes_max: u64,
     pub record_bytes_max: usize,
     pub limits: Limits,
     pub invalid_records: InvalidRecords,
@@ -63,8 +57,6 @@ pub struct Ingest {
     pub request_timeout: Duration,
     /// What of it belongs to the dead letter queue's fsync.
     pub reserve: Duration,
-    /// Large bodies decoded at once: more would only make each late.
-    pub decoding: Arc<Semaphore>,
     pub drain: Drain,
 }
 
@@ -81,7 +73,7 @@ impl Ingest {
         let expects_continue = request.headers().contains_key(EXPECT);
         let (parts, mut incoming) = request.into_parts();
         let read = self.read(&parts, &mut incoming, &client, deadline);
-        let (head, body, mut room) = match read.await {
+        let (decoded, room) = match read.await {
             Ok(read) => read,
             Err(problem) => {
                 let hurry = self.drain.expired();
@@ -89,10 +81,13 @@ impl Ingest {
             }
         };
         let received_ms = now_ms();
-        // The canonical lines are about as long.
-        let both = 2 * body.capacity() as u64;
-        room.hold(both).map_err(|problem| self.in_time(problem))?;
-        let (id, decoded) = self.decode(head, body, &client, deadline).await?;
+        let id = match decoded.id {
+            Some(id) => id,
+            None => random_batch_id().map_err(|error| {
+                refused(false, format!("the system gives no randomness: {error}"))
+            })?,
+        };
+        let decoded = decoded.batch;
         telemetry::batch_received();
         self.count_rejected(&decoded);
         let verdict = Verdict::of(decoded, self.invalid_records)?;
@@ -113,21 +108,53 @@ impl Ingest {
         incoming: &mut Incoming,
         client: &Client,
         deadline: Instant,
-    ) -> Result<(Head, Vec<u8>, Room), Problem> {
+    ) -> Result<(Decoded, Room), Problem> {
         let head = Head::read(&parts.uri, &parts.headers)?;
         client.admit().map_err(over_quota)?;
         if self.queue.is_full() {
             return Err(self.full());
         }
         let announced = incoming.size_hint().exact();
+        body::check_announced(announced, &self.body)?;
         let entered = Room::enter(&self.memory, announced);
         let mut room = entered.map_err(|problem| self.in_time(problem))?;
-        let body = body::read(incoming, head.encoding, &self.body, deadline, &mut room);
-        let body = tokio::select! {
-            body = body => body.map_err(|problem| self.in_time(problem))?,
+        let decoder = BodyDecoder::new(self.body_head(head, client, announced));
+        let read = body::read(incoming, decoder, &self.body, deadline, &mut room);
+        let decoded = tokio::select! {
+            decoded = read => decoded.map_err(|problem| self.in_time(problem))?,
             () = self.drain.expired() => return Err(draining()),
         };
-        Ok((head, body, room))
+        Ok((decoded, room))
+    }
+
+    fn body_head(&self, head: Head, client: &Client, wire_len: Option<u64>) -> BodyHead {
+        let message_bytes_max = self
+            .view
+            .borrow()
+            .as_ref()
+            .map_or(MESSAGE_BYTES_MAX_DEFAULT, |view| view.message_bytes_max);
+        let key = head.key.as_deref().map(|key| {
+            let batch = BatchKey {
+                client: &client.id,
+                key,
+                site: head.site.as_deref().unwrap_or_default(),
+                media_type: head.media.name(),
+            };
+            batch.begin(None)
+        });
+        BodyHead {
+            media: head.media,
+            encoding: head.encoding,
+            rules: Rules {
+                record_bytes_max: self.record_bytes_max.min(line_bytes_max(message_bytes_max)),
+                default_site: head.site,
+                bound_site: client.site.clone(),
+            },
+            limits: self.limits,
+            decoded_bytes_max: self.decoded_bytes_max,
+            wire_len,
+            key,
+        }
     }
 
     async fn hand_over(
@@ -136,16 +163,15 @@ impl Ingest {
         received_ms: i64,
         began: Instant,
         deadline: Instant,
-        mut verdict: Verdict,
+        verdict: Verdict,
         mut room: Room,
     ) -> Result<Accepted, Problem> {
         // What is left then is the dead letter queue's: it might take the batch, too late for the
         // client to hear of it.
         if !self.async_ack && Instant::now() >= deadline {
-            return Err(late());
+            return Err(Problem::late());
         }
         let accepted = verdict.records.len();
-        verdict.records.shrink();
         let memory = room.hand_over(memory_of(&verdict.records), verdict.faults.memory());
         let (answer, waiting) = oneshot::channel();
         let batch = Batch {
@@ -193,40 +219,6 @@ impl Ingest {
             kept,
             errors: verdict.faults.errors,
             errors_omitted: verdict.faults.omitted,
-        })
-    }
-
-    async fn decode(
-        &self,
-        head: Head,
-        body: Vec<u8>,
-        client: &Arc<Client>,
-        deadline: Instant,
-    ) -> Result<(BatchId, DecodedBatch), Problem> {
-        let message_bytes_max = self
-            .view
-            .borrow()
-            .as_ref()
-            .map_or(MESSAGE_BYTES_MAX_DEFAULT, |view| view.message_bytes_max);
-        let record_bytes_max = self.record_bytes_max.min(line_bytes_max(message_bytes_max));
-        if body.len() <= INLINE_BYTES_MAX {
-            return decode_now(head, &body, client, record_bytes_max, self.limits);
-        }
-        let place = tokio::select! {
-            place = timeout_at(deadline.into(), Arc::clone(&self.decoding).acquire_owned()) => {
-                place.map_err(|_| late())?.expect("nobody closes the semaphore")
-            }
-            () = self.drain.expired() => return Err(draining()),
-        };
-        let (client, limits) = (Arc::clone(client), self.limits);
-        let decoded = spawn_blocking(move || {
-            // Also where the client goes meanwhile: the work goes on.
-            let _place = place;
-            decode_now(head, &body, &client, record_bytes_max, limits)
-        });
-        decoded.await.unwrap_or_else(|error| {
-            tracing::error!("decoding a body ended: {error}");
-            Err(refused(false, "decoding the body failed".to_owned()))
         })
     }
 
@@ -297,44 +289,9 @@ impl Verdict {
     }
 }
 
-fn decode_now(
-    head: Head,
-    body: &[u8],
-    client: &Client,
-    record_bytes_max: usize,
-    limits: Limits,
-) -> Result<(BatchId, DecodedBatch), Problem> {
-    let id = match &head.key {
-        Some(key) => KeyedBody {
-            client: &client.id,
-            key,
-            site: head.site.as_deref().unwrap_or_default(),
-            media_type: head.media.name(),
-            body,
-        }
-        .batch_id(),
-        None => random_batch_id()
-            .map_err(|error| refused(false, format!("the system gives no randomness: {error}")))?,
-    };
-    let rules = Rules {
-        record_bytes_max,
-        default_site: head.site,
-        bound_site: client.site.clone(),
-    };
-    match decode(head.media, body, &rules, limits) {
-        Ok(decoded) => Ok((id, decoded)),
-        Err(error) => Err(body::refused(&error)),
-    }
-}
-
 fn over_quota(seconds: u32) -> Problem {
     let detail = "the API key has sent more than its recordsPerSecond";
     Problem::new(Code::Quota, detail).retry_after(seconds)
-}
-
-fn late() -> Problem {
-    let why = "too little of server.requestTimeout is left to keep the batch";
-    refused(false, why.to_owned())
 }
 
 fn refused(may_be_kept: bool, why: String) -> Problem {
@@ -365,16 +322,15 @@ mod tests {
             view: watch::channel(None).1,
             body: BodyLimits {
                 wire_bytes_max: 1 << 20,
-                decoded_bytes_max: 1 << 20,
                 stall_max: second,
             },
+            decoded_bytes_max: 1 << 20,
             record_bytes_max: 1 << 20,
             limits: Limits::default(),
             invalid_records: InvalidRecords::Skip,
             async_ack,
             request_timeout: second,
             reserve: second,
-            decoding: Arc::new(Semaphore::new(1)),
             drain: drain().1,
         }
     }
@@ -405,24 +361,5 @@ mod tests {
         let at_once = ingest(true);
         assert_eq!(hand_over_late(&at_once).await.unwrap().kept, Kept::Queue);
         assert_eq!(at_once.queue.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_large_body_that_finds_no_place_to_be_decoded_in_time_is_ours_to_excuse() {
-        let ingest = ingest(false);
-        let _taken = ingest.decoding.acquire().await.unwrap();
-        let head = Head::read(
-            &"/logs".parse().unwrap(),
-            &[(
-                hyper::header::CONTENT_TYPE,
-                hyper::header::HeaderValue::from_static("application/json"),
-            )]
-            .into_iter()
-            .collect(),
-        );
-        let body = vec![b' '; INLINE_BYTES_MAX + 1];
-        let client = Arc::default();
-        let decoded = ingest.decode(head.unwrap(), body, &client, Instant::now());
-        assert_eq!(decoded.await.unwrap_err().code, Code::NowhereToKeep);
     }
 }

@@ -186,6 +186,13 @@ impl Problem {
         }
     }
 
+    /// The batch cannot be kept in time.
+    #[must_use]
+    pub fn late() -> Self {
+        let why = "too little of server.requestTimeout is left to keep the batch";
+        Self::new(Code::NowhereToKeep, why).retry_after(5)
+    }
+
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds.max(1));

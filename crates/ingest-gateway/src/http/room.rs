@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::problem::{Code, Problem};
 use crate::budget::{Budget, Share};
 
-/// What a request holds besides its body: its task and its connection's buffers.
-const REQUEST_BYTES: u64 = 16 * 1024;
+/// What a request holds besides its body, at first: its task and its connection's first buffer.
+const REQUEST_BYTES: u64 = 8 * 1024;
+/// That buffer grows with what comes, up to this.
+const BUFFER_BYTES: u64 = 32 * 1024;
 
 #[derive(Debug)]
 pub struct Room {
@@ -39,25 +41,23 @@ impl Room {
     /// # Errors
     /// Where there is none: nothing of the body may be kept.
     pub fn hold(&mut self, bytes: u64) -> Result<(), Problem> {
-        if self.share.try_set(bytes.saturating_add(REQUEST_BYTES)) {
+        if self.share.try_set(bytes.saturating_add(beside(bytes))) {
             Ok(())
         } else {
             Err(self.refused(bytes))
         }
     }
 
-    /// The batch's own share, `bytes` of what is held; `beside` stays with the request until its
+    /// The batch's own share, `bytes` of what is held; `errors` stays with the request until its
     /// answer, the rest is given back.
     #[must_use]
-    pub fn hand_over(&mut self, bytes: u64, beside: u64) -> Share {
-        let share = self.share.split(bytes);
-        let left = self.share.bytes().min(beside + REQUEST_BYTES);
-        self.share.force_set(left);
-        share
+    pub fn hand_over(&mut self, bytes: u64, errors: u64) -> Share {
+        self.share.force_set(bytes + errors + beside(bytes));
+        self.share.split(bytes)
     }
 
     fn refused(&self, bytes: u64) -> Problem {
-        let max = self.budget.free_max().saturating_sub(REQUEST_BYTES);
+        let max = self.budget.free_max().saturating_sub(beside(bytes));
         if bytes > max {
             return Problem::new(
                 Code::TooLarge,
@@ -72,6 +72,10 @@ impl Room {
             "server.memoryBudget has no room for the body now",
         )
     }
+}
+
+fn beside(bytes: u64) -> u64 {
+    REQUEST_BYTES + bytes.min(BUFFER_BYTES)
 }
 
 #[cfg(test)]
@@ -117,7 +121,7 @@ mod tests {
         room.hold(1 << 20).unwrap();
         let share = room.hand_over(1000, 200);
         assert_eq!(share.bytes(), 1000);
-        assert_eq!(budget.used(), 1000 + 200 + REQUEST_BYTES);
+        assert_eq!(budget.used(), 1000 + 200 + beside(1000));
         drop(room);
         assert_eq!(budget.used(), 1000);
     }
