@@ -1,8 +1,6 @@
 //! The life of a gateway: start, serve, drain.
 
-use std::{
-    io, net::SocketAddr, sync::Arc, time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
 use pipeline_core::{
