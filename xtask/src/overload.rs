@@ -76,6 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
             rate: None,
             requests: None,
             patience: Duration::from_secs(2),
+            ..load::Plan::default()
         },
         frozen: Duration::from_secs(args.seconds),
         rest_within: Duration::from_secs(600),
