@@ -26,7 +26,7 @@ fn key(id: &str, key: &str) -> ApiKey {
 
 /// A gateway that takes the keys `slk_free`, `slk_other`, `slk_bound` (to `shop.example`) and
 /// `slk_slow` (10 records a second).
-async fn guarded(mut stage: Stage) -> (Stage, Running) {
+pub async fn guarded(mut stage: Stage) -> (Stage, Running) {
     stage.config.auth.enabled = true;
     stage.config.auth.keys = vec![
         key("free", "slk_free"),
@@ -152,7 +152,7 @@ fn bodies(site: &str) -> [((&'static str, &'static str), String); 4] {
     };
     [
         (JSON, format!("[{one}]")),
-        (NDJSON, one.clone()),
+        (NDJSON, one),
         (
             CSV,
             format!("timestamp,path,userAgent,site\n2026-01-02T03:04:05Z,/a,test,{site}\n"),
@@ -258,6 +258,31 @@ async fn who_has_sent_its_share_is_told_when_to_come_again() {
     let heard = post(&gateway, "slk_free", "/logs", JSON, &records(["b"])).await;
     assert_eq!(heard.status, 202);
     assert_eq!(stage.stored().await.len(), 501);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_bodies_that_are_let_in_the_second_finds_the_quota_used_up() {
+    let (stage, gateway) = guarded(Stage::new(1).await).await;
+    let body = format!("[{}]", vec![record("a"); 500].join(","));
+    let headers = [JSON, ("X-API-Key", "slk_slow"), ("Expect", "100-continue")];
+    let mut let_in = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+        let head = head("POST", "/logs", &headers, body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(hear(&mut stream).await.status, 100);
+        let_in.push(stream);
+    }
+    let mut heard = Vec::new();
+    for stream in &mut let_in {
+        stream.write_all(body.as_bytes()).await.unwrap();
+        heard.push(hear(stream).await);
+    }
+    assert_eq!(heard[0].status, 202);
+    assert_eq!(heard[1].problem(), (429, "quota".to_owned()));
+    assert!(heard[1].headers.contains_key("retry-after"));
+    assert_eq!(stage.stored().await.len(), 500);
     gateway.stop().await;
 }
 

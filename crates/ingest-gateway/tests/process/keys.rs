@@ -26,6 +26,13 @@ fn new_key(place: &Place, arguments: &[&str]) -> (String, String) {
     (lines[0].to_owned(), lines[1].to_owned())
 }
 
+fn hash_of(line: &str) -> &str {
+    let mut words = line.split(['"', ' ']);
+    words
+        .find(|word| word.len() == 64)
+        .expect("a line has a hash")
+}
+
 fn auth(lines: &[&str]) -> String {
     let keys: String = lines.iter().map(|line| format!("    {line}\n")).collect();
     format!("auth:\n  enabled: true\n  keys:\n{keys}")
@@ -175,6 +182,26 @@ fn a_bad_file_changes_no_key_and_what_needs_a_restart_is_named() {
 }
 
 #[test]
+fn a_hash_in_a_file_of_its_own_is_read_anew_too() {
+    let place = Place::new();
+    let (old, old_line) = new_key(&place, &[]);
+    let (new, new_line) = new_key(&place, &[]);
+    let file = place.config().with_file_name("shop.sha256");
+    fs::write(&file, hash_of(&old_line)).unwrap();
+    let line = format!("- {{id: shop, sha256File: '{}'}}", file.display());
+    place.configure(&auth(&[&line]));
+    let serving = place.serve();
+    let mut client = serving.client();
+    for (right, wrong, line) in [(&old, &new, &new_line), (&new, &old, &old_line)] {
+        assert_eq!(post(&mut client, right).status, 202);
+        assert_eq!(post(&mut client, wrong).status, 401);
+        fs::write(&file, hash_of(line)).unwrap();
+        hang_up(&serving, "applied");
+    }
+    serving.terminate();
+}
+
+#[test]
 fn a_gateway_that_listens_to_all_is_not_opened_by_a_file_for_loopback() {
     let place = Place::new();
     let (key, line) = new_key(&place, &[]);
@@ -210,10 +237,7 @@ fn no_key_and_no_hash_is_ever_in_the_log() {
     assert_eq!(runtime.block_on(post_http2(&serving, &key)), 202);
     assert_eq!(runtime.block_on(post_http2(&serving, wrong)), 401);
     hang_up(&serving, "applied");
-    let hash = line
-        .split(['"', ' '])
-        .find(|word| word.len() == 64)
-        .expect("a line has a hash");
+    let hash = hash_of(&line);
     place.configure(&auth(&[
         &line,
         &format!("- {{id: {wrong}, sha256: {wrong}}}"),
