@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     control::Control,
+    http,
     kafka::{self, Cluster, Node},
     proxy::{Ack, Proxies},
     service::{Broker, Service},
@@ -174,7 +175,14 @@ impl Actor<'_> {
     }
 
     fn end_gateway(&mut self) -> Result<()> {
-        if self.gateway().is_running() && !self.ending {
+        if self.ending {
+            return Ok(());
+        }
+        // Started a moment ago, it does not listen for the signal yet, and for nothing else.
+        if !self.frozen && http::get(self.gateway().admin, "/livez").is_err() {
+            return self.kill_gateway();
+        }
+        if self.gateway().is_running() {
             self.gateway().process()?.terminate()?;
             self.ending = true;
         }
