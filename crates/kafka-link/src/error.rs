@@ -2,6 +2,7 @@
 
 mod table;
 
+pub use table::produce_errors;
 pub(crate) use table::{Context, kind_of, name_of};
 
 /// What a caller does.

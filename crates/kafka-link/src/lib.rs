@@ -17,5 +17,5 @@ pub use cluster::{
     Acks, Cluster, ClusterConfig, FetchFrom, FetchOptions, Fetched, NewTopic, PartitionInfo,
     TopicId, TopicInfo, TopicSettings,
 };
-pub use error::{ErrorKind, KafkaError};
+pub use error::{ErrorKind, KafkaError, produce_errors};
 pub use group::{Assignment, Beat, Committed, GroupConfig, Member, Pulse};

@@ -12,6 +12,7 @@ mod brokers;
 mod dead_letters;
 mod delivery;
 mod drain;
+mod error_codes;
 mod faults;
 mod oddities;
 mod openapi;

@@ -31,6 +31,15 @@ impl Context {
     }
 }
 
+/// The greatest code that this release knows; the least is -1, and 0 is none.
+const LAST_CODE: i16 = 133;
+
+/// Every error code that this release knows, with its name and what it means for a produce.
+pub fn produce_errors() -> impl Iterator<Item = (i16, String, ErrorKind)> {
+    let codes = (-1..=LAST_CODE).filter(|code| *code != 0);
+    codes.map(|code| (code, name_of(code), kind_of(Context::Produce, code)))
+}
+
 /// The protocol's name of a code, as `NotEnoughReplicas`.
 pub(crate) fn name_of(code: i16) -> String {
     match code.err() {
@@ -220,8 +229,6 @@ mod tests {
     use Context::{Admin, Commit, Fetch, Group, Lookup, Produce};
 
     const CONTEXTS: [Context; 6] = [Produce, Fetch, Group, Commit, Lookup, Admin];
-    const LAST_CODE: i16 = 133;
-
     fn kind(context: Context, error: ResponseError) -> ErrorKind {
         kind_of(context, error.code())
     }
@@ -254,6 +261,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_walk_over_the_table_ends_with_the_last_code_of_the_protocol() {
+        assert_eq!(produce_errors().count(), LAST_CODE as usize + 1);
+        let known = |code: &i16| !matches!(code.err(), None | Some(ResponseError::Unknown(_)));
+        let last = (i16::MIN..=i16::MAX).filter(known);
+        assert_eq!(last.max(), Some(LAST_CODE), "a newer kafka-protocol knows more");
     }
 
     #[test]
