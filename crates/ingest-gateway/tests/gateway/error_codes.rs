@@ -101,8 +101,9 @@ impl Walk {
             ErrorKind::UnknownOutcome,
         )]);
         // A broker that has done it and says otherwise is believed where the table says so.
-        let happens =
-            |kind: ErrorKind| fault(1) == Fault::AnswerError(1) || kind == ErrorKind::UnknownOutcome;
+        let happens = |kind: ErrorKind| {
+            fault(1) == Fault::AnswerError(1) || kind == ErrorKind::UnknownOutcome
+        };
         let codes: Vec<_> = codes.filter(|(_, _, kind)| happens(*kind)).collect();
         assert!(codes.len() > 5);
         let partitions = i32::try_from(codes.len()).unwrap();
@@ -194,7 +195,10 @@ impl Walk {
             }
         }
         assert!(copies.is_empty(), "nobody sent {copies:?}");
-        assert!(dead.keys().all(|id| cases.iter().any(|case| case.batch == *id)));
+        assert!(
+            dead.keys()
+                .all(|id| cases.iter().any(|case| case.batch == *id))
+        );
     }
 }
 

@@ -11,6 +11,7 @@ mod bounds;
 mod brokers;
 mod dead_letters;
 mod delivery;
+mod disk;
 mod drain;
 mod error_codes;
 mod faults;

@@ -268,7 +268,11 @@ mod tests {
         assert_eq!(produce_errors().count(), LAST_CODE as usize + 1);
         let known = |code: &i16| !matches!(code.err(), None | Some(ResponseError::Unknown(_)));
         let last = (i16::MIN..=i16::MAX).filter(known);
-        assert_eq!(last.max(), Some(LAST_CODE), "a newer kafka-protocol knows more");
+        assert_eq!(
+            last.max(),
+            Some(LAST_CODE),
+            "a newer kafka-protocol knows more"
+        );
     }
 
     #[test]
