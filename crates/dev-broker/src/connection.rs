@@ -160,6 +160,9 @@ impl Connection {
         }
         let done_but = armed.iter().find_map(Armed::done_but);
         let refused = done_but.map(|code| api::refuse::all(&request, head.version, code));
+        let is_empty = |armed: &Armed| armed.fault == Fault::EmptyAnswer;
+        let empty = armed.iter().any(is_empty);
+        let empty = empty.then(|| api::refuse::empty(&request, head.version, 0));
         for (topic, partition, _) in armed.iter().filter_map(Armed::partition_not_done) {
             api::partitions::take_out(&mut request, topic, partition);
         }
@@ -175,6 +178,9 @@ impl Connection {
         if let Reply::Answer(answer) = &mut reply {
             if let Some(refused) = refused {
                 **answer = refused;
+            }
+            if let Some(empty) = empty {
+                **answer = empty;
             }
             for (topic, partition, code) in armed.iter().filter_map(Armed::partition_error) {
                 api::partitions::put_error(answer, topic, partition, code);
@@ -209,6 +215,8 @@ impl Connection {
             match fault.fault {
                 Fault::ClaimLength(claimed) => size = claimed,
                 Fault::HalfAnswer => end = out.len() / 2,
+                Fault::OtherCorrelation => out[4] ^= 0x40,
+                Fault::Zeros => out[8..].fill(0),
                 _ => {}
             }
         }

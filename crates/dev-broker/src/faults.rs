@@ -45,6 +45,12 @@ pub enum Fault {
     ClaimLength(i32),
     /// Done; only half of the answer is written.
     HalfAnswer,
+    /// Done; the answer has its length and correlation, and is zeros behind these.
+    Zeros,
+    /// Done; the answer is one to another request.
+    OtherCorrelation,
+    /// Done; the answer names nothing that was asked about.
+    EmptyAnswer,
 }
 
 /// The broker's rules. Clones share them.

@@ -27,6 +27,9 @@ async fn a_produce_without_an_answer_is_unknown_and_was_sent_once() {
         (Fault::HalfAnswer, 1),
         (Fault::ClaimLength(i32::MAX), 1),
         (Fault::ClaimLength(-5), 1),
+        (Fault::Zeros, 1),
+        (Fault::OtherCorrelation, 1),
+        (Fault::EmptyAnswer, 1),
         (Fault::Drop, 0),
         (Fault::Cut, 0),
     ];

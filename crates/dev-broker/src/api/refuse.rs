@@ -44,7 +44,7 @@ pub(crate) fn set_throttle(answer: &mut ResponseKind, throttle_ms: i32) {
 }
 
 /// The answer without partitions; errors that stand above partitions are in it.
-fn empty(request: &RequestKind, version: i16, error: i16) -> ResponseKind {
+pub(crate) fn empty(request: &RequestKind, version: i16, error: i16) -> ResponseKind {
     match request {
         RequestKind::Produce(_) => ResponseKind::Produce(ProduceResponse::default()),
         RequestKind::Fetch(_) => ResponseKind::Fetch(FetchResponse::default()),

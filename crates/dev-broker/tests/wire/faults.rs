@@ -262,6 +262,36 @@ async fn broken_answers_are_broken() {
 }
 
 #[tokio::test]
+async fn wrong_answers_are_of_the_right_length_and_all_is_done() {
+    let (broker, mut wire) = start().await;
+    let request = produce(-1, &[("logs", 0, batch())]);
+    let mut answers = Vec::new();
+    for fault in [
+        None,
+        Some(Fault::Zeros),
+        Some(Fault::OtherCorrelation),
+        Some(Fault::EmptyAnswer),
+    ] {
+        let rule = fault.map(|fault| broker.faults().on(Api::Produce).then(fault));
+        wire.send(ApiKey::Produce, 9, &request).await.unwrap();
+        let length = wire.receive_length().await.unwrap();
+        answers.push(wire.receive_bytes(length as usize).await.unwrap());
+        if let Some(rule) = rule {
+            rule.remove();
+        }
+    }
+    assert_eq!(broker.log_end("logs", 0), Some(4));
+    let correlation = |at: usize| i32::from_be_bytes(answers[at][..4].try_into().unwrap());
+    assert_eq!(correlation(1), correlation(0) + 1);
+    assert_ne!(correlation(2), correlation(0) + 2);
+    assert_eq!(answers[1].len(), answers[0].len());
+    assert!(answers[1][4..].iter().all(|byte| *byte == 0));
+    assert_eq!(answers[2][4..].len(), answers[0][4..].len());
+    assert!(answers[3].len() < answers[0].len());
+    broker.stop().await;
+}
+
+#[tokio::test]
 async fn rules_name_clients_and_nodes() {
     let broker = Broker::start(Options::default().nodes(2).topic("logs", 2))
         .await

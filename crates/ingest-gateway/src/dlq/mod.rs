@@ -45,6 +45,8 @@ use crate::{producer::settle::now_ms, telemetry};
 const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Between two looks at the clock, while there is something that ages.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two attempts to remove what the disk did not let go.
+const REMOVE_AGAIN: Duration = Duration::from_secs(5);
 
 /// Handle to the thread; cheap to clone. The thread ends when the last one is dropped.
 #[derive(Clone, Debug)]
@@ -176,6 +178,8 @@ struct Gauges {
     rate: WriteRate,
     /// They change without anything happening.
     age: bool,
+    /// When what could not be removed is tried again.
+    remove_at: Instant,
 }
 
 impl Gauges {
@@ -183,6 +187,7 @@ impl Gauges {
         let mut gauges = Self {
             rate: WriteRate::new(Instant::now()),
             age: false,
+            remove_at: Instant::now(),
         };
         gauges.set(files, 0);
         gauges
@@ -199,11 +204,17 @@ impl Gauges {
     }
 
     /// The next command; `None` when there will be none.
-    fn next(&mut self, files: &Files, todo: &mpsc::Receiver<Command>) -> Option<Command> {
-        while self.age {
+    fn next(&mut self, files: &mut Files, todo: &mpsc::Receiver<Command>) -> Option<Command> {
+        while self.age || files.has_done() {
             match todo.recv_timeout(TICK) {
                 Ok(command) => return Some(command),
-                Err(RecvTimeoutError::Timeout) => self.set(files, 0),
+                Err(RecvTimeoutError::Timeout) => {
+                    if files.has_done() && Instant::now() >= self.remove_at {
+                        files.remove_all_done();
+                        self.remove_at = Instant::now() + REMOVE_AGAIN;
+                    }
+                    self.set(files, 0);
+                }
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
@@ -222,7 +233,7 @@ fn run(
     let mut replies = Vec::new();
     let mut stop = None;
     while stop.is_none()
-        && let Some(first) = gauges.next(&files, todo)
+        && let Some(first) = gauges.next(&mut files, todo)
     {
         let mut others = Vec::new();
         let mut bytes = 0;

@@ -196,12 +196,12 @@ impl Replayer {
             }
             let mut left = Left::default();
             match self.load(number, &view).await {
-                Some(loaded) => {
+                Ok(loaded) => {
                     left.add(Cause::Foreign, loaded.foreign());
                     left.add(Cause::Unreadable, loaded.unknown());
                     self.replay(number, &view, &loaded, &mut left).await;
                 }
-                None => left.note(Cause::Unreadable),
+                Err(cause) => left.note(cause),
             }
             match left.rest(Instant::now()) {
                 Some(left) => _ = self.left.insert(number, left),
@@ -233,7 +233,7 @@ impl Replayer {
         (view.unfit.is_none() && open).then_some(view)
     }
 
-    async fn load(&mut self, number: u64, view: &TopicView) -> Option<Loaded> {
+    async fn load(&mut self, number: u64, view: &TopicView) -> Result<Loaded, Cause> {
         self.checked.insert(number);
         let dir = self.dlq.dir();
         let cluster = Arc::clone(&view.cluster_id);
@@ -257,7 +257,7 @@ impl Replayer {
                     file = number,
                     "failed to read the dead letter queue: {error}"
                 );
-                return None;
+                return Err(Cause::of(&error));
             }
         };
         self.dlq.correct(number, loaded.seen.clone());
@@ -270,7 +270,7 @@ impl Replayer {
                 "entries of the dead letter queue are for another cluster or topic, they stay"
             );
         }
-        Some(loaded)
+        Ok(loaded)
     }
 
     async fn replay(&self, number: u64, view: &TopicView, loaded: &Loaded, left: &mut Left) {
@@ -385,9 +385,10 @@ impl Replayer {
                 _ => wanted.push(*pending),
             }
         }
-        let entries = self.read(number, &wanted).await;
-        let unread = wanted.len() - entries.len();
-        left.add(Cause::Unreadable, Count::of_entries(unread));
+        let (entries, unread) = self.read(number, &wanted).await;
+        for cause in unread {
+            left.add(cause, Count::of_entries(1));
+        }
         let line_max = line_bytes_max(view.message_bytes_max);
         let mut chunk = Chunk::default();
         for (pending, head, records) in entries {
@@ -456,22 +457,29 @@ impl Replayer {
     }
 
     /// Reads the entries; what cannot be read (any more) is said and left out.
-    async fn read(&self, number: u64, chunk: &[Pending]) -> Vec<(Pending, Head, RecordBatch)> {
+    async fn read(
+        &self,
+        number: u64,
+        chunk: &[Pending],
+    ) -> (Vec<(Pending, Head, RecordBatch)>, Vec<Cause>) {
         let dir = self.dlq.dir();
         let chunk = chunk.to_vec();
         let read = spawn_blocking(move || {
-            let mut entries = Vec::with_capacity(chunk.len());
+            let (mut entries, mut unread) = (Vec::with_capacity(chunk.len()), Vec::new());
             for pending in chunk {
                 match load_entry(&dir, number, pending.position) {
                     Ok((head, records)) => entries.push((pending, head, records)),
-                    Err(error) => tracing::error!(
-                        file = number,
-                        position = pending.position,
-                        "failed to read an entry of the dead letter queue: {error}"
-                    ),
+                    Err(error) => {
+                        unread.push(Cause::of(&error));
+                        tracing::error!(
+                            file = number,
+                            position = pending.position,
+                            "failed to read an entry of the dead letter queue: {error}"
+                        );
+                    }
                 }
             }
-            entries
+            (entries, unread)
         });
         read.await.unwrap_or_default()
     }

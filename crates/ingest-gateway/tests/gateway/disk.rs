@@ -246,10 +246,13 @@ async fn a_replay_through_a_failing_disk_brings_everything_to_kafka() {
         Step::Truncate,
     ];
     let mut cases = matrix(&steps, &[]);
-    cases.retain(|case| !matches!(case.lasting, Lasting::Nth(3 | 4)));
+    cases.retain(|case| {
+        let lasting = matches!(case.lasting, Lasting::Nth(1 | 2) | Lasting::UntilLifted);
+        lasting && !matches!(case.fault, Fault::Fails(EDQUOT | EROFS))
+    });
     // They wait for the most part.
-    let hit = run_all(cases, 40, replayed_through).await;
-    assert!(hit > 100, "{hit} of the faults were come to");
+    let hit = run_all(cases, 30, replayed_through).await;
+    assert!(hit > 50, "{hit} of the faults were come to");
 }
 
 async fn replayed_through(case: Case) -> bool {
@@ -317,9 +320,10 @@ async fn distinct(stage: &Stage, bodies: &[String]) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_on_a_failing_disk_loses_nothing() {
-    let cases = matrix(&Step::ALL, &[]);
+    let mut cases = matrix(&Step::ALL, &[]);
+    cases.retain(|case| matches!(case.lasting, Lasting::Nth(1 | 2) | Lasting::UntilLifted));
     let hit = run_all(cases, 6, started_through).await;
-    assert!(hit > 100, "{hit} of the faults were come to");
+    assert!(hit > 50, "{hit} of the faults were come to");
 }
 
 async fn started_through(case: Case) -> bool {

@@ -16,5 +16,6 @@ mod drain;
 mod error_codes;
 mod faults;
 mod oddities;
+mod lookups;
 mod openapi;
 mod tls;

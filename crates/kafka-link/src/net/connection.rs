@@ -225,6 +225,10 @@ impl Connection {
                     self.peer, answer.error_code
                 )));
             }
+            if answer.api_keys.is_empty() {
+                // It would be believed for as long as the connection lasts.
+                return Err(self.malformed(&"it speaks no call at all"));
+            }
             let versions = answer.api_keys.iter().map(|api| {
                 let range = VersionRange {
                     min: api.min_version,

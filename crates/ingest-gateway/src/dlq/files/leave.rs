@@ -15,11 +15,24 @@ use super::{
 
 impl Files {
     /// What could not be removed before.
-    pub(super) fn remove_all_done(&mut self) {
-        let done = |(number, file): (&u64, &Known)| (!file.has_entries()).then_some(*number);
-        for number in self.known.iter().filter_map(done).collect::<Vec<_>>() {
+    pub fn remove_all_done(&mut self) {
+        for number in self.done().collect::<Vec<_>>() {
             self.remove_if_done(number);
         }
+    }
+
+    /// Whether a file is still here only because it could not be removed.
+    #[must_use]
+    pub fn has_done(&self) -> bool {
+        self.done().next().is_some()
+    }
+
+    fn done(&self) -> impl Iterator<Item = u64> {
+        let current = self.current.as_ref().map(|current| current.number);
+        let done = move |(number, file): (&u64, &Known)| {
+            (!file.has_entries() && Some(*number) != current).then_some(*number)
+        };
+        self.known.iter().filter_map(done)
     }
 
     /// Removes a data file without entries and its marks; what of it is damaged is set aside.

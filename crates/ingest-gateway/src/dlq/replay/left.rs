@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     iter::Sum,
     ops::AddAssign,
     time::{Duration, Instant},
@@ -13,8 +14,8 @@ use crate::dlq::load::{Loaded, Pending};
 
 /// Before what the broker has refused, or what is not ours, is looked at again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
-/// Before a disk that did not take a mark is asked again.
-const UNMARKED_PAUSE: Duration = Duration::from_secs(5);
+/// Before a disk that did not take a mark, or did not give what it holds, is asked again.
+const DISK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why an entry was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -23,6 +24,8 @@ pub enum Cause {
     Away,
     /// The disk did not take the mark without which nothing may be sent.
     Unmarked,
+    /// The disk did not give it.
+    Unread,
     /// The replay was told to stop before.
     Stopped,
     /// The broker refuses the data, or it is larger than the topic takes now.
@@ -34,10 +37,18 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Why something could not be read: what was written is wrong, or the disk failed.
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Unreadable,
+            _ => Self::Unread,
+        }
+    }
+
     /// Waiting may help.
     #[must_use]
     pub fn may_pass(self) -> bool {
-        matches!(self, Self::Away | Self::Unmarked)
+        matches!(self, Self::Away | Self::Unmarked | Self::Unread)
     }
 
     #[must_use]
@@ -45,6 +56,7 @@ impl Cause {
         match self {
             Self::Away => "kafka does not take them now",
             Self::Unmarked => "the disk did not take the marks that must be there before a send",
+            Self::Unread => "the disk did not give them",
             Self::Stopped => "stopped before",
             Self::Refused => "refused by kafka, or larger than the topic takes",
             Self::Foreign => "for another cluster or topic",
@@ -153,8 +165,8 @@ impl Left {
     /// `None` where nothing was left.
     pub(super) fn rest(mut self, now: Instant) -> Option<Self> {
         let has = |cause| self.causes.contains_key(&cause);
-        self.until = if has(Cause::Unmarked) {
-            Until::Time(now + UNMARKED_PAUSE)
+        self.until = if has(Cause::Unmarked) || has(Cause::Unread) {
+            Until::Time(now + DISK_PAUSE)
         } else if has(Cause::Stopped) {
             Until::Time(now)
         } else if !self.away.is_empty() {
