@@ -95,6 +95,7 @@ impl Queue {
     ///
     /// # Errors
     /// Gives the batch back where it does not fit or the queue is closed.
+    #[expect(clippy::result_large_err, reason = "the batch itself comes back")]
     pub fn push(&self, mut batch: Batch) -> Result<(), PushError> {
         let bytes = memory_of(&batch.records);
         let mut state = self.lock();
@@ -123,6 +124,7 @@ impl Queue {
     ///
     /// # Errors
     /// Gives the batch back where the queue is closed.
+    #[expect(clippy::result_large_err, reason = "the batch itself comes back")]
     pub fn put_back(&self, batch: Batch) -> Result<(), Batch> {
         let mut state = self.lock();
         if state.closed {
