@@ -15,7 +15,7 @@ mod disk;
 mod drain;
 mod error_codes;
 mod faults;
-mod oddities;
 mod lookups;
+mod oddities;
 mod openapi;
 mod tls;
