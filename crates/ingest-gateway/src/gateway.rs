@@ -16,7 +16,7 @@ use pipeline_core::{
 use tokio::{
     net::TcpListener,
     task::{JoinHandle, spawn_blocking},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -42,6 +42,7 @@ use crate::{
         worker::{Workers, sweep},
     },
     queue::{Queue, QueueLimits},
+    rejects::{Rejects, entry::RAW_BYTES_ASKED},
     telemetry,
 };
 
@@ -289,6 +290,10 @@ impl Gateway {
         self.settling.close();
         self.settling.wait().await;
         self.dlq.stop().await;
+        if let Some(rejects) = &self.app.ingest.rejects {
+            // On a disk that hangs they are not worth the rest of the time.
+            let _ = timeout(reserve / 4, rejects.stop()).await;
+        }
         self.listening.cancel();
         self.tasks.wait().await;
         let left = self.dlq.totals();
@@ -454,6 +459,7 @@ fn ingest(
     drain: Drain,
 ) -> Ingest {
     let server = &config.server;
+    let rejects = rejects(config);
     Ingest {
         queue: Arc::clone(queue),
         memory: Arc::clone(memory),
@@ -468,6 +474,7 @@ fn ingest(
             records_max: config.ingestion.max_batch_records,
             lines_bytes_max: u32::try_from(server.max_decoded_bytes.saturating_mul(2))
                 .unwrap_or(u32::MAX),
+            rejected_bytes_max: rejects.as_ref().map_or(0, |_| RAW_BYTES_ASKED),
             ..Limits::default()
         },
         invalid_records: config.ingestion.invalid_records,
@@ -475,5 +482,15 @@ fn ingest(
         request_timeout: server.request_timeout,
         reserve: reserve(config),
         drain,
+        rejects,
     }
+}
+
+fn rejects(config: &Config) -> Option<Rejects> {
+    let ingestion = &config.ingestion;
+    let dir = ingestion.rejects_dir.clone()?;
+    let started = Rejects::start(dir, ingestion.rejects_max_bytes);
+    started
+        .inspect_err(|error| tracing::error!("rejected records are not kept: {error}"))
+        .ok()
 }

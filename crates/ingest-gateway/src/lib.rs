@@ -1,7 +1,7 @@
 //! HTTP in, Kafka out; every 202 is kept.
 //!
 //! In the order a record meets them: [`http`] (request → body), [`auth`] (who sends it), [`decode`] (body → records),
-//! [`identity`], [`queue`], [`producer`] (queue → Kafka), [`dlq`] (what Kafka does not take).
+//! [`identity`], [`queue`], [`producer`] (queue → Kafka), [`dlq`] (what Kafka does not take), [`rejects`] (what was refused).
 //! [`Gateway`] puts them together; `main` gives it a configuration and signals. Never touches the
 //! store.
 
@@ -20,6 +20,8 @@ pub mod queue;
 pub mod producer;
 
 pub mod dlq;
+
+pub mod rejects;
 
 pub mod command;
 

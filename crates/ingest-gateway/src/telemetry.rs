@@ -44,6 +44,31 @@ pub fn records_rejected(code: RecordErrorCode, records: u64) {
     counter!(catalog::LOG_RECORDS_REJECTED, label::CODE => code.as_str()).increment(records);
 }
 
+/// Why rejected records were not kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dropped {
+    /// More came than waits for the disk.
+    Full,
+    Disk,
+}
+
+pub fn rejects_dropped(why: Dropped, records: usize) {
+    let reason = match why {
+        Dropped::Full => "full",
+        Dropped::Disk => "disk",
+    };
+    counter!(catalog::REJECTS_DROPPED, label::REASON => reason).increment(records as u64);
+}
+
+pub fn rejects_written(records: usize) {
+    counter!(catalog::REJECTS_WRITTEN).increment(records as u64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn rejects_bytes(bytes: u64) {
+    gauge!(catalog::REJECTS_BYTES).set(bytes as f64);
+}
+
 /// A 202 counts them, and this is where they are.
 pub fn records_accepted(records: usize, kept: Kept) {
     let records = records as u64;

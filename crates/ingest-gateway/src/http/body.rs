@@ -14,7 +14,10 @@ use super::{
     problem::{Code, Problem},
     room::Room,
 };
-use crate::decode::{BodyDecoder, BodyError, Decoded, Progress};
+use crate::{
+    decode::{BodyDecoder, BodyError, Decoded, Progress},
+    rejects::keep::Beginning,
+};
 
 /// A body is worked on for so long before others have their turn.
 const TURN_MAX: Duration = Duration::from_millis(1);
@@ -42,6 +45,7 @@ pub async fn read(
     limits: &BodyLimits,
     until: Instant,
     room: &mut Room,
+    beginning: &mut Beginning,
 ) -> Result<Decoded, Problem> {
     let mut turn = Turn::begin(until);
     while let Some(frame) = next_frame(body, limits.stall_max, until).await? {
@@ -52,6 +56,7 @@ pub async fn read(
         if decoder.wire_bytes() + data.len() as u64 > limits.wire_bytes_max {
             return Err(too_long(None, limits.wire_bytes_max).closing());
         }
+        beginning.note(&data);
         let mut wire = &data[..];
         loop {
             room.hold((decoder.memory() + wire.len()) as u64)?;

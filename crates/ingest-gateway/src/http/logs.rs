@@ -37,6 +37,10 @@ use crate::{
         view::{MESSAGE_BYTES_MAX_DEFAULT, line_bytes_max},
     },
     queue::{PushError, Queue},
+    rejects::{
+        Rejects,
+        keep::{Beginning, Origin},
+    },
     telemetry,
 };
 
@@ -58,6 +62,8 @@ pub struct Ingest {
     /// What of it belongs to the dead letter queue's fsync.
     pub reserve: Duration,
     pub drain: Drain,
+    /// Where what is refused is kept for people, if anywhere.
+    pub rejects: Option<Rejects>,
 }
 
 impl Ingest {
@@ -72,10 +78,12 @@ impl Ingest {
         let deadline = began + self.request_timeout - self.reserve;
         let expects_continue = request.headers().contains_key(EXPECT);
         let (parts, mut incoming) = request.into_parts();
-        let read = self.read(&parts, &mut incoming, &client, deadline);
+        let mut origin = None;
+        let read = self.read(&parts, &mut incoming, &client, deadline, &mut origin);
         let (decoded, room) = match read.await {
             Ok(read) => read,
             Err(problem) => {
+                self.keep_body(origin, &problem);
                 let hurry = self.drain.expired();
                 return Err(body::let_go(incoming, expects_continue, problem, hurry).await);
             }
@@ -87,9 +95,12 @@ impl Ingest {
                 refused(false, format!("the system gives no randomness: {error}"))
             })?,
         };
-        let decoded = decoded.batch;
+        let mut decoded = decoded.batch;
         telemetry::batch_received();
         self.count_rejected(&decoded);
+        if let (Some(rejects), Some((origin, _))) = (&self.rejects, origin) {
+            rejects.keep(origin.records(id, &mut decoded));
+        }
         let verdict = Verdict::of(decoded, self.invalid_records)?;
         let records = verdict.records.len();
         // Another request may have used the quota up meanwhile.
@@ -108,8 +119,17 @@ impl Ingest {
         incoming: &mut Incoming,
         client: &Client,
         deadline: Instant,
+        origin: &mut Option<(Origin, Beginning)>,
     ) -> Result<(Decoded, Room), Problem> {
         let head = Head::read(&parts.uri, &parts.headers)?;
+        let mut nothing = Beginning::of_nothing();
+        let beginning = match &self.rejects {
+            None => &mut nothing,
+            Some(_) => {
+                let both = (origin_of(&head, client), Beginning::of(head.encoding));
+                &mut origin.insert(both).1
+            }
+        };
         client.admit().map_err(over_quota)?;
         if self.queue.is_full() {
             return Err(self.full());
@@ -119,7 +139,8 @@ impl Ingest {
         let entered = Room::enter(&self.memory, announced);
         let mut room = entered.map_err(|problem| self.in_time(problem))?;
         let decoder = BodyDecoder::new(self.body_head(head, client, announced));
-        let read = body::read(incoming, decoder, &self.body, deadline, &mut room);
+        let limits = &self.body;
+        let read = body::read(incoming, decoder, limits, deadline, &mut room, beginning);
         let decoded = tokio::select! {
             decoded = read => decoded.map_err(|problem| self.in_time(problem))?,
             () = self.drain.expired() => return Err(draining()),
@@ -222,6 +243,16 @@ impl Ingest {
         })
     }
 
+    /// A body that could not be read, for people.
+    fn keep_body(&self, origin: Option<(Origin, Beginning)>, problem: &Problem) {
+        if let (Some(rejects), Some((origin, beginning))) = (&self.rejects, origin)
+            && problem.code == Code::UnreadableBody
+        {
+            let (code, why) = (problem.code.as_str(), problem.detail.to_string());
+            rejects.keep(origin.body(code, why, &beginning));
+        }
+    }
+
     fn count_rejected(&self, decoded: &DecodedBatch) {
         for (code, records) in RecordErrorCode::ALL.iter().zip(decoded.rejected_by_code) {
             if records > 0 {
@@ -289,6 +320,15 @@ impl Verdict {
     }
 }
 
+fn origin_of(head: &Head, client: &Client) -> Origin {
+    Origin {
+        received_ms: now_ms(),
+        client: client.id.clone(),
+        site: head.site.clone().or_else(|| client.site.clone()),
+        media: head.media,
+    }
+}
+
 fn over_quota(seconds: u32) -> Problem {
     let detail = "the API key has sent more than its recordsPerSecond";
     Problem::new(Code::Quota, detail).retry_after(seconds)
@@ -332,6 +372,7 @@ mod tests {
             request_timeout: second,
             reserve: second,
             drain: drain().1,
+            rejects: None,
         }
     }
 

@@ -327,6 +327,7 @@ fn config(brokers: Vec<String>, dir: &Path) -> Config {
             producer_dlq_dir: dir.join("dlq"),
             producer_dlq_max_bytes: 64 << 20,
             rejects_dir: None,
+            rejects_max_bytes: 1 << 20,
             invalid_records: InvalidRecords::Skip,
             max_record_bytes: 256 << 10,
             max_batch_records: 1_000_000,

@@ -18,4 +18,5 @@ mod faults;
 mod lookups;
 mod oddities;
 mod openapi;
+mod rejects;
 mod tls;

@@ -81,6 +81,7 @@ fn config(v: &Good<'_>) -> Config {
             producer_dlq_dir: v.path("ingestion.producerDLQDir"),
             producer_dlq_max_bytes: v.number("ingestion.producerDLQMaxBytes"),
             rejects_dir: v.optional("ingestion.rejectsDir", Good::path),
+            rejects_max_bytes: v.number("ingestion.rejectsMaxBytes"),
             invalid_records: match v.text("ingestion.invalidRecords") {
                 "reject" => InvalidRecords::Reject,
                 _ => InvalidRecords::Skip,

@@ -29,7 +29,6 @@ pub(super) const OFF: &str = "off";
 /// Keys whose work comes later: accepted at their default, refused at any other value, never
 /// accepted and ignored. Whoever builds one deletes its line.
 pub(super) const NOT_YET: &[&str] = &[
-    "ingestion.rejectsDir",
     "kafka.groupInstanceID",
     "kafka.tls",
     "kafka.sasl",
@@ -166,7 +165,9 @@ pub(super) const KEYS: &[Key] = &[
     key("ingestion.producerDLQMaxBytes", size(KIB, 1024 * TIB), "10GiB",
         "Most bytes of that directory; over it batches that Kafka does not take get 503."),
     key("ingestion.rejectsDir", Path, OFF,
-        "Directory for rejected records with their reasons."),
+        "Directory for rejected records with their reasons, up to 100 of each body and 4 KiB of each, for `ingest-gateway rejects list`. They are personal data as your users sent it: only the gateway's own user may read the files."),
+    key("ingestion.rejectsMaxBytes", size(MIB, 1024 * TIB), "1GiB",
+        "Most bytes of that directory; over it the oldest files leave."),
     key("ingestion.invalidRecords", Choice(&["skip", "reject"]), "skip",
         "What becomes of a batch with invalid records: `skip` takes the valid ones, `reject` refuses the whole batch."),
     key("ingestion.maxRecordBytes", size(64, GIB), "256KiB",

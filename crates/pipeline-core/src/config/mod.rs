@@ -96,6 +96,7 @@ pub struct Ingestion {
     pub producer_dlq_dir: PathBuf,
     pub producer_dlq_max_bytes: u64,
     pub rejects_dir: Option<PathBuf>,
+    pub rejects_max_bytes: u64,
     pub invalid_records: InvalidRecords,
     pub max_record_bytes: usize,
     pub max_batch_records: u32,

@@ -96,6 +96,9 @@ pub const KAFKA_ERROR_KINDS: [&str; 10] = [
 /// What came of reading the configuration anew.
 pub const RELOAD_OUTCOMES: [&str; 2] = ["applied", "refused"];
 
+/// Why a rejected record was not kept in `ingestion.rejectsDir`.
+pub const REJECTS_DROPPED_REASONS: [&str; 2] = ["full", "disk"];
+
 /// Where an accepted record was kept when it was answered.
 pub const KEPT: [&str; 3] = ["kafka", "dlq", "queue"];
 
@@ -180,6 +183,13 @@ catalog! {
     LOG_RECORDS_REJECTED = counter(GATEWAY, "log_records_rejected_total", "records",
         "Records that were refused, by reason.")
         .with(label::CODE, || RecordErrorCode::ALL.map(RecordErrorCode::as_str).to_vec());
+    REJECTS_WRITTEN = counter(GATEWAY, "rejects_written_records_total", "records",
+        "Rejected records that were put into the rejects' directory.");
+    REJECTS_DROPPED = counter(GATEWAY, "rejects_dropped_records_total", "records",
+        "Rejected records that were to be put there and were not: too many at once, or no disk.")
+        .with(label::REASON, || REJECTS_DROPPED_REASONS.to_vec());
+    REJECTS_BYTES = gauge(GATEWAY, "rejects_bytes", "bytes",
+        "Bytes of rejected records on disk.");
     INVALID_REQUESTS = counter(GATEWAY, "invalid_requests_total", "requests",
         "Requests answered with a 4xx other than 429, by code.")
         .with(label::CODE, || INVALID_REQUEST_CODES.to_vec());

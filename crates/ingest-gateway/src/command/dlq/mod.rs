@@ -14,12 +14,9 @@ use std::{
 };
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
-use pipeline_core::{
-    BatchId,
-    lifecycle::{CommonArgs, exit},
-    record::timestamp,
-};
+use pipeline_core::{BatchId, lifecycle::CommonArgs};
 
+use super::{print, say, time};
 use crate::dlq::{Reason, filter::Filter};
 
 #[derive(Subcommand, Debug)]
@@ -108,17 +105,8 @@ impl Which {
             let config = common.load_or_exit();
             config.ingestion.producer_dlq_dir
         });
-        let mut out = io::BufWriter::new(io::stdout().lock());
         let look = Look { dir, filter };
-        match run(&look, &mut out).and_then(|()| out.flush()) {
-            Ok(()) => exit::OK,
-            // Whoever reads it has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-            Err(error) => {
-                say(&format!("{}: {error}", look.dir.display()));
-                exit::FAILED
-            }
-        }
+        print(&look.dir, |out| run(&look, out))
     }
 
     fn filter(&self) -> Filter {
@@ -131,17 +119,6 @@ impl Which {
             batch: self.batch,
         }
     }
-}
-
-/// To stderr; that it is closed changes nothing.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-fn time(text: &str) -> Result<i64, String> {
-    let time = timestamp::parse(text.as_bytes());
-    let time = time.map_err(|error| format!("{error}; allowed is {}", timestamp::ALLOWED))?;
-    Ok(time.to_ms())
 }
 
 fn batch(text: &str) -> Result<BatchId, String> {

@@ -117,6 +117,7 @@ fn defaults_are_the_contracts() {
             producer_dlq_dir: base.join("dlq/producer"),
             producer_dlq_max_bytes: 10 << 30,
             rejects_dir: None,
+            rejects_max_bytes: 1 << 30,
             invalid_records: InvalidRecords::Skip,
             max_record_bytes: 256 << 10,
             max_batch_records: 1_000_000,
