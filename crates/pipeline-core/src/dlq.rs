@@ -30,7 +30,8 @@ use crate::fsx::{self, File};
 const MAGIC: [u8; 8] = *b"sluicefr";
 /// 1 was without skippable frames.
 const VERSION: u32 = 2;
-const HEADER_LEN: u64 = 28;
+/// Bytes of a file before its first frame.
+pub const HEADER_LEN: u64 = 28;
 /// The marker with what stands before it. No byte of its last four is zero or text, so that
 /// neither holes nor records look like one.
 const MARKER: [u8; 12] = [0x50, 0x2a, 0x4d, 0x18, 16, 0, 0, 0, 0xf7, 0x1e, 0xd5, 0x9b];

@@ -8,7 +8,7 @@ use std::{collections::HashMap, fs, io, path::Path};
 
 use pipeline_core::{
     Offset, PartitionId,
-    dlq::{FrameReport, read_frames},
+    dlq::{FrameReport, HEADER_LEN, read_frames},
 };
 
 use super::{
@@ -170,8 +170,7 @@ pub fn describe(path: &Path, report: &FrameReport) -> Vec<Damage> {
     if report.torn && damage.is_empty() {
         damage.push(Damage {
             what: format!("{path}: the file is empty"),
-            // A header belongs there.
-            bytes: 20,
+            bytes: HEADER_LEN,
             torn: true,
         });
     }
@@ -277,8 +276,8 @@ mod tests {
         flipped[second.len() - 1] ^= 1;
         fs::write(b, flipped).unwrap();
         // Cut between two marks, a copy looks whole: the longer one says that it is not.
-        let middle = (first.len() + 20) / 2;
-        for len in [0, 1, 20, middle, first.len() - 1] {
+        let middle = (first.len() + 28) / 2;
+        for len in [0, 1, 28, middle, first.len() - 1] {
             fs::write(&a, &first[..len]).unwrap();
             let marks = load_marks(dir.path(), 1).unwrap();
             assert!(marks.uncertain, "cut at {len}");

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Both copies of an entry's marks, each mark in a file of its own, as long as they can get.
-const MARKS_BYTES_PER_ENTRY: u64 = 256;
+const MARKS_BYTES_PER_ENTRY: u64 = 336;
 /// What a data file and its marks take besides entries.
 const BYTES_PER_FILE: u64 = 256;
 

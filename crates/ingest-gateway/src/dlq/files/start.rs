@@ -1,6 +1,6 @@
 //! What an earlier process left in the directory.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
     super::{
@@ -21,12 +21,16 @@ impl Files {
         for number in set_aside_numbers(&self.dir.join(DAMAGED)) {
             self.next_number = self.next_number.max(number + 1);
         }
+        let mut widowed = BTreeSet::new();
         for (data, marks) in marks_numbers(&self.dir)? {
             self.next_marks = self.next_marks.max(marks + 1);
             self.next_number = self.next_number.max(data + 1);
             if !numbers.contains(&data) {
-                self.remove_widowed(data, marks);
+                widowed.insert(data);
             }
+        }
+        for data in widowed {
+            self.remove_widowed(data)?;
         }
         for number in numbers {
             self.next_number = self.next_number.max(number + 1);
@@ -51,8 +55,8 @@ impl Files {
 
     /// Marks of a data file that is gone: its process ended before it had removed them, or
     /// somebody took the data away.
-    fn remove_widowed(&mut self, data: u64, marks: u64) {
-        let said = load_marks(&self.dir, data).unwrap_or_default();
+    fn remove_widowed(&mut self, data: u64) -> io::Result<()> {
+        let said = load_marks(&self.dir, data)?;
         let left = said.sealed.map_or(0, |sealed| sealed.entries);
         let left = left.saturating_sub(said.done.len() as u64);
         if left > 0 {
@@ -66,12 +70,15 @@ impl Files {
             });
         }
         let aside = self.dir.join(DAMAGED);
-        for path in marks_paths(&self.dir, data, marks) {
-            match self.remove_marks(&path, &aside, left > 0) {
-                Ok(bytes) => self.damaged_bytes += bytes,
-                Err(error) => tracing::warn!("failed to remove {}: {error}", path.display()),
+        for marks in marks_of(&self.dir, data)? {
+            for path in marks_paths(&self.dir, data, marks) {
+                match self.remove_marks(&path, &aside, left > 0) {
+                    Ok(bytes) => self.damaged_bytes += bytes,
+                    Err(error) => tracing::warn!("failed to remove {}: {error}", path.display()),
+                }
             }
         }
+        Ok(())
     }
 
     /// Gives, with the file, whether its end is noted.
