@@ -121,8 +121,10 @@ struct Copy {
 
 impl Copy {
     fn read(path: &Path) -> Self {
-        let mut copy = Self::default();
-        copy.len = fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let mut copy = Self {
+            len: fs::metadata(path).map_or(0, |metadata| metadata.len()),
+            ..Self::default()
+        };
         let say = |what: String, bytes| Damage {
             what: format!("{}: {what}", path.display()),
             bytes,

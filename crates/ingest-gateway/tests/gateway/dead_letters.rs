@@ -3,6 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use dev_broker::{Api, Fault, RuleHandle, error_code};
+use ingest_gateway::dlq::{Reason, load::visit, names::data_numbers};
+use pipeline_core::fsx::{Step, faults};
 
 use crate::harness::{Stage, key_for, record, records};
 
@@ -296,6 +298,85 @@ async fn a_damaged_file_loses_only_what_is_damaged_and_does_not_stop_a_start() {
     let aside = stage.dlq_dir().join("damaged");
     assert_eq!(std::fs::read_dir(aside).unwrap().count(), 1, "set aside");
 }
+
+#[tokio::test]
+async fn a_record_too_large_for_the_topic_by_now_stays_alone_and_its_neighbours_go() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    take_kafka_away(&stage);
+    let long = "x".repeat(50_000);
+    let heard = gateway.post(&records(["a", &long, "b"])).await;
+    assert_eq!(heard.accepted(), (3, 0, "dlq".to_owned()));
+    gateway.stop().await;
+    let limit = |bytes| {
+        let topic = crate::harness::TOPIC;
+        stage
+            .broker
+            .set_setting(topic, "max.message.bytes", bytes)
+            .unwrap();
+    };
+    limit("20000");
+    stage.broker.faults().clear();
+    let gateway = stage.start().await;
+    let stored = stage.stored_when(2).await;
+    let sequences: Vec<_> = stored.iter().map(|s| s.envelope.sequence).collect();
+    assert_eq!(sequences, [0, 2]);
+    while reasons(&stage) != [Reason::TooLarge] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gateway.stop().await;
+    assert_eq!(stage.stored().await.len(), 2);
+    // It goes with the identity it had once the topic takes it.
+    limit("200000");
+    let gateway = stage.start().await;
+    let stored = stage.stored_when(3).await;
+    let long = stored.iter().find(|s| s.value.len() > 50_000).unwrap();
+    assert_eq!(long.envelope.sequence, 1);
+    assert_eq!(long.envelope.batch.to_string(), heard.batch_id());
+    assert_eq!(long.envelope.since, stored[0].envelope.since);
+    gateway.stop().await;
+    assert_eq!(left(&stage), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_sent_whose_mark_is_not_durable() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    take_kafka_away(&stage);
+    assert_eq!(gateway.post(&records(["a"])).await.accepted().2, "dlq");
+    gateway.stop().await;
+    stage.broker.faults().clear();
+    for copy in [".pdlm", ".pdlm2"] {
+        let fails = faults::under(&stage.dlq_dir())
+            .step(Step::Sync)
+            .name_ends(copy)
+            .then(faults::Fault::DoneButFails(EIO));
+        let before = stage.broker.requests_seen(Api::Produce);
+        let gateway = stage.start().await;
+        // The end of its file, and then the mark of the send.
+        while fails.hits() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        gateway.stop().await;
+        assert_eq!(stage.broker.requests_seen(Api::Produce), before, "{copy}");
+    }
+    let gateway = stage.start().await;
+    assert_eq!(stage.stored_when(1).await.len(), 1);
+    gateway.stop().await;
+}
+
+/// Why the entries that are left are here.
+fn reasons(stage: &Stage) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let dir = stage.dlq_dir();
+    for number in data_numbers(&dir).unwrap() {
+        // It may leave meanwhile.
+        let _ = visit(&dir, number, &mut |entry| reasons.push(entry.head.reason));
+    }
+    reasons
+}
+
+const EIO: i32 = 5;
 
 /// Data and marks that are still in the directory.
 fn left(stage: &Stage) -> Vec<String> {

@@ -249,10 +249,18 @@ fn the_mark_is_there_before_the_attempt_and_a_killed_replay_goes_on_with_the_sam
 #[test]
 fn a_running_gateway_keeps_its_directory_and_says_who_it_is() {
     let place = Place::new();
-    place.configure("");
+    place.configure("ingestion:\n  producerDLQMaxBytes: 1MiB\n");
     kafka_away(&place);
     let serving = place.serve();
+    let gauge = |name| serving.metrics().sum(name).unwrap();
+    let year = 31_536_000.0;
+    assert_eq!(gauge("producer_dlq_seconds_left"), year);
+    assert_eq!(gauge("producer_dlq_oldest_age_seconds"), 0.0);
     let ids = kept(&serving, &[("x", "shop.example")]);
+    assert!(gauge("producer_dlq_seconds_left") < year);
+    wait_for("it to grow older", || {
+        gauge("producer_dlq_oldest_age_seconds") > 0.5
+    });
     let before = snapshot(&place.dlq_dir());
     assert_eq!(batch_ids(&list(&place, &[]).0), ids);
     for arguments in [&["dlq", "replay"][..], &["dlq", "replay", "--dry-run"]] {

@@ -74,7 +74,7 @@ pub(super) fn run(config: Config, filter: Filter, how: &How) -> u8 {
     // What the gateway would log at each step is said here in sum.
     start_logging(&Telemetry {
         log_level: "warn".to_owned(),
-        ..config.telemetry.clone()
+        log_format: config.telemetry.log_format,
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

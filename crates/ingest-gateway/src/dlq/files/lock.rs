@@ -72,8 +72,7 @@ fn own_name() -> String {
     let program = args.next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default();
     let mut name = program.to_string_lossy().into_owned();
-    let mut words = args.skip_while(|arg| arg != "dlq").take(2);
-    while let Some(word) = words.next() {
+    for word in args.skip_while(|arg| arg != "dlq").take(2) {
         name = format!("{name} {word}");
     }
     let host = rustix::system::uname()
