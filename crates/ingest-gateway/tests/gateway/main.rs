@@ -19,4 +19,5 @@ mod lookups;
 mod oddities;
 mod openapi;
 mod rejects;
+mod settings;
 mod tls;

@@ -151,7 +151,7 @@ pub(super) const KEYS: &[Key] = &[
     key("ingestion.queueBufferSize", count(1, 1_000_000), "10000",
         "Batches (request bodies) that may wait for a worker; more get 429."),
     key("ingestion.producerWorkers", count(1, 1024), "10",
-        "Workers that write to Kafka side by side."),
+        "Writes that are on their way to one broker side by side."),
     key("ingestion.producerWriteTimeout", duration(10, 10 * MINUTE), "10s",
         "Longest wait for Kafka's answer to one write. Less than `server.requestTimeout`; where that is set and this is not, at most half of it."),
     key("ingestion.producerMaxRetries", count(0, 1000), "3",
