@@ -43,10 +43,13 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use faults::{Api, Fault, Faults, RuleBuilder, RuleHandle};
@@ -65,7 +68,14 @@ pub struct Broker {
     all: CancellationToken,
     /// One for each node, in order of their ids.
     nodes: Mutex<Vec<CancellationToken>>,
+    /// A node that is down keeps its own.
+    _ports: Vec<TcpSocket>,
 }
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How long the listener of a node that was stopped may take to close.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 impl Broker {
     /// Listens, loads what the directory holds, makes the topics, and serves on tasks of the
@@ -79,7 +89,7 @@ impl Broker {
         }
         let listeners = listen(&options).await?;
         let mut addrs = Vec::with_capacity(listeners.len());
-        for listener in &listeners {
+        for (_, listener) in &listeners {
             let addr = listener.local_addr();
             addrs.push(addr.map_err(|source| listen_error(options.listen, source))?);
         }
@@ -93,8 +103,10 @@ impl Broker {
             next_producer_id: AtomicI64::new(1000),
             options,
         });
+        let (ports, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
         let broker = Self {
             shared,
+            _ports: ports,
             tasks: TaskTracker::new(),
             all: CancellationToken::new(),
             nodes: Mutex::default(),
@@ -168,9 +180,16 @@ impl Broker {
         if node.is_up() {
             return Ok(());
         }
-        let addr = node.addr;
-        let listener = TcpListener::bind(addr).await;
-        let listener = listener.map_err(|source| HookError::Listen { addr, source })?;
+        let (addr, until) = (node.addr, Instant::now() + CLOSING_MAX);
+        let listener = loop {
+            match bind(addr).and_then(|socket| socket.listen(BACKLOG)) {
+                Ok(listener) => break listener,
+                Err(source) if Instant::now() >= until => {
+                    return Err(HookError::Listen { addr, source });
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
         let cancel = self.serve(id, listener);
         self.lock_nodes()[(id - 1) as usize] = cancel;
         node.up.store(true, Ordering::Relaxed);
@@ -202,7 +221,8 @@ impl Drop for Broker {
     }
 }
 
-async fn listen(options: &Options) -> Result<Vec<TcpListener>, StartError> {
+/// Each node's port, held for as long as the broker is there, and its listener.
+async fn listen(options: &Options) -> Result<Vec<(TcpSocket, TcpListener)>, StartError> {
     let mut listeners = Vec::with_capacity(options.nodes);
     for nth in 0..options.nodes {
         let mut addr = options.listen;
@@ -210,10 +230,25 @@ async fn listen(options: &Options) -> Result<Vec<TcpListener>, StartError> {
             let port = usize::from(addr.port()) + nth;
             addr.set_port(u16::try_from(port).unwrap_or(0));
         }
-        let listener = TcpListener::bind(addr).await;
-        listeners.push(listener.map_err(|source| listen_error(addr, source))?);
+        let bound = bind(addr).and_then(|held| {
+            let listener = bind(held.local_addr()?)?.listen(BACKLOG)?;
+            Ok((held, listener))
+        });
+        listeners.push(bound.map_err(|source| listen_error(addr, source))?);
     }
     Ok(listeners)
+}
+
+/// A socket that does not listen keeps the port from others of this machine, and lets another of
+/// ours listen.
+fn bind(addr: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    Ok(socket)
 }
 
 fn listen_error(addr: SocketAddr, source: std::io::Error) -> StartError {
