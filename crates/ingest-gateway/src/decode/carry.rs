@@ -23,8 +23,7 @@ impl Carry {
     pub fn push(&mut self, bytes: &[u8], max: usize, head_max: usize) {
         let len = self.len + bytes.len();
         if len <= max {
-            self.room(bytes.len(), max);
-            self.bytes.extend_from_slice(bytes);
+            extend(&mut self.bytes, bytes, max);
         } else {
             if self.len <= max {
                 self.bytes.truncate(head_max);
@@ -55,13 +54,14 @@ impl Carry {
     pub fn memory(&self) -> usize {
         self.bytes.capacity()
     }
+}
 
-    /// Doubles, but never beyond what may come.
-    fn room(&mut self, more: usize, max: usize) {
-        let needed = self.bytes.len() + more;
-        if needed > self.bytes.capacity() {
-            let wanted = (self.bytes.capacity() * 2).min(max).max(needed);
-            self.bytes.reserve_exact(wanted - self.bytes.len());
-        }
+/// Appends `bytes`; the room doubles, but never beyond the `max` bytes that may come.
+pub(super) fn extend(kept: &mut Vec<u8>, bytes: &[u8], max: usize) {
+    let needed = kept.len() + bytes.len();
+    if needed > kept.capacity() {
+        let wanted = (kept.capacity() * 2).min(max).max(needed);
+        kept.reserve_exact(wanted - kept.len());
     }
+    kept.extend_from_slice(bytes);
 }

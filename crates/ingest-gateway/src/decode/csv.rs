@@ -15,7 +15,7 @@ mod rows;
 
 use super::{
     BodyError,
-    carry::{Carried, Carry},
+    carry::{self, Carried, Carry},
     lines::is_blank,
     sink::Sink,
 };
@@ -52,18 +52,21 @@ impl Csv {
                 piece = &piece[end + 1..];
             } else if self.carry.is_empty() {
                 let used = self.rows(piece, false, sink)?;
-                self.carry_on(&piece[used..]);
+                carry::extend(&mut self.carry, &piece[used..], sink.raw_max() + 1);
+                self.begin_row();
                 return Ok(());
             } else {
                 let room = &piece[..piece.len().min(sink.raw_max() + 1 - self.carry.len())];
                 let ready = self.ahead.look(room);
                 let taken = ready.unwrap_or(room.len());
-                self.carry.extend_from_slice(&room[..taken]);
+                carry::extend(&mut self.carry, &room[..taken], sink.raw_max() + 1);
                 piece = &piece[taken..];
                 if ready.is_some() || self.carry.len() > sink.raw_max() {
-                    let carry = std::mem::take(&mut self.carry);
+                    let mut carry = std::mem::take(&mut self.carry);
                     let used = self.rows(&carry, false, sink)?;
-                    self.carry_on(&carry[used..]);
+                    carry.drain(..used);
+                    self.carry = carry;
+                    self.begin_row();
                 }
             }
         }
@@ -83,11 +86,10 @@ impl Csv {
             + self.long.as_ref().map_or(0, |long| long.carry.memory())
     }
 
-    /// Keeps the unfinished row.
-    fn carry_on(&mut self, row: &[u8]) {
-        self.carry.extend_from_slice(row);
+    /// An unfinished row begins what is carried.
+    fn begin_row(&mut self) {
         self.ahead = Ahead::default();
-        let ready = self.ahead.look(row);
+        let ready = self.ahead.look(&self.carry);
         debug_assert_eq!(ready, None, "it would have been read");
     }
 

@@ -10,6 +10,7 @@ mod bodies;
 mod csv_rows;
 mod inflating;
 mod log_lines;
+mod pieces;
 mod whole_bodies;
 
 const GOOD: &str = r#"{"timestamp":"2015-05-17T10:05:03Z","path":"/a","userAgent":"x"}"#;
