@@ -57,18 +57,16 @@ fn run(encoding: Encoding, mut wire: &[u8], mut sizes: impl FnMut() -> (usize, u
         let (mut piece, rest) = wire.split_at(piece.min(wire.len()));
         wire = rest;
         loop {
-            let mut out = Vec::with_capacity(room);
-            let capacity = out.capacity();
-            let Ok(used) = inflater.run(piece, &mut out) else {
+            let mut out = vec![0; room];
+            let Ok(moved) = inflater.run(piece, &mut out) else {
                 return Outcome::Corrupt;
             };
-            assert_eq!(out.capacity(), capacity, "it fills the room it is given");
-            piece = &piece[used..];
-            all.extend_from_slice(&out);
+            piece = &piece[moved.taken..];
+            all.extend_from_slice(&out[..moved.made]);
             if all.len() > OUT_MAX {
                 return Outcome::TooLong;
             }
-            if out.len() < capacity {
+            if moved.made < room {
                 assert!(piece.is_empty(), "it stops only where there is no room");
                 break;
             }

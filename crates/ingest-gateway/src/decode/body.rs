@@ -13,6 +13,8 @@ use crate::identity::{KeyedHash, WrongLength};
 
 /// Decompressed in pieces of this, while they are warm.
 const PIECE_BYTES: usize = 64 * 1024;
+/// The first piece of a small body is as small as this.
+const PIECE_BYTES_MIN: usize = 4 * 1024;
 /// One step takes or makes about so many bytes.
 const STEP_BYTES: usize = 256 * 1024;
 /// A body that decodes to more than this many times its bytes,
@@ -61,8 +63,9 @@ pub struct BodyDecoder {
     head: BodyHead,
     inflater: Inflater,
     decoder: Decoder,
-    /// What was decompressed last.
+    /// What was decompressed last, in its first bytes.
     piece: Vec<u8>,
+    piece_len: usize,
     /// The body as received, as far as it may be needed again.
     wire: Option<Vec<u8>>,
     wire_bytes: u64,
@@ -96,6 +99,7 @@ impl BodyDecoder {
             inflater: Inflater::new(head.encoding),
             decoder: head.decoder(len),
             piece: Vec::new(),
+            piece_len: 0,
             wire: (!plain).then(Vec::new),
             wire_bytes: 0,
             decoded_bytes: 0,
@@ -229,22 +233,33 @@ impl BodyDecoder {
 
     /// Fills the piece; says how much of `wire` is in it.
     fn inflate(&mut self, wire: &[u8]) -> Result<usize, BodyError> {
-        self.piece.clear();
-        self.piece.reserve_exact(PIECE_BYTES);
-        let used = self.inflater.run(wire, &mut self.piece)?;
-        self.decoded_bytes += self.piece.len() as u64;
+        if self.piece_is_full() && self.piece.len() < PIECE_BYTES {
+            let len = (wire.len() * 16).clamp(PIECE_BYTES_MIN, PIECE_BYTES);
+            self.piece = vec![
+                0;
+                if self.piece_len == 0 {
+                    len
+                } else {
+                    PIECE_BYTES
+                }
+            ];
+        }
+        let moved = self.inflater.run(wire, &mut self.piece)?;
+        self.piece_len = moved.made;
+        self.decoded_bytes += moved.made as u64;
         self.check_length()?;
-        Ok(used)
+        Ok(moved.taken)
     }
 
     fn take_piece(&mut self) -> Result<(), BodyError> {
-        self.head.hash(&self.piece)?;
-        self.decoder.push(&self.piece)
+        let piece = &self.piece[..self.piece_len];
+        self.head.hash(piece)?;
+        self.decoder.push(piece)
     }
 
     /// There may be more where this came from.
     fn piece_is_full(&self) -> bool {
-        self.piece.len() == self.piece.capacity()
+        self.piece_len == self.piece.len()
     }
 
     fn check_length(&self) -> Result<(), BodyError> {

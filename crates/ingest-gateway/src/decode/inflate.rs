@@ -39,6 +39,19 @@ enum State {
     Zstd(Box<Zstd>),
 }
 
+/// How many bytes of the body were taken, and how many were made of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moved {
+    pub taken: usize,
+    pub made: usize,
+}
+
+/// Where decoded bytes go.
+struct Room<'o> {
+    out: &'o mut [u8],
+    made: usize,
+}
+
 /// What went wrong inside of a decoder.
 struct Corrupt(String);
 
@@ -55,21 +68,23 @@ impl Inflater {
         Self { encoding, state }
     }
 
-    /// Takes of the next bytes of the body, `input`, as many as it can, and says how many; what
-    /// they hold goes behind `out`, which does not grow beyond its capacity. All that was taken is
-    /// out where room is left.
+    /// Takes of the next bytes of the body, `input`, as many as there is room in `out` for what
+    /// they hold. All that was taken is out where room is left.
     ///
     /// # Errors
     /// Nothing more of the body can be read then.
-    pub fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, InflateError> {
+    pub fn run(&mut self, input: &[u8], out: &mut [u8]) -> Result<Moved, InflateError> {
+        let mut out = Room { out, made: 0 };
         let result = match &mut self.state {
-            State::Identity => Ok(identity(input, out)),
-            State::Gzip(gzip) => gzip.run(input, out),
-            State::Deflate(deflate) => deflate.run(input, out),
-            State::Brotli(brotli) => brotli.run(input, out),
-            State::Zstd(zstd) => zstd.run(input, out),
+            State::Identity => Ok(identity(input, &mut out)),
+            State::Gzip(gzip) => gzip.run(input, &mut out),
+            State::Deflate(deflate) => deflate.run(input, &mut out),
+            State::Brotli(brotli) => brotli.run(input, &mut out),
+            State::Zstd(zstd) => zstd.run(input, &mut out),
         };
-        result.map_err(|Corrupt(why)| self.corrupt(why))
+        let taken = result.map_err(|Corrupt(why)| self.corrupt(why))?;
+        let made = out.made;
+        Ok(Moved { taken, made })
     }
 
     /// The body has ended.
@@ -110,9 +125,21 @@ impl Inflater {
     }
 }
 
-fn identity(input: &[u8], out: &mut Vec<u8>) -> usize {
-    let len = input.len().min(room(out));
-    out.extend_from_slice(&input[..len]);
+impl Room<'_> {
+    fn left(&mut self) -> &mut [u8] {
+        &mut self.out[self.made..]
+    }
+
+    fn is_full(&self) -> bool {
+        self.made == self.out.len()
+    }
+}
+
+fn identity(input: &[u8], out: &mut Room<'_>) -> usize {
+    let left = out.left();
+    let len = input.len().min(left.len());
+    left[..len].copy_from_slice(&input[..len]);
+    out.made += len;
     len
 }
 
@@ -125,7 +152,7 @@ enum Deflate {
 }
 
 impl Deflate {
-    fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    fn run(&mut self, input: &[u8], out: &mut Room<'_>) -> Result<usize, Corrupt> {
         let mut used = 0;
         if let Self::Head(head) = self {
             used = input.len().min(2 - head.len());
@@ -162,20 +189,22 @@ impl Deflate {
 fn inflate(
     inner: &mut Decompress,
     input: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut Room<'_>,
 ) -> Result<(usize, bool), Corrupt> {
     let mut used = 0;
-    while room(out) > 0 {
-        let (in_before, out_before) = (inner.total_in(), out.len());
+    while !out.is_full() {
+        let (in_before, out_before) = (inner.total_in(), inner.total_out());
         let status = inner
-            .decompress_vec(&input[used..], out, FlushDecompress::None)
+            .decompress(&input[used..], out.left(), FlushDecompress::None)
             .map_err(|error| corrupt(error.message().unwrap_or("damaged data")))?;
         let step = usize::try_from(inner.total_in() - in_before).expect("a part of `input`");
+        let made = usize::try_from(inner.total_out() - out_before).expect("there was room");
         used += step;
+        out.made += made;
         if status == Status::StreamEnd {
             return Ok((used, true));
         }
-        if step == 0 && out.len() == out_before {
+        if step == 0 && made == 0 {
             if used < input.len() {
                 return Err(corrupt("it does not go on"));
             }
@@ -207,25 +236,25 @@ impl Brotli {
         }
     }
 
-    fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    fn run(&mut self, input: &[u8], out: &mut Room<'_>) -> Result<usize, Corrupt> {
         if let (0, Some(&first)) = (self.window_bytes, input.first()) {
             self.window_bytes = brotli_window(first);
         }
         let (mut left, mut used) = (input.len(), 0);
         if !self.ended {
-            let (start, mut room, mut made) = (out.len(), room(out), 0);
-            out.resize(out.capacity(), 0);
+            let out_left = out.left();
+            let (mut room, mut made) = (out_left.len(), 0);
             let result = BrotliDecompressStream(
                 &mut left,
                 &mut used,
                 input,
                 &mut room,
                 &mut made,
-                &mut out[start..],
+                out_left,
                 &mut self.total_out,
                 &mut self.state,
             );
-            out.truncate(start + made);
+            out.made += made;
             match result {
                 BrotliResult::ResultSuccess => self.ended = true,
                 BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
@@ -259,7 +288,7 @@ struct Zstd {
 }
 
 impl Zstd {
-    fn run(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    fn run(&mut self, input: &[u8], out: &mut Room<'_>) -> Result<usize, Corrupt> {
         let inner = match &mut self.inner {
             Some(inner) => inner,
             none => {
@@ -272,15 +301,17 @@ impl Zstd {
         };
         let mut input = InBuffer::around(input);
         // Asked between frames for nothing, it would begin one.
-        while room(out) > 0 && !(input.pos == input.src.len() && self.between_frames) {
-            let before = (input.pos, out.len());
-            let position = out.len();
+        while !out.is_full() && !(input.pos == input.src.len() && self.between_frames) {
+            let before = input.pos;
+            let mut buffer = OutBuffer::around(out.left());
             let wanted = inner
-                .run(&mut input, &mut OutBuffer::around_pos(out, position))
+                .run(&mut input, &mut buffer)
                 .map_err(|error| damaged(&error))?;
+            let made = buffer.pos();
+            out.made += made;
             self.started |= input.pos > 0;
             self.between_frames = wanted == 0;
-            if before == (input.pos, out.len()) {
+            if made == 0 && before == input.pos {
                 if input.pos < input.src.len() {
                     return Err(corrupt("it does not go on"));
                 }
@@ -289,10 +320,6 @@ impl Zstd {
         }
         Ok(input.pos)
     }
-}
-
-fn room(out: &Vec<u8>) -> usize {
-    out.capacity() - out.len()
 }
 
 fn corrupt(why: &str) -> Corrupt {

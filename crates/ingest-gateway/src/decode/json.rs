@@ -108,7 +108,7 @@ impl Json {
     /// Reads on at `at`, between values.
     fn read(&mut self, piece: &[u8], at: usize, sink: &mut Sink) -> Result<(), BodyError> {
         let mut cursor = Cursor::new(piece, at);
-        loop {
+        'read: loop {
             cursor.blanks();
             let Some(byte) = cursor.peek() else {
                 return Ok(());
@@ -116,10 +116,21 @@ impl Json {
             match (self.place, byte) {
                 (Place::First | Place::Element, b'{') => {
                     self.place = Place::Comma;
-                    match sink.element(piece, cursor.at)? {
-                        Some(end) => cursor.at = end,
-                        None => self.value(&mut cursor, sink)?,
+                    // Nearly always one valid record follows another.
+                    while let Some(end) = sink.element(piece, cursor.at)? {
+                        cursor.at = end;
+                        cursor.blanks();
+                        if cursor.peek() != Some(b',') {
+                            continue 'read;
+                        }
+                        cursor.at += 1;
+                        cursor.blanks();
+                        if cursor.peek() != Some(b'{') {
+                            self.place = Place::Element;
+                            continue 'read;
+                        }
                     }
+                    self.value(&mut cursor, sink)?;
                 }
                 (Place::Comma, b',') => {
                     self.place = Place::Element;

@@ -32,7 +32,7 @@ mod sink;
 
 pub use body::{BodyDecoder, BodyHead, Decoded, Progress};
 pub use decoder::{Decoder, decode};
-pub use inflate::{InflateError, Inflater};
+pub use inflate::{InflateError, Inflater, Moved};
 pub use media::{Encoding, EncodingError, Media, MediaError};
 
 /// Canonical lines, one behind the other, each without a newline.

@@ -16,6 +16,7 @@ const WASTE_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) struct Sink {
     rules: Rules,
+    raw_max: usize,
     limits: Limits,
     decoded: DecodedBatch,
     next_index: u32,
@@ -24,8 +25,13 @@ pub(super) struct Sink {
 
 impl Sink {
     pub fn new(rules: Rules, limits: Limits) -> Self {
+        let raw_max = rules
+            .record_bytes_max
+            .saturating_mul(2)
+            .saturating_add(RAW_SLACK_BYTES);
         Self {
             rules,
+            raw_max,
             limits,
             decoded: DecodedBatch::default(),
             next_index: 0,
@@ -35,10 +41,7 @@ impl Sink {
 
     /// Longest record as it comes, in bytes.
     pub fn raw_max(&self) -> usize {
-        self.rules
-            .record_bytes_max
-            .saturating_mul(2)
-            .saturating_add(RAW_SLACK_BYTES)
+        self.raw_max
     }
 
     /// How much is kept of a record that is longer.

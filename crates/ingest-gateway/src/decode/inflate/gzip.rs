@@ -2,7 +2,7 @@
 
 use flate2::{Crc, Decompress};
 
-use super::{Corrupt, corrupt, inflate, room};
+use super::{Corrupt, Room, corrupt, inflate};
 
 /// Longest gzip header (it may hold a file name and a comment of any length).
 const HEADER_BYTES_MAX: usize = 4096;
@@ -38,7 +38,7 @@ impl Gzip {
         matches!(self.place, Place::Header) && self.pending.is_empty() && self.members > 0
     }
 
-    pub(super) fn run(&mut self, all: &[u8], out: &mut Vec<u8>) -> Result<usize, Corrupt> {
+    pub(super) fn run(&mut self, all: &[u8], out: &mut Room<'_>) -> Result<usize, Corrupt> {
         let mut input = all;
         loop {
             match self.place {
@@ -60,13 +60,13 @@ impl Gzip {
                     }
                 }
                 Place::Data => {
-                    let before = out.len();
+                    let before = out.made;
                     let (used, ended) = inflate(&mut self.inner, input, out)?;
-                    self.crc.update(&out[before..]);
+                    self.crc.update(&out.out[before..out.made]);
                     input = &input[used..];
                     if ended {
                         self.place = Place::Trailer;
-                    } else if input.is_empty() || room(out) == 0 {
+                    } else if input.is_empty() || out.is_full() {
                         break;
                     }
                 }

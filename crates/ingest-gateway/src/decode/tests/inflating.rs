@@ -75,17 +75,16 @@ fn inflate(
     limit: u64,
 ) -> Result<Vec<u8>, Option<InflateError>> {
     let mut inflater = Inflater::new(encoding);
-    let (mut all, mut out) = (Vec::new(), Vec::with_capacity(piece.min(100_000)));
+    let (mut all, mut out) = (Vec::new(), vec![0; piece.min(100_000)]);
     for mut input in body.chunks(piece) {
         loop {
-            out.clear();
-            let used = inflater.run(input, &mut out).map_err(Some)?;
-            input = &input[used..];
-            all.extend_from_slice(&out);
+            let moved = inflater.run(input, &mut out).map_err(Some)?;
+            input = &input[moved.taken..];
+            all.extend_from_slice(&out[..moved.made]);
             if all.len() as u64 > limit {
                 return Err(None);
             }
-            if out.len() < out.capacity() {
+            if moved.made < out.len() {
                 assert!(input.is_empty(), "it stops only where there is no room");
                 break;
             }
