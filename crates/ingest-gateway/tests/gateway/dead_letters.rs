@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use dev_broker::{Api, Fault, RuleHandle, error_code};
-use ingest_gateway::dlq::{Reason, load::visit, names::data_numbers};
+use ingest_gateway::dlq::{FileLimits, Files, Reason, load::visit, names::data_numbers};
 use pipeline_core::fsx::{Step, faults};
 
 use crate::harness::{Stage, key_for, record, records};
@@ -233,6 +233,22 @@ async fn two_gateways_do_not_share_a_directory() {
         "{error}"
     );
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_waits_for_a_directory_that_is_given_back_soon() {
+    let stage = Stage::new(1).await;
+    let limits = FileLimits {
+        bytes_max: 1 << 20,
+        file_bytes_max: 1 << 20,
+    };
+    let held = Files::open(&stage.dlq_dir(), limits).unwrap();
+    let given_back = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(held);
+    };
+    let (gateway, ()) = tokio::join!(stage.try_start(), given_back);
+    gateway.unwrap().stop().await;
 }
 
 #[tokio::test]

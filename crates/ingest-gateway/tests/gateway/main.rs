@@ -15,6 +15,7 @@ mod disk;
 mod drain;
 mod error_codes;
 mod faults;
+mod gentle;
 mod lookups;
 mod oddities;
 mod openapi;
