@@ -55,7 +55,7 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(60);
 pub struct Plan {
     pub seed: u64,
     pub rounds: RangeInclusive<u32>,
-    /// Records a second.
+    /// Records a second; 0 is as fast as it goes.
     pub rate: u32,
     /// Records in a body.
     pub records: (u32, u32),
@@ -76,6 +76,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// How often each kind of fault was begun.
     pub faults: BTreeMap<Kind, u32>,
+    /// Answers by which a real Kafka's quota throttled the gateway.
+    pub throttled: u64,
 }
 
 /// Runs the rounds and judges. `say` gets a line for each round. Everything stays in `dir`.
@@ -139,10 +141,15 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
     say(&format!("at rest and judged in {took:.1} s: {verdict}"));
     // Before the disk that its dead letters are on.
     drop(stand);
+    let throttled = match &kafka {
+        Kafka::Apache(_, proxies) => proxies.throttled(),
+        Kafka::Embedded | Kafka::Foreign => 0,
+    };
     Ok(Outcome {
         ledger,
         verdict,
         faults,
+        throttled,
     })
 }
 
@@ -180,7 +187,7 @@ fn load(plan: &Plan) -> load::Plan {
     answer_within.extend(IMPATIENCE);
     load::Plan {
         mix: load_mix(plan),
-        rate: Some(plan.rate),
+        rate: (plan.rate > 0).then_some(plan.rate),
         connections: 12,
         answer_within,
         repeat: plan.dedup_max_batches.is_none(),
@@ -284,6 +291,9 @@ impl fmt::Display for Outcome {
         write!(f, "faults:")?;
         for (kind, count) in &self.faults {
             write!(f, " {kind:?} {count},")?;
+        }
+        if self.throttled > 0 {
+            write!(f, " {} answers throttled by a quota", self.throttled)?;
         }
         write!(f, "\n{}\n{}", self.ledger, self.verdict)
     }

@@ -1,14 +1,15 @@
 //! A proxy before each node of a real Kafka, through which only the gateway goes: so an answer to
 //! a produce that the broker has written can be lost or come late there, too. It knows requests
-//! from answers by their first bytes, and nothing else of the protocol.
+//! from answers by their first bytes, throttled answers by their last, and nothing else of the
+//! protocol.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{sleep, spawn},
     time::Duration,
@@ -17,8 +18,13 @@ use std::{
 use anyhow::{Context, Result};
 
 const PRODUCE: [u8; 2] = [0, 0];
+/// The first version of Produce whose messages end with tagged fields.
+const FLEXIBLE: i16 = 9;
 const FRAME_BYTES_MAX: usize = 128 << 20;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Version of each produce that waits for its answer, by correlation id.
+type Produces = Mutex<HashMap<[u8; 4], i16>>;
 
 /// What becomes of the answer to a produce.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +46,7 @@ pub struct Proxies {
 #[derive(Debug, Default)]
 struct Shared {
     ended: AtomicBool,
+    throttled: AtomicU64,
     armed: Mutex<Option<(Ack, u64)>>,
 }
 
@@ -74,6 +81,11 @@ impl Proxies {
 
     pub fn clear(&self) {
         *self.shared.armed() = None;
+    }
+
+    /// How many answers have told the gateway that it is throttled.
+    pub fn throttled(&self) -> u64 {
+        self.shared.throttled.load(Ordering::Relaxed)
     }
 }
 
@@ -116,7 +128,7 @@ fn join(client: &TcpStream, upstream: SocketAddr, shared: &Arc<Shared>) -> io::R
     let broker = TcpStream::connect_timeout(&upstream, CONNECT_WITHIN)?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
-    let produces = Arc::new(Mutex::new(HashSet::new()));
+    let produces = Arc::new(Produces::default());
     let (from, to) = (client.try_clone()?, broker.try_clone()?);
     let asked = Arc::clone(&produces);
     spawn(move || {
@@ -134,20 +146,17 @@ fn end(one: &TcpStream, other: &TcpStream) {
     let _ = other.shutdown(Shutdown::Both);
 }
 
-fn requests(
-    mut from: &TcpStream,
-    mut to: &TcpStream,
-    produces: &Mutex<HashSet<[u8; 4]>>,
-) -> io::Result<()> {
+fn requests(mut from: &TcpStream, mut to: &TcpStream, produces: &Produces) -> io::Result<()> {
     let mut frame = Vec::new();
     loop {
         read_frame(&mut from, &mut frame)?;
         // Size, API key, version, correlation id.
         if frame.get(4..6) == Some(&PRODUCE)
+            && let Some(&version) = frame.get(6..).and_then(<[u8]>::first_chunk)
             && let Some(&correlation) = frame.get(8..).and_then(<[u8]>::first_chunk)
         {
             let mut produces = produces.lock().unwrap_or_else(PoisonError::into_inner);
-            produces.insert(correlation);
+            produces.insert(correlation, i16::from_be_bytes(version));
         }
         to.write_all(&frame)?;
     }
@@ -156,18 +165,21 @@ fn requests(
 fn answers(
     mut from: &TcpStream,
     mut to: &TcpStream,
-    produces: &Mutex<HashSet<[u8; 4]>>,
+    produces: &Produces,
     shared: &Shared,
 ) -> io::Result<()> {
     let mut frame = Vec::new();
     loop {
         read_frame(&mut from, &mut frame)?;
         let correlation = frame.get(4..).and_then(<[u8]>::first_chunk);
-        let to_produce = correlation.is_some_and(|correlation| {
+        let produced = correlation.and_then(|correlation| {
             let mut produces = produces.lock().unwrap_or_else(PoisonError::into_inner);
             produces.remove(correlation)
         });
-        match to_produce.then(|| shared.take()).flatten() {
+        if produced.is_some_and(|version| throttled(&frame, version)) {
+            shared.throttled.fetch_add(1, Ordering::Relaxed);
+        }
+        match produced.and_then(|_| shared.take()) {
             Some(Ack::Cut) => return Ok(()),
             Some(Ack::Swallowed) => continue,
             Some(Ack::Late(time)) => sleep(time),
@@ -175,6 +187,17 @@ fn answers(
         }
         to.write_all(&frame)?;
     }
+}
+
+/// The milliseconds of throttling are the last field of an answer to Produce; behind them a newer
+/// version has no tagged fields, but where a leader has moved.
+fn throttled(frame: &[u8], version: i16) -> bool {
+    let fields = match version {
+        FLEXIBLE.. => frame.strip_suffix(&[0]),
+        _ => Some(frame),
+    };
+    let time = fields.and_then(<[u8]>::last_chunk::<4>);
+    time.is_some_and(|time| i32::from_be_bytes(*time) > 0)
 }
 
 /// One frame with its size in front.
@@ -220,6 +243,16 @@ mod tests {
         let mut frame = Vec::new();
         read_frame(stream, &mut frame)?;
         Ok(frame[7])
+    }
+
+    #[test]
+    fn a_throttled_answer_is_known_by_its_end() {
+        let frame = |end: &[u8]| [&[0, 0, 0, 9, 1, 1, 1, 1, 9], end].concat();
+        assert!(throttled(&frame(&[0, 0, 0, 5]), 8));
+        assert!(!throttled(&frame(&[0, 0, 0, 0]), 8));
+        assert!(throttled(&frame(&[0, 0, 1, 0, 0]), 9));
+        assert!(!throttled(&frame(&[0, 0, 0, 0, 0]), 12));
+        assert!(!throttled(&frame(&[0, 0, 0, 5, 1, 7]), 12), "tagged fields");
     }
 
     #[test]

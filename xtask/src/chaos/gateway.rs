@@ -56,8 +56,10 @@ pub fn run(args: &Args, given: Option<Cluster>) -> Result<()> {
         let dir = args.kafka_dir.clone();
         let dir = dir.unwrap_or_else(|| root().join("target/chaos-kafka"));
         let own = temporary.insert(Temporary::up(&dir, nodes)?);
-        own.cluster()
-            .throttle_producers(rate.saturating_mul(QUOTA_BYTES_PER_RECORD))?;
+        if rate > 0 {
+            let quota = rate.saturating_mul(QUOTA_BYTES_PER_RECORD);
+            own.cluster().throttle_producers(quota)?;
+        }
         cluster = Some(own.cluster().clone());
     }
     match &cluster {
