@@ -3,27 +3,25 @@
 
 mod files;
 mod metadata;
+mod node;
 
 use std::{
-    fs::{self, File},
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use crate::process::{poll_until, signal_pid, tail, tied};
+pub use self::node::{Life, Node};
 
 /// The release that the suite is run on.
 pub const VERSION: &str = "4.1.0";
 /// Where the first node listens unless told otherwise.
 pub const DEFAULT_PORT: u16 = 19_092;
 
-const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// The nodes of one directory.
@@ -31,25 +29,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 pub struct Cluster {
     dir: PathBuf,
     nodes: Vec<Node>,
-}
-
-/// How long the nodes live.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Life {
-    /// They outlive the command that starts them, and a Ctrl-C in its terminal.
-    Detached,
-    /// They are killed when the thread that starts them ends, however it ends.
-    Tied,
-}
-
-/// One broker and controller.
-#[derive(Clone, Debug)]
-pub struct Node {
-    id: u16,
-    port: u16,
-    life: Life,
-    dir: PathBuf,
-    libs: PathBuf,
 }
 
 impl Cluster {
@@ -237,151 +216,6 @@ impl Cluster {
             dir: dir.to_owned(),
             nodes,
         }
-    }
-}
-
-impl Node {
-    pub fn id(&self) -> u16 {
-        self.id
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port))
-    }
-
-    /// Of the listener that a proxy may stand before: the proxy's address, and its own.
-    fn route(&self) -> (SocketAddr, SocketAddr) {
-        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        (at(self.port + 3), at(self.port + 2))
-    }
-
-    /// Its process, if it lives.
-    pub fn pid(&self) -> Option<u32> {
-        let pid: u32 = fs::read_to_string(self.dir.join("pid"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()?;
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        if stat.rsplit_once(')')?.1.trim_start().starts_with('Z') {
-            return None; // dead, only nobody has waited for it
-        }
-        // The id may have been given to another process since: only one with our file is ours. In
-        // the middle of an exec (Java's launcher does one) the command line is empty.
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let file = self.properties().into_os_string().into_encoded_bytes();
-        let ours = line.is_empty() || line.split(|byte| *byte == 0).any(|word| word == file);
-        ours.then_some(pid)
-    }
-
-    pub fn runs(&self) -> bool {
-        self.pid().is_some()
-    }
-
-    /// # Errors
-    /// When it does not run.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self
-            .pid()
-            .with_context(|| format!("kafka node {} does not run", self.id))?;
-        signal_pid(pid, signal)
-    }
-
-    /// Starts the process; does not wait until it answers.
-    ///
-    /// # Errors
-    /// When Java cannot be started.
-    pub fn start(&self) -> Result<()> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.join("log.txt"))?;
-        let mut java = files::java(&self.libs);
-        java.args([
-            "-Xms256m",
-            "-Xmx512m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-        ])
-        .arg(format!(
-            "-Dlog4j2.configurationFile={}",
-            self.dir.join("log4j2.properties").display()
-        ))
-        .arg("kafka.Kafka")
-        .arg(self.properties());
-        let mut command = match self.life {
-            Life::Tied => tied(&java),
-            Life::Detached => java,
-        };
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .context("cannot start java")?;
-        fs::write(self.dir.join("pid"), format!("{}\n", child.id()))?;
-        Ok(())
-    }
-
-    /// Waits until this node answers and knows `count` brokers.
-    ///
-    /// # Errors
-    /// When it ends, or does not answer in time; its last words are in the error.
-    pub fn wait_until_it_knows(&self, count: usize) -> Result<()> {
-        let ready = poll_until(START_WITHIN, || {
-            if !self.runs() {
-                bail!("kafka node {} ended:\n{}", self.id, self.last_words());
-            }
-            Ok(brokers_known(self.address())
-                .ok()
-                .filter(|known| *known == count))
-        })?;
-        ready.map(|_| ()).with_context(|| {
-            format!(
-                "kafka node {} does not know {count} brokers after {START_WITHIN:?}:\n{}",
-                self.id,
-                self.last_words()
-            )
-        })
-    }
-
-    /// # Errors
-    /// When the system does not tell.
-    pub fn wait_until_gone(&self, within: Duration) -> Result<bool> {
-        Ok(poll_until(within, || Ok((!self.runs()).then_some(())))?.is_some())
-    }
-
-    fn properties(&self) -> PathBuf {
-        self.dir.join("node.properties")
-    }
-
-    fn last_words(&self) -> String {
-        tail(&self.dir.join("log.txt"), 30)
-    }
-
-    fn prepare(&self, cluster: &Cluster, cluster_id: &str) -> Result<()> {
-        let data = self.dir.join("data");
-        if data.join("meta.properties").exists() {
-            return Ok(());
-        }
-        fs::create_dir_all(&data)?;
-        fs::write(self.properties(), files::settings(self, cluster))?;
-        fs::write(self.dir.join("log4j2.properties"), files::LOG4J)?;
-        let output = files::java(&self.libs)
-            .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
-            .arg(self.properties())
-            .output()
-            .context("cannot start java")?;
-        if !output.status.success() {
-            bail!(
-                "cannot format {}:\n{}{}",
-                data.display(),
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        Ok(())
     }
 }
 

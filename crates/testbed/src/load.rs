@@ -1,6 +1,8 @@
 //! The load client: many connections, each request booked with every answer that it got. It goes
 //! on through restarts, refusals and silence, and sends again only what it may.
 
+mod judge;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -12,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::judge::{Outcome, judge};
 use crate::{
     body::{Mix, Shape, gzip},
     http::{Client, Failure, Request, Response},
@@ -82,17 +85,6 @@ struct Book {
     batches: BTreeMap<u32, String>,
     marks: Vec<(u32, String)>,
     slowest: Duration,
-}
-
-/// What an answer means for the request.
-enum Outcome {
-    Accepted,
-    /// Nothing was kept; the wait that was asked for.
-    Refused(Duration),
-    Unknown,
-    NotSent,
-    /// An answer that sending again will not change.
-    Final,
 }
 
 impl Plan {
@@ -374,54 +366,6 @@ impl Shared {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The answer's name, what it means, and what is wrong with it.
-fn judge(shape: &Shape, answer: &Result<Response, Failure>) -> (String, Outcome, Option<String>) {
-    let response = match answer {
-        Ok(response) => response,
-        Err(Failure::NotSent(_)) => return ("not sent".to_owned(), Outcome::NotSent, None),
-        Err(Failure::NoAnswer(_)) => return ("no answer".to_owned(), Outcome::Unknown, None),
-    };
-    let said = response.json();
-    let code = said["code"].as_str().unwrap_or("without code");
-    match response.status {
-        202 => {
-            let kept = said["kept"].as_str().unwrap_or("without kept");
-            (
-                format!("202 {kept}"),
-                Outcome::Accepted,
-                wrong_202(shape, &said),
-            )
-        }
-        503 if code == "unknown_outcome" => (format!("503 {code}"), Outcome::Unknown, None),
-        status @ (429 | 503) => {
-            let asked = response
-                .header("retry-after")
-                .and_then(|value| value.parse::<u64>().ok());
-            let fault = asked
-                .is_none()
-                .then(|| format!("{status} {code} without Retry-After"));
-            // The longer waits are for real shippers; the test looks again sooner.
-            let pause = Duration::from_millis((asked.unwrap_or(1) * 1000).clamp(50, 500));
-            (format!("{status} {code}"), Outcome::Refused(pause), fault)
-        }
-        status => {
-            let fault = format!("{status} {}", response.text());
-            (format!("{status} {code}"), Outcome::Final, Some(fault))
-        }
-    }
-}
-
-/// A 202 must count every record of the body, and name the broken one by its index.
-fn wrong_202(shape: &Shape, said: &serde_json::Value) -> Option<String> {
-    let rejected = u64::from(shape.broken.is_some());
-    let right = said["accepted"] == u64::from(shape.good())
-        && said["rejected"] == rejected
-        && shape
-            .broken
-            .is_none_or(|index| said["errors"][0]["index"] == u64::from(index));
-    (!right).then(|| format!("sent {shape:?}, answered {said}"))
 }
 
 #[cfg(test)]

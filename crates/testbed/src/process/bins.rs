@@ -1,0 +1,115 @@
+//! The product's binaries: built at most once a process, and found.
+
+use std::{
+    env,
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// How the binaries are built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    Dev,
+    Release,
+}
+
+/// Where the built binaries are.
+#[derive(Clone, Debug)]
+pub struct Bins {
+    dir: PathBuf,
+}
+
+impl Bins {
+    /// The product's binaries of a profile, built if they are not up to date. At most one build a
+    /// process and profile, however many tests ask.
+    ///
+    /// # Errors
+    /// When cargo cannot be started or the build fails; its last words are in the error.
+    pub fn built(profile: Profile) -> Result<Self> {
+        static DEV: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        static RELEASE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let once = match profile {
+            Profile::Dev => &DEV,
+            Profile::Release => &RELEASE,
+        };
+        match once.get_or_init(|| build(profile).map_err(|error| format!("{error:#}"))) {
+            Ok(dir) => Ok(Self { dir: dir.clone() }),
+            Err(error) => bail!("{error}"),
+        }
+    }
+
+    /// A binary by its name.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// The workspace, for builds: where this crate was compiled.
+fn workspace() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .map(Path::to_path_buf)
+        .context("the crate is not under crates/")
+}
+
+fn build(profile: Profile) -> Result<PathBuf> {
+    const BINARIES: [&str; 4] = [
+        "ingest-gateway",
+        "kafka-consumer-writer",
+        "aggregator",
+        "dev-broker",
+    ];
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(workspace()?)
+        .args(["build", "--quiet", "--bins"]);
+    for name in BINARIES {
+        command.args(["--package", name]);
+    }
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    for name in [
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PKG_NAME",
+    ] {
+        command.env_remove(name);
+    }
+    let output = command.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!(
+            "the services do not build:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let dir = target_dir()?.join(match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    });
+    for name in BINARIES {
+        let path = dir.join(name);
+        File::open(&path).with_context(|| format!("no binary at {}", path.display()))?;
+    }
+    Ok(dir)
+}
+
+/// `target/` as cargo uses it here: two above the running program, one more for a test.
+fn target_dir() -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    let mut dir = exe.parent().context("the program has no directory")?;
+    if dir
+        .file_name()
+        .is_some_and(|name| name == "deps" || name == "examples")
+    {
+        dir = dir.parent().context("deps/ has no parent")?;
+    }
+    dir.parent()
+        .map(Path::to_path_buf)
+        .context("the program is not in a target directory")
+}
