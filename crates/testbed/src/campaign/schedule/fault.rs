@@ -6,6 +6,7 @@ use super::Kind;
 
 /// How long faults of single requests may find some; what has found none by then is forgotten.
 const ARMED_MS: u64 = 2_000;
+
 /// A fault with all that is chosen about it. A `pick` is taken modulo what there is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
