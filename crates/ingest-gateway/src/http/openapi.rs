@@ -156,6 +156,31 @@ mod tests {
     }
 
     #[test]
+    fn the_page_for_people_has_the_same_codes_and_names_keys_that_there_are() {
+        let page = include_str!("../../../../docs/http.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+        let cells = rows.filter_map(|row| row.split_once(" | `"));
+        let codes: BTreeSet<_> = cells
+            .filter_map(|(status, rest)| Some((status.parse().ok()?, rest.split_once('`')?.0)))
+            .collect();
+        let there_are = Code::ALL.map(|code| (code.status().as_u16(), code.as_str()));
+        assert_eq!(codes, there_are.into(), "docs/http.md");
+        let reference = include_str!("../../../../docs/configuration.md");
+        let sections = ["server.", "auth.", "ingestion.", "kafka.", "consumer."];
+        let quoted = page.split('`').skip(1).step_by(2);
+        let keys = quoted.filter(|name| sections.iter().any(|s| name.starts_with(s)));
+        let mut seen = 0;
+        for key in keys {
+            let key = key.split(':').next().unwrap();
+            let (_, name) = key.split_once('.').unwrap();
+            let known = reference.contains(&format!("| `{name}` |"));
+            assert!(known, "{key} in docs/http.md");
+            seen += 1;
+        }
+        assert!(seen > 10, "{seen} keys");
+    }
+
+    #[test]
     fn each_status_of_a_code_is_an_answer_to_a_post() {
         let document = template();
         let answers = &document["paths"]["/logs"]["post"]["responses"];
