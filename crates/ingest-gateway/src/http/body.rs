@@ -103,13 +103,18 @@ pub async fn let_go(
     let short = body.size_hint().upper().is_some_and(|n| n <= SHORT_BYTES);
     // To read would be to ask for it.
     if expects_continue || !short {
+        body.leave();
         return problem.closing();
     }
     let whole = tokio::select! {
         whole = timeout(SHORT_MAX, discard(&mut body)) => whole.unwrap_or(false),
         () = hurry => false,
     };
-    if whole { problem } else { problem.closing() }
+    if whole {
+        return problem;
+    }
+    body.leave();
+    problem.closing()
 }
 
 /// Reads to the end; whether it came.

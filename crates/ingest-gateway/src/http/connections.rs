@@ -9,7 +9,7 @@ use std::{
 };
 
 use hyper::{
-    Request, Response,
+    Request, Response, Version,
     body::Body,
     server::conn::{http1, http2},
     service::service_fn,
@@ -43,8 +43,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// Of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
-/// What a client may send of a body that nobody reads yet, as above.
-const STREAM_WINDOW_BYTES: u32 = 48 * 1024;
+/// What a client may send of a body that nobody reads yet. HTTP/2's own default: it may send that
+/// much before it hears of any other.
+const STREAM_WINDOW_BYTES: u32 = 65_535;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// Streams that a client opens and resets before they are taken; more end the connection.
 const RESETS_MAX: usize = 20;
@@ -214,7 +215,8 @@ async fn answer(
         return std::future::pending().await;
     };
     let odd = seen.odd(begun.number);
-    let request = request.map(|body| Incoming::new(body, begun.receiving));
+    let is_http2 = request.version() == Version::HTTP_2;
+    let request = request.map(|body| Incoming::new(body, is_http2, begun.receiving));
     let answer = app.answer(request, odd).await;
     drop(begun.working);
     Ok::<Response<_>, Infallible>(answer)

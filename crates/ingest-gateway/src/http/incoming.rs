@@ -9,12 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::sleep;
 
-use super::activity::Receiving;
+use super::{activity::Receiving, wire::LINGER};
 
 #[derive(Debug)]
 pub struct Incoming {
     body: hyper::body::Incoming,
+    is_http2: bool,
     /// Until the body is whole.
     receiving: Option<Receiving>,
 }
@@ -30,8 +32,23 @@ pub enum BodyCut {
 
 impl Incoming {
     #[must_use]
-    pub fn new(body: hyper::body::Incoming, receiving: Option<Receiving>) -> Self {
-        Self { body, receiving }
+    pub fn new(body: hyper::body::Incoming, is_http2: bool, receiving: Option<Receiving>) -> Self {
+        Self {
+            body,
+            is_http2,
+            receiving,
+        }
+    }
+
+    /// Nothing more of it is wanted. On HTTP/2 that resets the stream, which some clients (curl
+    /// before 8) then see instead of their answer; so it waits until that has arrived.
+    pub fn leave(self) {
+        if self.is_http2 {
+            tokio::spawn(async move {
+                sleep(LINGER).await;
+                drop(self.body);
+            });
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
 /// After the answer to a request that was not read to its end, the connection stays for this long
 /// with its sending side closed. Nothing is read: what the client sends on stays with the kernels.
 /// It is for the answer to arrive, as closing at once would destroy it on its way.
-const LINGER: Duration = Duration::from_millis(500);
+pub const LINGER: Duration = Duration::from_millis(500);
 
 /// What is known of a connection's bytes; shared with whoever answers its requests.
 #[derive(Debug, Default)]

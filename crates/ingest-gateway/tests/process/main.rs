@@ -4,5 +4,9 @@
 mod dlq;
 mod keys;
 mod place;
+mod slow;
+mod strangers;
+mod tls;
 #[path = "../common/topic.rs"]
 mod topic;
+mod upload;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -47,8 +47,13 @@ impl Place {
 
     /// Writes the configuration: what it needs, and `more`. As an editor does it, at once.
     pub fn configure(&self, more: &str) {
+        self.configure_server("", more);
+    }
+
+    /// As [`Self::configure`], with more lines in the section `server`.
+    pub fn configure_server(&self, server: &str, more: &str) {
         let yaml = format!(
-            "dataDir: {}\nserver:\n  addr: 127.0.0.1:0\n  adminAddr: 127.0.0.1:0\nkafka:\n  \
+            "dataDir: {}\nserver:\n  addr: 127.0.0.1:0\n  adminAddr: 127.0.0.1:0\n{server}kafka:\n  \
              brokers: ['{}']\n  groupID: test\n{more}",
             self.dir.path().join("data").display(),
             self.broker.bootstrap()
@@ -70,6 +75,10 @@ impl Place {
     pub fn stored(&self) -> Vec<Stored> {
         let brokers = self.broker.bootstrap_servers();
         self.runtime.block_on(topic::stored(&brokers))
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn config(&self) -> PathBuf {

@@ -1,0 +1,120 @@
+//! 4,000 clients that send a byte a second, and one that only wants to post.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use pipeline_core::lifecycle::raise_descriptor_limit;
+use testbed::{
+    http::{Client, Request},
+    skip::skipped,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    runtime::Runtime,
+    time::{sleep, timeout},
+};
+
+use crate::place::{Place, wait_for};
+
+const SLOW: usize = 4000;
+const POSTS: usize = 40;
+const TRIES_MAX: usize = 5;
+/// For one try of the normal client.
+const TRY_MAX: Duration = Duration::from_secs(10);
+
+/// Half of them never end a head, the others never end a body; closed, they come again.
+async fn slow(n: usize, addr: SocketAddr, open: Arc<AtomicUsize>) {
+    let begins: &[u8] = if n.is_multiple_of(2) {
+        b"POST /logs HTTP/1.1\r\nHost: a\r\nX: "
+    } else {
+        b"POST /logs HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n\
+          Content-Length: 100000\r\n\r\n"
+    };
+    loop {
+        if let Ok(Ok(mut stream)) = timeout(TRY_MAX, TcpStream::connect(addr)).await {
+            open.fetch_add(1, Ordering::Relaxed);
+            let mut alive = stream.write_all(begins).await.is_ok();
+            while alive {
+                sleep(Duration::from_secs(1)).await;
+                alive = stream.write_all(b"a").await.is_ok();
+            }
+            open.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// One record, each try on a connection of its own; how many it took.
+fn tries(addr: SocketAddr, n: usize) -> usize {
+    let body =
+        format!(r#"{{"timestamp":"2026-01-02T03:04:05Z","path":"/{n}","userAgent":"normal"}}"#);
+    let request = Request {
+        method: "POST",
+        target: "/logs",
+        headers: &[("Content-Type", "application/json")],
+        body: body.as_bytes(),
+    };
+    for tried in 1..=TRIES_MAX {
+        match Client::new(addr, TRY_MAX).send(&request) {
+            Ok(answer) if answer.status == 202 => return tried,
+            other => eprintln!("try {tried} of post {n}: {other:?}"),
+        }
+    }
+    panic!("post {n} was not accepted in {TRIES_MAX} tries");
+}
+
+fn a_normal_client_is_served(connections_max: usize) {
+    let most = raise_descriptor_limit().unwrap_or(u64::MAX);
+    if most < SLOW as u64 + 500 {
+        skipped(
+            "4,000 slow connections",
+            &format!("only {most} files may be open"),
+        );
+        return;
+    }
+    let place = Place::new();
+    place.configure_server(&format!("  maxConnections: {connections_max}\n"), "");
+    let serving = place.serve();
+    let runtime = Runtime::new().unwrap();
+    let open = Arc::new(AtomicUsize::new(0));
+    for n in 0..SLOW {
+        runtime.spawn(slow(n, serving.addr, Arc::clone(&open)));
+    }
+    let all = SLOW.min(connections_max);
+    wait_for("the slow ones", || {
+        open.load(Ordering::Relaxed) >= all
+            && serving.metrics().sum("http_connections") >= Some(all as f64)
+    });
+    let tries: Vec<_> = (0..POSTS).map(|n| tries(serving.addr, n)).collect();
+    let held = serving.metrics().sum("http_connections").unwrap();
+    eprintln!(
+        "of {connections_max} connections {held} are held, the client's tries were {tries:?}, \
+         resident {} KiB",
+        serving.process.resident_bytes().unwrap() / 1024
+    );
+    // They are still there, and no more than allowed.
+    assert!(
+        held >= all as f64 / 2.0 && held <= connections_max as f64,
+        "{held}"
+    );
+    drop(runtime);
+    serving.terminate();
+}
+
+#[test]
+fn slow_connections_that_all_fit_do_not_stop_a_normal_client() {
+    a_normal_client_is_served(4096);
+}
+
+#[test]
+fn four_times_more_slow_connections_than_fit_do_not_stop_a_normal_client() {
+    a_normal_client_is_served(1000);
+}
