@@ -93,7 +93,13 @@ fn a_normal_client_is_served(connections_max: usize) {
         open.load(Ordering::Relaxed) >= all
             && serving.metrics().sum("http_connections") >= Some(all as f64)
     });
-    let tries: Vec<_> = (0..POSTS).map(|n| tries(serving.addr, n)).collect();
+    // Over a few seconds, in which the slow ones' bytes come and their places change.
+    let tries: Vec<_> = (0..POSTS)
+        .map(|n| {
+            std::thread::sleep(Duration::from_millis(75));
+            tries(serving.addr, n)
+        })
+        .collect();
     let held = serving.metrics().sum("http_connections").unwrap();
     eprintln!(
         "of {connections_max} connections {held} are held, the client's tries were {tries:?}, \
