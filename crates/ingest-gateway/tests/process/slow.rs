@@ -104,7 +104,7 @@ fn a_normal_client_is_served(connections_max: usize) {
     eprintln!(
         "of {connections_max} connections {held} are held, the client's tries were {tries:?}, \
          resident {} KiB",
-        serving.process.resident_bytes().unwrap() / 1024
+        serving.process.memory().unwrap().resident_bytes / 1024
     );
     // They are still there, and no more than allowed.
     assert!(
