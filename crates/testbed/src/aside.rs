@@ -1,6 +1,7 @@
 //! Reads the consumer DLQ as its documentation says, to know which records were put aside as
-//! undecidable. Shares no code with the product: a header of 20 bytes, then frames of 16 bytes
-//! (the length in bytes 4 to 8) and a zstd payload; of a payload only kind, offset and value matter.
+//! undecidable. Shares no code with the product: a header of 28 bytes, then frames of 24 bytes
+//! (the length in bytes 12 to 16) and a zstd payload; of a payload only kind, offset and value
+//! matter. Any other version is refused: what is not read would be taken for lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,8 +13,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::store::place;
 
-const HEADER: usize = 20;
-const FRAME_HEAD: usize = 16;
+const HEADER: usize = 28;
+const MAGIC: &[u8] = b"sluicefrcdlq\0\0\0\x02";
+const FRAME_HEAD: usize = 24;
+const MARKER: [u8; 4] = [0xf7, 0x1e, 0xd5, 0x9b];
 const UNDECIDABLE: u8 = 2;
 
 /// What is in the directories' `records-*.dlq`.
@@ -65,9 +68,17 @@ impl Aside {
     }
 
     fn read_file(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut rest = bytes.get(HEADER..).unwrap_or_default();
+        let Some((header, mut rest)) = bytes.split_at_checked(HEADER) else {
+            return Ok(());
+        };
+        if header[8..24] != *MAGIC {
+            bail!("a header of another kind or version: {header:02x?}");
+        }
         while let Some((head, behind)) = rest.split_at_checked(FRAME_HEAD) {
-            let length = u32::from_be_bytes(head[4..8].try_into()?) as usize;
+            if head[8..12] != MARKER {
+                bail!("no frame: {head:02x?}");
+            }
+            let length = u32::from_be_bytes(head[12..16].try_into()?) as usize;
             let Some((packed, next)) = behind.split_at_checked(length) else {
                 break;
             };
@@ -169,7 +180,9 @@ pub mod tests {
         }
         let packed = zstd::encode_all(payload.as_slice(), 1).expect("memory takes it");
         let mut file = vec![0; HEADER + FRAME_HEAD];
-        file[HEADER + 4..HEADER + 8].copy_from_slice(&(packed.len() as u32).to_be_bytes());
+        file[8..24].copy_from_slice(MAGIC);
+        file[HEADER + 8..HEADER + 12].copy_from_slice(&MARKER);
+        file[HEADER + 12..HEADER + 16].copy_from_slice(&(packed.len() as u32).to_be_bytes());
         file.extend(packed);
         file
     }
