@@ -238,7 +238,10 @@ impl Files {
 
     /// What a sealed file holds, read anew.
     pub fn correct(&mut self, number: u64, seen: &Seen) {
-        if let Some(file) = self.known.get_mut(&number) {
+        let is_current = self.current.as_ref().is_some_and(|c| c.number == number);
+        if let Some(file) = self.known.get_mut(&number)
+            && !is_current
+        {
             file.correct(seen);
             self.remove_if_done(number);
         }

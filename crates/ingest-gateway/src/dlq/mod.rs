@@ -61,6 +61,8 @@ enum Command {
     Store(Vec<Entry>, oneshot::Sender<Result<(), Refusal>>),
     /// Data files to replay, oldest first; ends the current one if there are no others than these.
     Sealed(HashSet<u64>, oneshot::Sender<Vec<u64>>),
+    /// Data files that have ended, oldest first; ends none.
+    Ended(oneshot::Sender<Vec<u64>>),
     MarkSent(u64, Vec<SentMark>, oneshot::Sender<io::Result<()>>),
     MarkDone(u64, Vec<DoneMark>, oneshot::Sender<io::Result<()>>),
     Correct(u64, Box<Seen>),
@@ -131,6 +133,13 @@ impl Dlq {
     pub async fn sealed(&self, stuck: HashSet<u64>) -> Vec<u64> {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Sealed(stuck, reply));
+        answer.await.unwrap_or_default()
+    }
+
+    /// Files that nothing is appended to any more, oldest first.
+    pub async fn ended(&self) -> Vec<u64> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.commands.send(Command::Ended(reply));
         answer.await.unwrap_or_default()
     }
 
@@ -340,6 +349,10 @@ fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
             sealed.retain(|number| !stuck.contains(number));
             Box::new(move || drop(reply.send(sealed)))
         }
+        Command::Ended(reply) => {
+            let ended = files.sealed();
+            Box::new(move || drop(reply.send(ended)))
+        }
         Command::MarkSent(number, marks, reply) => {
             let marked = files.mark_sent(number, marks);
             Box::new(move || drop(reply.send(marked)))
@@ -352,5 +365,40 @@ fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
             files.correct(number, &seen);
             Box::new(|| ())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::test::batch_of;
+
+    #[tokio::test]
+    async fn looking_for_ended_files_ends_none_and_looking_for_work_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = FileLimits {
+            bytes_max: 1 << 20,
+            file_bytes_max: 1 << 20,
+        };
+        let dlq = Dlq::start(dir.path(), limits).unwrap();
+        let batch = batch_of(1, &["a"]);
+        let head = Head {
+            reason: Reason::KafkaAway,
+            may_have_been_sent: false,
+            partition: None,
+            since: None,
+            batch: batch.id,
+            received_ms: 1,
+            stored_ms: 2,
+            cluster_id: "c".into(),
+            topic: "t".into(),
+        };
+        for _ in 0..3 {
+            dlq.store(entries(&head, &batch.records, 0)).await.unwrap();
+            assert!(dlq.ended().await.is_empty());
+        }
+        assert_eq!(dlq.sealed(HashSet::new()).await, [1]);
+        assert_eq!(dlq.ended().await, [1]);
+        dlq.stop().await;
     }
 }

@@ -6,6 +6,7 @@
 //! attempts and holds nothing else up. The running gateway and `dlq replay` both do it here.
 
 mod left;
+mod pace;
 mod size;
 
 use std::{
@@ -20,8 +21,11 @@ use std::{
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-pub use self::left::{Cause, Count, Left};
 use self::{left::Until, size::split};
+pub use self::{
+    left::{Cause, Count, Left},
+    pace::Pace,
+};
 use super::{
     Dlq, DoneMark, Head, Reason, SentMark, entries,
     filter::Filter,
@@ -43,8 +47,6 @@ use crate::{
 
 /// Between two looks while there is something to replay.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Live traffic gets this many times as long as a replayed chunk took.
-const LIVE_SHARE: u32 = 2;
 
 pub struct Replayer {
     dlq: Dlq,
@@ -61,14 +63,6 @@ pub struct Replayer {
     /// Foreign entries are said once a file.
     said_foreign: HashSet<u64>,
     tally: Arc<Tally>,
-}
-
-/// How fast it goes.
-pub enum Pace {
-    /// Beside live traffic, which has the right of way.
-    BesideLive(Arc<Queue>),
-    /// At most so many records a second; 0: as fast as they go.
-    Rate(u64),
 }
 
 /// What was replayed so far.
@@ -213,8 +207,9 @@ impl Replayer {
 
     /// While nothing can be sent: damage is said as long as somebody can still act on it.
     async fn check_one(&mut self) {
-        let sealed = self.dlq.sealed(self.checked.clone()).await;
-        let Some(&number) = sealed.first() else {
+        let ended = self.dlq.ended().await;
+        let unchecked = |number: &u64| !self.checked.contains(number);
+        let Some(number) = ended.into_iter().find(unchecked) else {
             return;
         };
         self.checked.insert(number);
@@ -498,46 +493,6 @@ impl Replayer {
 pub fn is_for(head: &Head, cluster: &str, topic: &str) -> bool {
     let same_cluster = head.cluster_id.is_empty() || *head.cluster_id == *cluster;
     same_cluster && *head.topic == *topic
-}
-
-/// What a chunk began with.
-struct Begun {
-    at: Instant,
-    pushed: u64,
-}
-
-impl Pace {
-    fn begin(&self) -> Begun {
-        Begun {
-            at: Instant::now(),
-            pushed: match self {
-                Self::BesideLive(queue) => queue.pushed(),
-                Self::Rate(_) => 0,
-            },
-        }
-    }
-
-    /// Between a chunk of so many records and the next.
-    #[expect(clippy::cast_precision_loss, reason = "a pause")]
-    fn pause(&self, begun: Begun, records: u64) -> Duration {
-        let took = begun.at.elapsed();
-        match self {
-            Self::BesideLive(queue) if queue.pushed() != begun.pushed => took * LIVE_SHARE,
-            Self::Rate(rate) if *rate > 0 => {
-                let due = Duration::from_secs_f64(records as f64 / *rate as f64);
-                due.saturating_sub(took)
-            }
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Most records of a chunk, where it has more than one entry.
-    fn records_max(&self) -> usize {
-        match self {
-            Self::Rate(rate) if *rate > 0 => usize::try_from(*rate).unwrap_or(usize::MAX),
-            _ => usize::MAX,
-        }
-    }
 }
 
 /// How long entries of `bytes` may take: a large one goes in many pieces, one after the other, and
