@@ -6,13 +6,13 @@ use std::io::Write;
 use flate2::{Compression, write::GzEncoder};
 
 /// Decoded length of one part.
-const PART_BYTES: usize = 4 * 1024 * 1024;
+const PART_BYTES: usize = 1024 * 1024;
 /// Of a part that is there as it is, in brotli.
 const COPIED_BYTES: usize = 64 * 1024;
 /// Longest meta-block of brotli.
 const META_BLOCK_BYTES: u64 = 1 << 24;
 
-/// At least `bytes` of `text`, again and again, as gzip (RFC 1952: members one behind the other).
+/// At least `bytes` of `text`, again and again, and at least one part, as gzip (RFC 1952: members one behind the other).
 ///
 /// # Panics
 /// Never: it writes to memory.
@@ -21,7 +21,7 @@ pub fn gzip(text: &[u8], bytes: u64) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&part).expect("writes to memory");
     let member = encoder.finish().expect("writes to memory");
-    member.repeat(times(bytes, part.len() as u64))
+    member.repeat(times(bytes, part.len() as u64).max(1))
 }
 
 /// The same as zstd (RFC 8878: frames one behind the other).
@@ -31,7 +31,7 @@ pub fn gzip(text: &[u8], bytes: u64) -> Vec<u8> {
 pub fn zstd(text: &[u8], bytes: u64) -> Vec<u8> {
     let part = repeated(text, PART_BYTES);
     let frame = zstd::bulk::compress(&part, 3).expect("writes to memory");
-    frame.repeat(times(bytes, part.len() as u64))
+    frame.repeat(times(bytes, part.len() as u64).max(1))
 }
 
 /// The same as brotli (RFC 7932), in one stream: a part as it is, then copies of it. `text` is cut

@@ -9,6 +9,7 @@ mod end_to_end;
 mod kafka_away;
 mod kcat;
 mod kills;
+mod memory;
 mod operation;
 mod rebalance;
 mod shutdown;
