@@ -1,5 +1,7 @@
 //! The `ingest-gateway` process.
 
+mod allocator;
+
 use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
@@ -21,6 +23,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    allocator::set();
     let args = Args::parse();
     if let Some(command) = args.command
         && !args.common.check
