@@ -26,30 +26,6 @@ pub struct BatchKey<'a> {
     pub media_type: &'a str,
 }
 
-/// A body that is there as a whole, with its key.
-#[derive(Clone, Copy, Debug)]
-pub struct KeyedBody<'a> {
-    pub client: &'a str,
-    pub key: &'a str,
-    pub site: &'a str,
-    pub media_type: &'a str,
-    /// The body after its `Content-Encoding` has been undone.
-    pub body: &'a [u8],
-}
-
-impl KeyedBody<'_> {
-    #[must_use]
-    pub fn batch_id(&self) -> BatchId {
-        let key = BatchKey {
-            client: self.client,
-            key: self.key,
-            site: self.site,
-            media_type: self.media_type,
-        };
-        key.batch_id(self.body)
-    }
-}
-
 /// The id of a keyed body, hashed as it comes where its length is known, and kept until its end
 /// where it is not: the length stands before it.
 #[derive(Clone)]

@@ -168,7 +168,7 @@ fn json_is_what_serde_says(text: &[u8], whole: &Result) {
             assert_eq!(total, elements as u64);
         }
         Err(BodyError::Unreadable { message }) => {
-            assert!(!theirs, "serde_json reads it: {message}")
+            assert!(!theirs, "serde_json reads it: {message}");
         }
         Err(error) => assert!(error.is_too_large()),
     }

@@ -25,10 +25,10 @@ pub fn inflate(data: &[u8]) {
         (options.cuts.usize(1..40), options.cuts.usize(1..300))
     });
     assert_eq!(whole, pieces, "{encoding:?}");
-    if let Outcome::All(text) = &whole {
-        if let Some(theirs) = reference(encoding, wire) {
-            assert!(*text == theirs, "{encoding:?} differs from the reference");
-        }
+    if let Outcome::All(text) = &whole
+        && let Some(theirs) = reference(encoding, wire)
+    {
+        assert!(*text == theirs, "{encoding:?} differs from the reference");
     }
     if let Some(compressed) = compressed(encoding, wire) {
         let back = run(encoding, &compressed, || {

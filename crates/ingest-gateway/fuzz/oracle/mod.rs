@@ -17,8 +17,11 @@ mod record;
 pub use inflate::inflate;
 pub use record::record;
 
+/// Panics where something is wrong.
+pub type Oracle = fn(&[u8]);
+
 /// Each target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Oracle); 7] = [
     ("json", json),
     ("ndjson", ndjson),
     ("csv", csv),

@@ -300,8 +300,11 @@ impl Zstd {
             }
         };
         let mut input = InBuffer::around(input);
-        // Asked between frames for nothing, it would begin one.
-        while !out.is_full() && !(input.pos == input.src.len() && self.between_frames) {
+        while !out.is_full() {
+            // Asked between frames for nothing, it would begin one.
+            if self.between_frames && input.pos == input.src.len() {
+                break;
+            }
             let before = input.pos;
             let mut buffer = OutBuffer::around(out.left());
             let wanted = inner

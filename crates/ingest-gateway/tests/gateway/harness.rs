@@ -8,7 +8,7 @@ use std::{
 };
 
 use dev_broker::{Broker, Options};
-use ingest_gateway::{Gateway, StartError, identity::KeyedBody};
+use ingest_gateway::{Gateway, StartError, identity::BatchKey};
 use pipeline_core::{
     config::{
         Aggregation, Auth, Compression, Config, Consumer, Ingestion, InvalidRecords, Kafka,
@@ -222,14 +222,13 @@ pub fn records<'a>(paths: impl IntoIterator<Item = &'a str>) -> String {
 pub fn key_for(body: &str, partitions: u32, partition: i32) -> String {
     let mut keys = (0..).map(|n| format!("k{n}"));
     let goes_there = |key: &String| {
-        let keyed = KeyedBody {
+        let keyed = BatchKey {
             client: "",
             key,
             site: "",
             media_type: "application/json",
-            body: body.as_bytes(),
         };
-        keyed.batch_id().partition(partitions).0 == partition
+        keyed.batch_id(body.as_bytes()).partition(partitions).0 == partition
     };
     keys.find(goes_there).unwrap()
 }
