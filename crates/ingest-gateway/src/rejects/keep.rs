@@ -99,12 +99,20 @@ impl Beginning {
 
     /// Decompressed as far as that goes; as they came where nothing of it does.
     fn shown(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(RAW_BYTES_ASKED);
+        let mut text = vec![0; RAW_BYTES_ASKED];
+        let mut made = 0;
         if self.encoding != Encoding::Identity {
             // Most often it is the encoding that is broken: what came before that is here.
-            let _ = Inflater::new(self.encoding).run(&self.wire, &mut text);
+            // So it is taken byte by byte.
+            let mut inflater = Inflater::new(self.encoding);
+            for byte in self.wire.chunks(1) {
+                match inflater.run(byte, &mut text[made..]) {
+                    Ok(moved) => made += moved.made,
+                    Err(_) => break,
+                }
+            }
         }
-        text.truncate(RAW_BYTES_ASKED);
+        text.truncate(made);
         if text.is_empty() {
             self.wire.clone()
         } else {
