@@ -4,7 +4,8 @@
 //! readers this one holds a quoted cell to its end: what follows its closing quote is a comma or
 //! the end of the row. That is how a quote that is never closed is told from a cell with line
 //! breaks, and it breaks its own line alone: reading goes on at the next one. A row of more than
-//! one line that does not end within the longest record counts as such, too.
+//! one line that does not end within the longest record counts as such, too. What was seen to end
+//! no row is not read again for each line of it ([`Astray`]), so that work is bounded by length.
 
 use pipeline_core::record::{
     Known, RecordError, RecordErrorCode, Rules, SHOWN_BYTES_MAX, TextRecord, shown, shown_head,
@@ -30,8 +31,18 @@ pub(super) struct Csv {
     /// The unfinished row, one byte longer than the longest at most.
     carry: Vec<u8>,
     ahead: Ahead,
+    astray: Option<Astray>,
     /// A line that is too long, up to its end.
     long: Option<Long>,
+}
+
+/// A row of more than one line was none. So is each that begins on one of its lines and whose
+/// quoted cell is still open at that line's end: it would go on as that one did.
+#[derive(Clone, Copy)]
+struct Astray {
+    /// How many of the bytes that are not read yet it took to know.
+    left: usize,
+    reason: &'static str,
 }
 
 #[derive(Default)]
@@ -110,13 +121,17 @@ impl Csv {
         let window_max = sink.raw_max() + 1;
         let mut start = 0;
         loop {
-            start += blank_lines(&bytes[start..], last);
+            start += self.read_on(blank_lines(&bytes[start..], last));
             let rest = &bytes[start..];
             if rest.is_empty() {
                 return Ok(start);
             }
-            let window = &rest[..rest.len().min(window_max)];
+            let mut window = &rest[..rest.len().min(window_max)];
             let full = window.len() == window_max;
+            let astray = self.astray_line(window);
+            if let Some((line_end, _)) = astray {
+                window = &window[..=line_end];
+            }
             let cells_max = self.columns.as_ref().map_or(COLUMNS_MAX, Columns::len);
             let reason = match rows::read(
                 window,
@@ -126,28 +141,60 @@ impl Csv {
             ) {
                 End::At { next, count } if !full || window[next - 1] == b'\n' => {
                     self.row(&window[..next], count, sink)?;
-                    start += next;
+                    start += self.read_on(next);
                     continue;
                 }
-                End::Broken(reason) => reason,
-                _ if full => NOT_ENDED,
+                End::Broken { at, reason } => {
+                    if astray.is_none() {
+                        self.astray = Some(Astray { left: at, reason });
+                    }
+                    reason
+                }
+                End::Open if let Some((_, reason)) = astray => reason,
+                _ if full => {
+                    let (left, reason) = (window.len(), NOT_ENDED);
+                    self.astray = Some(Astray { left, reason });
+                    reason
+                }
                 _ => return Ok(start),
             };
             match memchr::memchr(b'\n', window) {
                 Some(end) => {
                     self.broken(&window[..end], 1, reason, sink)?;
-                    start += end + 1;
+                    start += self.read_on(end + 1);
                 }
                 None if full => {
-                    start += self.long_line(rest, sink)?;
+                    let used = self.long_line(rest, sink)?;
+                    start += self.read_on(used);
                 }
                 None if last => {
                     self.broken(window, 0, reason, sink)?;
-                    start += window.len();
+                    start += self.read_on(window.len());
                 }
                 None => return Ok(start),
             }
         }
+    }
+
+    /// Of the row that begins `window` where its first line ends, if a quoted cell that is open
+    /// there makes it none; and why.
+    #[inline]
+    fn astray_line(&self, window: &[u8]) -> Option<(usize, &'static str)> {
+        let Astray { left, reason } = self.astray?;
+        let line_end = memchr::memchr(b'\n', window)?;
+        (line_end < left).then_some((line_end, reason))
+    }
+
+    /// So many bytes are done with.
+    #[inline]
+    fn read_on(&mut self, bytes: usize) -> usize {
+        if let Some(astray) = &mut self.astray {
+            astray.left = astray.left.saturating_sub(bytes);
+            if astray.left == 0 {
+                self.astray = None;
+            }
+        }
+        bytes
     }
 
     /// A row with its line break, split into [`Self::cells`].
@@ -278,4 +325,62 @@ fn append_row(
         }
     }
     record.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Limits, Media, decode};
+
+    /// For each row whether it is one, each read from its beginning to its end.
+    fn rows_one_by_one(mut body: &[u8]) -> Vec<bool> {
+        let mut rows = Vec::new();
+        loop {
+            body = &body[blank_lines(body, true)..];
+            if body.is_empty() {
+                return rows;
+            }
+            let read = rows::read(body, true, COLUMNS_MAX, &mut Vec::new());
+            let next = match read {
+                End::At { next, .. } => next,
+                _ => memchr::memchr(b'\n', body).map_or(body.len(), |end| end + 1),
+            };
+            rows.push(matches!(read, End::At { .. }));
+            body = &body[next..];
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_again_would_have_been_no_row_either() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let rules = Rules {
+            record_bytes_max: 1 << 20,
+            default_site: None,
+            bound_site: None,
+        };
+        let limits = Limits {
+            errors_max: usize::MAX,
+            ..Limits::default()
+        };
+        let mut broken = 0;
+        for _ in 0..20_000 {
+            let body: Vec<u8> = (0..random.usize(0..60))
+                .map(|_| b"\"\"\"\n\n\r,,xy"[random.usize(..10)])
+                .collect();
+            let batch = decode(Media::Csv, &body, &rules, limits).expect("readable");
+            let rows = rows_one_by_one(&body);
+            // None has a time, so each is an error: of its cells, or because it is no row.
+            let found: Vec<_> = batch
+                .errors
+                .iter()
+                .map(|error| {
+                    let message = &error.error.message;
+                    !message.starts_with(NOT_ENDED) && !message.starts_with(rows::NOT_BEHIND)
+                })
+                .collect();
+            assert_eq!(found, rows, "{}", String::from_utf8_lossy(&body));
+            broken += rows.iter().filter(|row| !**row).count();
+        }
+        assert!(broken > 10_000, "{broken}");
+    }
 }

@@ -22,11 +22,9 @@ pub(super) struct Cell {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum End {
     /// Behind its LF, or with the body.
-    At {
-        next: usize,
-        count: usize,
-    },
-    Broken(&'static str),
+    At { next: usize, count: usize },
+    /// Whatever comes behind `at`.
+    Broken { at: usize, reason: &'static str },
     /// Not in these bytes.
     Open,
 }
@@ -34,12 +32,13 @@ pub(super) enum End {
 /// Behind a cell: the place of the comma or line break, or of the end.
 enum CellEnd {
     At(Cell, usize),
-    Broken(&'static str),
+    Broken(usize, &'static str),
     Open,
 }
 
 pub(super) const NOT_ENDED: &str = "a quoted cell does not end";
-const NOT_BEHIND: &str = "something stands between a cell's closing quote and the next comma";
+pub(super) const NOT_BEHIND: &str =
+    "something stands between a cell's closing quote and the next comma";
 
 /// Reads the row that `bytes` begins with; the first `cells_max` cells go to `cells`. With `last`
 /// the body ends with `bytes`.
@@ -53,7 +52,7 @@ pub(super) fn read(bytes: &[u8], last: bool, cells_max: usize, cells: &mut Vec<C
         };
         let (cell, end) = match cell {
             CellEnd::At(cell, end) => (cell, end),
-            CellEnd::Broken(reason) => return End::Broken(reason),
+            CellEnd::Broken(at, reason) => return End::Broken { at, reason },
             CellEnd::Open => return End::Open,
         };
         if count < cells_max {
@@ -91,7 +90,7 @@ fn quoted(bytes: &[u8], from: usize, last: bool) -> CellEnd {
     loop {
         let Some(len) = memchr::memchr(b'"', &bytes[at..]) else {
             return if last {
-                CellEnd::Broken(NOT_ENDED)
+                CellEnd::Broken(bytes.len(), NOT_ENDED)
             } else {
                 CellEnd::Open
             };
@@ -109,7 +108,7 @@ fn quoted(bytes: &[u8], from: usize, last: bool) -> CellEnd {
             [] | [b'\r'] if !last => return CellEnd::Open,
             [] | [b',' | b'\n', ..] => return CellEnd::At(cell, at),
             [b'\r'] | [b'\r', b'\n', ..] => return CellEnd::At(cell, at + 1),
-            _ => return CellEnd::Broken(NOT_BEHIND),
+            _ => return CellEnd::Broken(at, NOT_BEHIND),
         }
     }
 }

@@ -261,3 +261,25 @@ fn rows_are_read_as_the_csv_crate_reads_them() {
         assert_eq!(batch.records.len(), rows);
     }
 }
+
+#[test]
+fn rows_whose_quoted_cells_never_end_are_read_once_and_not_once_for_each_line() {
+    // Each line opens a cell that the next one closes, to open another: no row ends. Read to the
+    // end of the longest row for each line, this takes minutes.
+    let line = b"x\",\"\n";
+    let lines = 200_000;
+    let row = b"\",y\n2015-05-17T10:05:03Z,/a,x\n";
+    for (end, rejected, accepted) in [(&b""[..], 0, 0), (b"\"z\n", 1, 0), (row, 1, 1)] {
+        let body = [&line.repeat(lines)[..], end].concat();
+        let whole = decoded(Media::Csv, &body);
+        if accepted == 0 {
+            assert_eq!(whole.rejected, (lines + rejected) as u64);
+        }
+        assert_eq!(whole.records.len(), accepted);
+        let mut pieces = Decoder::new(Media::Csv, rules(), Limits::default(), None);
+        for piece in body.chunks(7777) {
+            pieces.push(piece).expect("readable");
+        }
+        assert_eq!(pieces.finish().expect("readable"), whole);
+    }
+}
