@@ -148,6 +148,8 @@ impl Gateway {
         )
         .await
         .map_err(StartError::Admin)?;
+        // Before they are read: what is changed while this starts is read anew.
+        let hangups = hangup.listen();
         let tls = match &server.tls {
             Some(files) => Some(Arc::new(Tls::load(files).await.map_err(StartError::Tls)?)),
             None => None,
@@ -226,7 +228,7 @@ impl Gateway {
         tasks.spawn(replayer.run(beside.clone()));
         tasks.spawn(connections.serve(listening.clone()));
         if let Some(tls) = tls {
-            tasks.spawn(tls.keep(hangup.listen(), listening.clone()));
+            tasks.spawn(tls.keep(hangups, listening.clone()));
         }
         tasks.close();
         readiness.met("start");

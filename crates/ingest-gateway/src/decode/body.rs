@@ -223,6 +223,7 @@ impl BodyDecoder {
                 .inflater
                 .window_bytes()
                 .min(decoded.saturating_add(PIECE_BYTES))
+            + self.inflater.codes_bytes()
     }
 
     /// How many bytes of the body came.

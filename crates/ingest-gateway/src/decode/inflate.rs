@@ -1,7 +1,15 @@
 //! Decompression as the bytes come, into room that the caller gives: never more than that at once,
 //! so a bomb costs what its caller takes. Whatever is left over, cut off or damaged is an error.
 
-use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use brotli_decompressor::{
+    Allocator, BrotliDecompressStream, BrotliResult, BrotliState, HuffmanCode, SliceWrapper,
+    StandardAlloc,
+};
 use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
@@ -117,6 +125,15 @@ impl Inflater {
         }
     }
 
+    /// Bytes of prefix codes, where a body may have as many as it likes.
+    #[must_use]
+    pub fn codes_bytes(&self) -> usize {
+        match &self.state {
+            State::Brotli(brotli) => brotli.codes.0.load(Ordering::Relaxed),
+            _ => 0,
+        }
+    }
+
     fn corrupt(&self, why: String) -> InflateError {
         InflateError {
             encoding: self.encoding.name(),
@@ -214,8 +231,28 @@ fn inflate(
     Ok((used, false))
 }
 
+/// Counts the bytes of a stream's prefix codes: a thousand bytes of a body can ask for 3 MiB.
+#[derive(Clone, Default)]
+struct Codes(Arc<AtomicUsize>);
+
+impl Allocator<HuffmanCode> for Codes {
+    type AllocatedMemory = <StandardAlloc as Allocator<HuffmanCode>>::AllocatedMemory;
+
+    fn alloc_cell(&mut self, len: usize) -> Self::AllocatedMemory {
+        self.0
+            .fetch_add(len * size_of::<HuffmanCode>(), Ordering::Relaxed);
+        StandardAlloc::default().alloc_cell(len)
+    }
+
+    fn free_cell(&mut self, data: Self::AllocatedMemory) {
+        self.0
+            .fetch_sub(size_of_val(data.slice()), Ordering::Relaxed);
+    }
+}
+
 struct Brotli {
-    state: BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
+    state: BrotliState<StandardAlloc, StandardAlloc, Codes>,
+    codes: Codes,
     total_out: usize,
     window_bytes: usize,
     ended: bool,
@@ -223,13 +260,15 @@ struct Brotli {
 
 impl Brotli {
     fn new() -> Self {
+        let codes = Codes::default();
         Self {
             // Strict: windows of 16 MiB at most.
             state: BrotliState::new_strict(
                 StandardAlloc::default(),
                 StandardAlloc::default(),
-                StandardAlloc::default(),
+                codes.clone(),
             ),
+            codes,
             total_out: 0,
             window_bytes: 0,
             ended: false,

@@ -73,8 +73,12 @@ impl Stage {
     }
 
     pub async fn try_start(&self) -> Result<Running, StartError> {
+        self.try_start_with(Hangup::manual()).await
+    }
+
+    /// One that hears `hangup` while it starts.
+    pub async fn try_start_with(&self, hangup: Hangup) -> Result<Running, StartError> {
         let shutdown = Shutdown::manual();
-        let hangup = Hangup::manual();
         let gateway = Gateway::start(&self.config, Readiness::default(), &hangup).await?;
         Ok(Running {
             addr: gateway.addr(),

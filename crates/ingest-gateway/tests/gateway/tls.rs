@@ -5,7 +5,10 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ingest_gateway::StartError;
-use pipeline_core::{config::ServerTls, lifecycle::exit};
+use pipeline_core::{
+    config::ServerTls,
+    lifecycle::{Hangup, exit},
+};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::ring,
@@ -170,6 +173,29 @@ async fn a_new_certificate_is_served_after_a_hangup_and_a_broken_one_is_not() {
     assert_eq!(post(&mut served, "d").await, 202);
     gateway.stop().await;
     assert_eq!(stage.stored().await.len(), 4);
+}
+
+#[tokio::test]
+async fn a_hangup_while_the_gateway_starts_is_heard() {
+    let (stage, _) = stage().await;
+    // It looks for Kafka for a while.
+    stage.broker.pause();
+    let hangup = Hangup::manual();
+    let new = certificate();
+    let changed = async {
+        // What it opens after it has read the certificate.
+        while !stage.dlq_dir().exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        new.write(stage.dir.path());
+        hangup.request();
+    };
+    let (gateway, ()) = tokio::join!(stage.try_start_with(hangup.clone()), changed);
+    let gateway = gateway.unwrap();
+    stage.broker.resume();
+    let reloaded = async { while connect(&gateway, &new, &TLS13, "http/1.1").await.is_err() {} };
+    timeout(LONG, reloaded).await.expect("never served");
+    gateway.stop().await;
 }
 
 #[tokio::test]

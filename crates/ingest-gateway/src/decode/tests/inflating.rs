@@ -246,3 +246,81 @@ fn a_zstd_window_beyond_8_mib_is_refused() {
     let body = encoder.finish().expect("writes to memory");
     assert!(is_corrupt(&inflate(Encoding::Zstd, &body, 1000, 1 << 30)));
 }
+
+/// Bits of a brotli stream (RFC 7932), the first one the lowest.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Bits {
+    fn put(&mut self, value: usize, bits: usize) {
+        for bit in 0..bits {
+            if self.len.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            self.bytes[self.len / 8] |= ((value >> bit & 1) as u8) << (self.len % 8);
+            self.len += 1;
+        }
+    }
+
+    /// The number 256, as a count of block types or of prefix codes.
+    fn put_256(&mut self) {
+        self.put(0b111_1111_1111, 11);
+    }
+
+    /// A prefix code of one symbol, which has so many bits.
+    fn put_code(&mut self, symbol_bits: usize) {
+        self.put(0b0001, 4);
+        self.put(0, symbol_bits);
+    }
+}
+
+#[test]
+fn the_prefix_codes_of_a_brotli_body_count_as_memory() {
+    let mut bits = Bits::default();
+    // A window of 64 KiB; a block that is not the last, of 64 KiB, compressed.
+    bits.put(0, 1);
+    bits.put(0b000, 3);
+    bits.put(0xffff, 16);
+    bits.put(0, 1);
+    // One type of literal blocks, 256 of insert-and-copy blocks, one of distances.
+    bits.put(0, 1);
+    bits.put_256();
+    bits.put_code(9);
+    bits.put_code(5);
+    bits.put(0, 2);
+    bits.put(0, 1);
+    // Distance parameters, a context mode; 256 codes of literals and of distances, the first of
+    // which is each context's.
+    bits.put(0, 2 + 4 + 2);
+    for _ in 0..2 {
+        bits.put_256();
+        bits.put(0, 1);
+        bits.put_code(8);
+        bits.put(0, 1);
+    }
+    for symbol_bits in [8, 10, 6] {
+        (0..256).for_each(|_| bits.put_code(symbol_bits));
+    }
+    assert!(bits.bytes.len() < 1300);
+
+    // All but the last code.
+    let body = &bits.bytes[..bits.bytes.len() - 1];
+    let mut inflater = Inflater::new(Encoding::Brotli);
+    let moved = inflater.run(body, &mut [0; 1024]).expect("it goes on");
+    assert_eq!((moved.taken, moved.made), (body.len(), 0));
+    let codes = inflater.codes_bytes();
+    assert!(codes > 3 << 20, "{codes}");
+    // What a body of the usual kind has is little.
+    let mut inflater = Inflater::new(Encoding::Brotli);
+    inflater
+        .run(&bytes_of(BROTLI_ITEMS), &mut [0; 4096])
+        .expect("readable");
+    assert!(
+        inflater.codes_bytes() < 64 << 10,
+        "{}",
+        inflater.codes_bytes()
+    );
+}
