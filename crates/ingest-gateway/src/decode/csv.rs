@@ -229,15 +229,20 @@ impl Csv {
         reason: &str,
         sink: &mut Sink,
     ) -> Result<(), BodyError> {
-        self.columns.get_or_insert_with(Columns::without_header);
-        sink.record(line, |_, _| {
+        let why = || {
             let mut found = line[..line.len().min(SHOWN_BYTES_MAX)].to_vec();
             found.extend_from_slice(&b"\n"[..line_break]);
             let found = shown_head(&found, line.len() + line_break);
-            Err(RecordError::new(
-                RecordErrorCode::Malformed,
-                format!("{reason}: found `{found}`"),
-            ))
+            format!("{reason}: found `{found}`")
+        };
+        if self.columns.is_none() && columns::looks_like_a_header(line) {
+            // Without it nobody knows what the cells of the other rows are.
+            let why = why();
+            return Err(BodyError::unreadable(format!("the CSV header: {why}")));
+        }
+        self.columns.get_or_insert_with(Columns::without_header);
+        sink.record(line, |_, _| {
+            Err(RecordError::new(RecordErrorCode::Malformed, why()))
         })
     }
 

@@ -86,6 +86,13 @@ pub(super) fn columns_of(row: &Row<'_>) -> Result<(Columns, bool), BodyError> {
     Ok((Columns(columns), true))
 }
 
+/// Whether a first row that is broken may have been one: something in it that could be a cell is
+/// `timestamp`.
+pub(super) fn looks_like_a_header(line: &[u8]) -> bool {
+    line.split(|byte| matches!(byte, b',' | b'"'))
+        .any(|cell| cell.trim_ascii() == b"timestamp")
+}
+
 impl Column {
     pub fn name(&self) -> &str {
         match self {

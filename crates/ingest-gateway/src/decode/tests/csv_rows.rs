@@ -102,6 +102,26 @@ fn a_header_that_cannot_be_used_refuses_the_body() {
 }
 
 #[test]
+fn a_broken_header_refuses_the_body_as_the_meaning_of_its_cells_is_lost() {
+    let row = "2015-05-17T10:05:03Z,curl/8,/a\n";
+    for header in [
+        "timestamp,\"userAgent,path\n",
+        "\"timestamp\"x,userAgent,path\r\n",
+        "userAgent,\" timestamp,path\n",
+    ] {
+        let said = unreadable(Media::Csv, format!("\n{header}{row}"));
+        assert!(said.starts_with("the CSV header: "), "{said}");
+    }
+    // A broken first row that is no header breaks no other.
+    let batch = decoded(
+        Media::Csv,
+        format!("2015-05-17T10:05:03Z,/?timestamp=1,\"a\n{row}"),
+    );
+    assert_eq!(batch.records.len(), 1);
+    assert_eq!(codes_of(&batch), [(0, Malformed)]);
+}
+
+#[test]
 fn a_header_alone_or_nothing_is_readable() {
     assert_eq!(decoded(Media::Csv, ""), DecodedBatch::default());
     assert_eq!(
