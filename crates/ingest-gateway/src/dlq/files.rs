@@ -27,6 +27,7 @@ use std::{
     io,
     ops::Range,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use pipeline_core::{dlq::FrameWriter, fsx};
@@ -88,6 +89,8 @@ pub struct Files {
     current: Option<Current>,
     next_number: u64,
     next_marks: u64,
+    /// The file whose marks were written last.
+    marked_last: Option<u64>,
     damaged_bytes: u64,
     /// Of entries, since the last look.
     written_bytes: u64,
@@ -124,6 +127,7 @@ struct Current {
     writer: FrameWriter,
     /// Up to here it is durable.
     synced: u64,
+    began: Instant,
 }
 
 impl Files {
@@ -146,6 +150,7 @@ impl Files {
             current: None,
             next_number: 1,
             next_marks: 1,
+            marked_last: None,
             damaged_bytes: 0,
             written_bytes: 0,
             scratch: Vec::new(),
@@ -245,6 +250,13 @@ impl Files {
             file.correct(seen);
             self.remove_if_done(number);
         }
+    }
+
+    /// How long the current data file has been appended to; nothing where there is none.
+    #[must_use]
+    pub fn current_age(&self, now: Instant) -> Duration {
+        let began = self.current.as_ref().map_or(now, |current| current.began);
+        now.saturating_duration_since(began)
     }
 
     /// Ends the current data file, so that it can be read and, when it is done, removed.

@@ -334,6 +334,13 @@ fn of_batch(results: impl Iterator<Item = Result<(), Refusal>>) -> Result<(), Re
     }
 }
 
+/// Whether a file that has been appended to for so long is worth ending, so that it can be
+/// replayed, while so many are stuck: what comes may well be stuck, too, and each look would end a
+/// file. So they are about as many as the square root of twice the seconds that it lasts.
+fn is_due(age: Duration, stuck: usize) -> bool {
+    age.as_secs() >= stuck as u64
+}
+
 /// Does what the command says; gives what answers it.
 fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
     // An error of a send: who asked has gone.
@@ -342,7 +349,9 @@ fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
             unreachable!("the loop has taken them")
         }
         Command::Sealed(stuck, reply) => {
-            if files.sealed().iter().all(|number| stuck.contains(number)) {
+            let sealed = files.sealed();
+            let age = files.current_age(Instant::now());
+            if sealed.iter().all(|number| stuck.contains(number)) && is_due(age, sealed.len()) {
                 files.seal();
             }
             let mut sealed = files.sealed();
@@ -372,6 +381,19 @@ fn act(files: &mut Files, command: Command) -> Box<dyn FnOnce()> {
 mod tests {
     use super::*;
     use crate::batch::test::batch_of;
+
+    #[test]
+    fn a_day_of_looks_at_stuck_files_does_not_end_a_file_each() {
+        let (mut ended, mut age) = (0, Duration::ZERO);
+        assert!(is_due(age, ended), "nothing is stuck");
+        for _ in 0..2 * 86_400 {
+            age += Duration::from_millis(500);
+            if is_due(age, ended) {
+                (ended, age) = (ended + 1, Duration::ZERO);
+            }
+        }
+        assert!((100..500).contains(&ended), "{ended}");
+    }
 
     #[tokio::test]
     async fn looking_for_ended_files_ends_none_and_looking_for_work_does() {

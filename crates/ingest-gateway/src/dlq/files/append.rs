@@ -1,6 +1,6 @@
 //! Taking entries in: one append each, one fsync for all, and never over the bound.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Instant};
 
 use pipeline_core::{
     dlq::FrameWriter,
@@ -144,6 +144,7 @@ impl Files {
             number,
             writer,
             synced,
+            began: Instant::now(),
         });
         Ok(())
     }

@@ -117,8 +117,15 @@ impl Files {
         let before = writer.synced_bytes();
         writer.write(payload)?;
         file.marks_bytes += writer.synced_bytes() - before;
-        // Only a writer that has not failed is used again.
+        // Only a writer that has not failed is used again, and only the last: each has two
+        // descriptors and two compressors, and files may be many.
         file.marks = Some(writer);
+        if let Some(last) = self.marked_last.replace(number)
+            && last != number
+            && let Some(file) = self.known.get_mut(&last)
+        {
+            file.marks = None;
+        }
         Ok(())
     }
 

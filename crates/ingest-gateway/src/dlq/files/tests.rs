@@ -76,6 +76,27 @@ fn done(loaded: &Loaded, places: &[usize]) -> Vec<DoneMark> {
 }
 
 #[test]
+fn however_many_files_have_marks_one_pair_of_them_is_open() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    for _ in 0..20 {
+        store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
+        files.seal();
+    }
+    let numbers = files.sealed();
+    assert_eq!(numbers.len(), 20);
+    for number in &numbers {
+        let done = done(&loaded(dir.path(), *number), &[0]);
+        files.mark_done(*number, done).unwrap();
+    }
+    let open = files.known.values().filter(|file| file.marks.is_some());
+    assert_eq!(open.count(), 1);
+    drop(files);
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 20, "each mark counts");
+}
+
+#[test]
 fn totals_follow_what_is_stored_and_done_also_over_a_restart() {
     let dir = dir();
     let mut files = Files::open(dir.path(), LIMITS).unwrap();
