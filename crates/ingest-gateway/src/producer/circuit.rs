@@ -10,7 +10,9 @@
 //!
 //! An outage so costs a few attempts and not a full timeout for each batch. The probe is a lookup
 //! of the partition's end, made by the link keeper in any case. Attempts that fail side by side
-//! are one failure: a leader that moves refuses all that is on its way to it, and is well.
+//! are one failure: a leader that moves refuses all that is on its way to it, and is well. Where
+//! nothing but lookups has failed, one that is answered closes the circuit: a gateway without
+//! traffic makes no trial.
 
 use std::time::{Duration, Instant};
 
@@ -29,10 +31,14 @@ enum State {
         failures: u32,
         /// The last of them.
         at: Option<Instant>,
+        /// One of them was of a send.
+        send: bool,
     },
     Open {
         until: Instant,
         pause: Duration,
+        /// A send has failed, and not only lookups.
+        send: bool,
     },
     HalfOpen {
         trial: Option<Instant>,
@@ -43,6 +49,7 @@ enum State {
 const CLOSED: State = State::Closed {
     failures: 0,
     at: None,
+    send: false,
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,51 +90,84 @@ impl Circuit {
 
     /// A send that began at `began` failed in a way that says that Kafka is away.
     pub fn failure(&mut self, began: Instant, now: Instant) {
-        if let State::Closed { failures, at } = self.0 {
+        self.failed(began, now, true);
+    }
+
+    /// A lookup that began at `began` failed.
+    pub fn lookup_failed(&mut self, began: Instant, now: Instant) {
+        self.failed(began, now, false);
+    }
+
+    fn failed(&mut self, began: Instant, now: Instant, of_send: bool) {
+        let mut send = of_send;
+        if let State::Closed {
+            failures,
+            at,
+            send: before,
+        } = self.0
+        {
+            send |= before;
             if at.is_some_and(|at| began < at) {
                 // It was on its way when the last failed, and says the same once more.
+                self.0 = State::Closed { failures, at, send };
                 return;
             }
             if failures + 1 < FAILURES_MAX {
                 self.0 = State::Closed {
                     failures: failures + 1,
                     at: Some(now),
+                    send,
                 };
                 return;
             }
         }
-        self.open(now);
+        self.open(now, send);
     }
 
     /// A send had all the time that there is for one, and no answer.
     pub fn timeout(&mut self, now: Instant) {
-        self.open(now);
+        self.open(now, true);
     }
 
-    fn open(&mut self, now: Instant) {
+    fn open(&mut self, now: Instant, send: bool) {
         self.0 = match self.0 {
             State::Closed { .. } => State::Open {
                 until: now + PAUSE_MIN,
                 pause: PAUSE_MIN,
+                send,
             },
             // Sends that were on their way when it opened.
-            open @ State::Open { .. } => open,
+            State::Open {
+                until,
+                pause,
+                send: before,
+            } => State::Open {
+                until,
+                pause,
+                send: before || send,
+            },
             State::HalfOpen { pause, .. } => {
                 let pause = (pause * 2).min(PAUSE_MAX);
                 State::Open {
                     until: now + pause,
                     pause,
+                    // It was the reason that there was a trial.
+                    send: true,
                 }
             }
         };
     }
 
-    /// A probe was answered: an open circuit whose pause is over lets one trial through.
+    /// A probe was answered: an open circuit whose pause is over lets one trial through, or all
+    /// where no send has failed.
     pub fn probe_answered(&mut self, now: Instant) {
-        if let State::Open { until, pause } = self.0
+        if let State::Open { until, pause, send } = self.0
             && now >= until
         {
-            self.0 = State::HalfOpen { trial: None, pause };
+            self.0 = match send {
+                true => State::HalfOpen { trial: None, pause },
+                false => CLOSED,
+            };
         }
     }
 }
@@ -180,6 +220,28 @@ mod tests {
         assert!(!circuit.admit(now));
         circuit.probe_answered(now + PAUSE_MIN);
         assert!(circuit.admit(now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn lookups_that_fail_open_and_one_that_is_answered_closes_unless_a_send_has_failed_too() {
+        let now = Instant::now();
+        let looked_up = || {
+            let mut circuit = Circuit::default();
+            for _ in 0..FAILURES_MAX {
+                circuit.lookup_failed(now, now);
+            }
+            assert!(!circuit.admit(now));
+            circuit
+        };
+        let later = now + PAUSE_MIN;
+        let mut quiet = looked_up();
+        quiet.probe_answered(later);
+        assert!(quiet.is_closed());
+        let mut sending = looked_up();
+        sending.failure(now, now);
+        sending.probe_answered(later);
+        assert!(!sending.is_closed());
+        assert!(sending.admit(later), "a trial");
     }
 
     #[test]

@@ -272,7 +272,7 @@ impl Link {
                         answered += 1;
                     }
                     Err(error) => {
-                        view.failed(partition, began);
+                        view.lookup_failed(partition, began);
                         last_error = Some(error.message);
                     }
                 }
@@ -312,7 +312,8 @@ impl Link {
         self.say_away(why);
         let view = self.view.borrow().clone();
         if let Some(view) = &view {
-            view.partition_ids().for_each(|id| view.failed(id, began));
+            view.partition_ids()
+                .for_each(|id| view.lookup_failed(id, began));
         }
         let circuit_open = view.is_none_or(|view| view.away() > 0);
         telemetry::kafka(false, circuit_open);

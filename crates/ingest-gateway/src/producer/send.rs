@@ -198,7 +198,7 @@ impl Sender {
         }
         for group in groups {
             if unknown.contains(&group.partition) && view.end(group.partition).is_none() {
-                view.failed(group.partition, asked_at);
+                view.lookup_failed(group.partition, asked_at);
                 let (sent, unsent) = std::mem::take(&mut group.members)
                     .into_iter()
                     .partition(|(_, batch)| batch.progress.since.is_some());

@@ -167,6 +167,13 @@ impl TopicView {
         }
     }
 
+    /// A lookup that began at `began` failed.
+    pub fn lookup_failed(&self, partition: PartitionId, began: Instant) {
+        if let Some(mut circuit) = self.circuit(partition) {
+            circuit.lookup_failed(began, Instant::now());
+        }
+    }
+
     /// An attempt had all the time that there is for one, and no answer.
     pub fn timed_out(&self, partition: PartitionId) {
         if let Some(mut circuit) = self.circuit(partition) {
