@@ -7,6 +7,7 @@
 
 mod left;
 mod pace;
+mod parted;
 mod size;
 
 use std::{
@@ -21,7 +22,7 @@ use std::{
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use self::{left::Until, size::split};
+use self::{left::Until, parted::parted, size::split};
 pub use self::{
     left::{Cause, Count, Left},
     pace::Pace,
@@ -88,8 +89,9 @@ struct Chunk {
     pending: Vec<Pending>,
     batches: Vec<Batch>,
     marks: Vec<SentMark>,
+    heads: Vec<Head>,
     /// Records that are larger than the topic takes now, by the place of their entry.
-    too_large: HashMap<usize, (Head, RecordBatch)>,
+    too_large: HashMap<usize, RecordBatch>,
 }
 
 impl Replayer {
@@ -317,9 +319,10 @@ impl Replayer {
             return;
         }
         let pending = &chunk.pending;
-        let mut sent = Vec::new();
+        let (mut sent, mut to_part) = (Vec::new(), Vec::new());
         let mut settle = |place: usize, batch: Batch, settled| match settled {
             Settled::Acknowledged => sent.push((place, batch)),
+            Settled::Left(Reason::TooLarge) if batch.len() > 1 => to_part.push((place, batch)),
             Settled::Left(Reason::Poison | Reason::TooLarge) => {
                 left.add(Cause::Refused, Count::of(&pending[place]));
             }
@@ -329,21 +332,29 @@ impl Replayer {
         let mut done = Vec::new();
         for (place, batch) in sent {
             let pending = &chunk.pending[place];
-            if let Some((head, records)) = chunk.too_large.remove(&place)
-                && let Err(why) = self.keep_apart(head, records, &batch).await
+            if let Some(records) = chunk.too_large.remove(&place)
+                && let Err(why) = self.keep_apart(&chunk.heads[place], records, &batch).await
             {
                 tracing::warn!(file = number, "failed to keep records apart: {why}");
                 left.add(Cause::Refused, Count::of(pending));
                 continue;
             }
-            done.push(DoneMark {
-                position: pending.position,
-                records: pending.records,
-            });
-            self.tally.entries.fetch_add(1, Ordering::Relaxed);
-            let records = batch.len() as u64;
-            self.tally.records.fetch_add(records, Ordering::Relaxed);
-            telemetry::dlq_replayed(records);
+            done.push(self.count_done(pending, batch.len()));
+        }
+        for (place, batch) in to_part {
+            let pending = &chunk.pending[place];
+            let mut parts = parted(&chunk.heads[place], &batch, now_ms());
+            if let Some(records) = chunk.too_large.remove(&place) {
+                let head = parts[0].head.clone();
+                parts.extend(entries(&head, &Arc::new(records), 0));
+            }
+            match self.dlq.store(parts).await {
+                Ok(()) => done.push(self.count_done(pending, batch.progress.acknowledged)),
+                Err(why) => {
+                    tracing::warn!(file = number, "failed to keep records apart: {why}");
+                    left.add(Cause::Refused, Count::of(pending));
+                }
+            }
         }
         if done.is_empty() {
             return;
@@ -360,6 +371,18 @@ impl Replayer {
                  once more: {error}"
             );
             left.note(Cause::Unmarked);
+        }
+    }
+
+    /// So many of its records are in Kafka, and it has no others any more.
+    fn count_done(&self, pending: &Pending, records: usize) -> DoneMark {
+        let records = records as u64;
+        self.tally.entries.fetch_add(1, Ordering::Relaxed);
+        self.tally.records.fetch_add(records, Ordering::Relaxed);
+        telemetry::dlq_replayed(records);
+        DoneMark {
+            position: pending.position,
+            records: pending.records,
         }
     }
 
@@ -424,9 +447,10 @@ impl Replayer {
             });
             if let Some(too_large) = too_large {
                 let place = chunk.pending.len();
-                chunk.too_large.insert(place, (head, too_large));
+                chunk.too_large.insert(place, too_large);
             }
             chunk.pending.push(pending);
+            chunk.heads.push(head);
         }
         chunk
     }
@@ -434,7 +458,7 @@ impl Replayer {
     /// What is too large gets an entry of its own, with its reason: its neighbours go.
     async fn keep_apart(
         &self,
-        head: Head,
+        head: &Head,
         records: RecordBatch,
         sent: &Batch,
     ) -> Result<(), super::Refusal> {
@@ -445,7 +469,7 @@ impl Replayer {
             partition: sent.progress.partition,
             since: sent.progress.since,
             stored_ms: now_ms(),
-            ..head
+            ..head.clone()
         };
         let records = Arc::new(records);
         self.dlq.store(entries(&head, &records, 0)).await

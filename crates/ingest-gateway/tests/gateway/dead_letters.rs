@@ -355,6 +355,43 @@ async fn a_record_too_large_for_the_topic_by_now_stays_alone_and_its_neighbours_
 }
 
 #[tokio::test]
+async fn a_record_too_large_for_a_topic_whose_settings_nobody_may_read_holds_nothing_up() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    take_kafka_away(&stage);
+    let long = "x".repeat(50_000);
+    let heard = gateway.post(&records(["a", &long, "b", &long, "c"])).await;
+    assert_eq!(heard.accepted(), (5, 0, "dlq".to_owned()));
+    gateway.stop().await;
+    let limit = |bytes| {
+        let topic = crate::harness::TOPIC;
+        stage
+            .broker
+            .set_setting(topic, "max.message.bytes", bytes)
+            .unwrap();
+    };
+    limit("20000");
+    stage.broker.faults().clear();
+    let rule = stage.broker.faults().on(Api::DescribeConfigs).always();
+    rule.then(Fault::AnswerError(TOPIC_AUTHORIZATION_FAILED));
+    let gateway = stage.start().await;
+    let stored = stage.stored_when(3).await;
+    let sequences: Vec<_> = stored.iter().map(|s| s.envelope.sequence).collect();
+    assert_eq!(sequences, [0, 2, 4]);
+    while reasons(&stage) != [Reason::TooLarge; 2] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gateway.stop().await;
+    limit("200000");
+    let gateway = stage.start().await;
+    let stored = stage.stored_when(5).await;
+    let identity = |s: &crate::harness::Stored| (s.envelope.batch, s.envelope.since);
+    assert!(stored.iter().all(|s| identity(s) == identity(&stored[0])));
+    gateway.stop().await;
+    assert_eq!(left(&stage), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn nothing_is_sent_whose_mark_is_not_durable() {
     let stage = Stage::new(1).await;
     let gateway = stage.start().await;
@@ -393,6 +430,7 @@ fn reasons(stage: &Stage) -> Vec<Reason> {
 }
 
 const EIO: i32 = 5;
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
 /// Data and marks that are still in the directory.
 fn left(stage: &Stage) -> Vec<String> {
