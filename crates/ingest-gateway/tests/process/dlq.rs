@@ -10,8 +10,13 @@ use std::{
 use dev_broker::{Api, Fault, RuleHandle, error_code};
 use ingest_gateway::{
     batch::Progress,
-    dlq::{load::visit, names::data_numbers},
+    dlq::{
+        entry::DATA_KIND,
+        load::visit,
+        names::{data_numbers, data_path},
+    },
 };
+use pipeline_core::dlq::FrameWriter;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use testbed::http::{Client, Request};
@@ -313,6 +318,22 @@ fn what_cannot_go_is_left_and_said() {
     fs::write(place.config(), config).unwrap();
     ran(place.output(&replay), 0);
     assert_eq!(place.stored().len(), 4);
+}
+
+#[test]
+fn what_only_another_version_can_read_is_not_nothing() {
+    let place = Place::new();
+    place.configure("");
+    let dir = place.dlq_dir();
+    fs::create_dir_all(&dir).unwrap();
+    ran(place.output(&["dlq", "replay"]), 0);
+    let mut writer = FrameWriter::create(&data_path(&dir, 1), DATA_KIND).unwrap();
+    writer.append(b"\xff an entry of tomorrow").unwrap();
+    for dry_run in [&[][..], &["--dry-run"]] {
+        let replay = [&["dlq", "replay"], dry_run].concat();
+        let (_, said) = ran(place.output(&replay), 1);
+        assert!(said.contains("version 255"), "{said}");
+    }
 }
 
 #[test]

@@ -67,10 +67,14 @@ pub(super) fn run(config: Config, filter: Filter, how: &How) -> u8 {
         Ok(None) => {}
         Err(error) => return refused(error),
     }
-    let wanted = match count(&dir, &filter) {
-        Ok(wanted) => wanted,
+    let (wanted, unreadable) = match count(&dir, &filter) {
+        Ok(counted) => counted,
         Err(error) => return refused(error),
     };
+    if wanted == Count::default() && unreadable > 0 {
+        say("nothing that can be read is to be sent, what cannot be read is left");
+        return exit::FAILED;
+    }
     // What the gateway would log at each step is said here in sum.
     start_logging(&Telemetry {
         log_level: "warn".to_owned(),
@@ -115,15 +119,17 @@ fn in_use(dir: &Path, by: &str) -> u8 {
     exit::TRY_LATER
 }
 
-fn count(dir: &Path, filter: &Filter) -> io::Result<Count> {
+/// Gives also what cannot be read, so that nobody knows whether it is wanted.
+fn count(dir: &Path, filter: &Filter) -> io::Result<(Count, u64)> {
     let survey = survey(dir, filter, &mut |_, _| Ok(()))?;
     for line in &survey.damage {
         say(&format!("damage: {line}"));
     }
-    Ok(Count {
+    let wanted = Count {
         entries: survey.entries,
         records: survey.records,
-    })
+    };
+    Ok((wanted, survey.unreadable))
 }
 
 impl Command {
@@ -279,7 +285,7 @@ impl Command {
     ) -> u8 {
         say(&format!("replayed {}", shown(replayer.tally().count())));
         let left = match count(self.dir(), &self.filter) {
-            Ok(left) => left,
+            Ok((left, _)) => left,
             Err(error) => {
                 say(&format!("{}: {error}", self.dir().display()));
                 return exit::FAILED;

@@ -14,6 +14,8 @@ pub(super) struct Survey {
     pub(super) files: u64,
     pub(super) entries: u64,
     pub(super) records: u64,
+    /// Whole entries and whole files that this version cannot read: they are there, and stay.
+    pub(super) unreadable: u64,
     /// What cannot be read, for people.
     pub(super) damage: Vec<String>,
 }
@@ -45,6 +47,7 @@ pub(super) fn survey(
         survey.files += u64::from(some);
         match visited {
             Ok((seen, _)) => {
+                survey.unreadable += seen.unknown;
                 // A torn end may be a write on its way; nobody was told that it is kept.
                 let damage = seen.damage.into_iter().filter(|damage| !damage.torn);
                 survey.damage.extend(damage.map(|damage| damage.what));
@@ -56,7 +59,10 @@ pub(super) fn survey(
                     .damage
                     .push(format!("file {number} changed while it was read"));
             }
-            Err(error) => survey.damage.push(format!("file {number}: {error}")),
+            Err(error) => {
+                survey.unreadable += 1;
+                survey.damage.push(format!("file {number}: {error}"));
+            }
         }
     }
     Ok(survey)
