@@ -89,8 +89,8 @@ pub fn check_announced(length: Option<u64>, limits: &BodyLimits) -> Result<(), P
 }
 
 /// Ends the reading of a body that is refused. What is short is read to its end, or until
-/// `hurry`, so that the connection can go on. Of a longer one nothing more is read: the connection
-/// closes, though not in the face of a client that is still sending (`wire`).
+/// `hurry`, so that an HTTP/1 connection can go on. Of a longer one nothing more is read: the
+/// connection closes, though not in the face of a client that is still sending (`wire`).
 pub async fn let_go(
     mut body: Incoming,
     expects_continue: bool,
@@ -100,11 +100,16 @@ pub async fn let_go(
     if body.is_end_stream() {
         return problem;
     }
-    let short = body.size_hint().upper().is_some_and(|n| n <= SHORT_BYTES);
-    // To read would be to ask for it.
-    if expects_continue || !short {
-        body.leave();
-        return problem.closing();
+    match rest_of(body.is_http2(), expects_continue, body.size_hint().upper()) {
+        Rest::Awaited => {}
+        Rest::Aside => {
+            body.discard_aside();
+            return problem;
+        }
+        Rest::Unread => {
+            body.leave();
+            return problem.closing();
+        }
     }
     let whole = tokio::select! {
         whole = timeout(SHORT_MAX, discard(&mut body)) => whole.unwrap_or(false),
@@ -115,6 +120,29 @@ pub async fn let_go(
     }
     body.leave();
     problem.closing()
+}
+
+/// What is done with what is to come of a refused body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rest {
+    Unread,
+    /// Read before the answer, as the next request is behind it.
+    Awaited,
+    /// Read beside the answer: nothing is behind it, and a request that waits for it would hold
+    /// all that it has, outside the budget.
+    Aside,
+}
+
+fn rest_of(is_http2: bool, expects_continue: bool, bytes_max: Option<u64>) -> Rest {
+    let short = bytes_max.is_some_and(|bytes| bytes <= SHORT_BYTES);
+    // To read would be to ask for it.
+    if expects_continue || !short {
+        Rest::Unread
+    } else if is_http2 {
+        Rest::Aside
+    } else {
+        Rest::Awaited
+    }
 }
 
 /// Reads to the end; whether it came.
@@ -191,4 +219,20 @@ fn refused(error: &BodyError) -> Problem {
         Code::UnreadableBody
     };
     Problem::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_http1_waits_for_the_rest_of_a_short_refused_body() {
+        for (is_http2, rest) in [(false, Rest::Awaited), (true, Rest::Aside)] {
+            assert_eq!(rest_of(is_http2, false, Some(SHORT_BYTES)), rest);
+            assert_eq!(rest_of(is_http2, true, Some(1)), Rest::Unread);
+            for long in [Some(SHORT_BYTES + 1), None] {
+                assert_eq!(rest_of(is_http2, false, long), Rest::Unread);
+            }
+        }
+    }
 }

@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{activity::Receiving, wire::LINGER};
 
@@ -38,6 +39,20 @@ impl Incoming {
             is_http2,
             receiving,
         }
+    }
+
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// Nothing more of it is wanted, and the little that comes within [`LINGER`] takes no room of
+    /// the connection's from other bodies. For HTTP/2.
+    pub fn discard_aside(self) {
+        let mut body = self.body;
+        tokio::spawn(timeout(LINGER, async move {
+            while let Some(Ok(_)) = body.frame().await {}
+        }));
     }
 
     /// Nothing more of it is wanted. On HTTP/2 that resets the stream, which some clients (curl
