@@ -116,7 +116,7 @@ pub enum BodyError {
     TooManyRecords { allowed: u32 },
     /// 413: short cells under long names, or a long `?site=`, make much of little.
     #[error(
-        "the body's records have more than {allowed} bytes as lines of JSON, allowed by server.maxDecodedBytes are {allowed}"
+        "the body's records have more than {allowed} bytes as lines of JSON, allowed are {allowed} (twice server.maxDecodedBytes, and less than 4 GiB)"
     )]
     TooLarge { allowed: u32 },
 }

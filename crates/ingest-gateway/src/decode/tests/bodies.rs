@@ -292,7 +292,10 @@ fn a_batch_holds_its_limits() {
         ..limits
     };
     let allowed = shorter.lines_bytes_max;
-    assert_eq!(of(shorter), Err(BodyError::TooLarge { allowed }));
+    let error = of(shorter).unwrap_err();
+    assert_eq!(error, BodyError::TooLarge { allowed });
+    let said = format!("allowed are {allowed} (twice server.maxDecodedBytes");
+    assert!(error.to_string().contains(&said), "{error}");
 }
 
 #[test]
