@@ -66,7 +66,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::admit`].
-    pub fn charge(&self, records: usize) -> Result<(), u32> {
+    pub fn charge(&self, records: u64) -> Result<(), u32> {
         match &self.quota {
             None => Ok(()),
             Some(quota) => quota.charge(records, Instant::now()),
@@ -74,7 +74,7 @@ impl Client {
     }
 
     /// Records that were counted and are kept nowhere.
-    pub fn refund(&self, records: usize) {
+    pub fn refund(&self, records: u64) {
         if let Some(quota) = &self.quota {
             quota.refund(records, Instant::now());
         }

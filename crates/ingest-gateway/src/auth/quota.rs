@@ -45,12 +45,12 @@ impl Quota {
     ///
     /// # Errors
     /// Seconds until it may.
-    pub fn charge(&self, records: usize, now: Instant) -> Result<(), u32> {
+    pub fn charge(&self, records: u64, now: Instant) -> Result<(), u32> {
         self.bucket().charge(records, now)
     }
 
     /// What was charged and came to nothing.
-    pub fn refund(&self, records: usize, now: Instant) {
+    pub fn refund(&self, records: u64, now: Instant) {
         self.bucket().refund(records, now);
     }
 
@@ -90,15 +90,15 @@ impl Bucket {
 
     /// # Errors
     /// As [`Self::admit`]; nothing is taken then.
-    pub fn charge(&mut self, records: usize, now: Instant) -> Result<(), u32> {
+    pub fn charge(&mut self, records: u64, now: Instant) -> Result<(), u32> {
         self.admit(now)?;
-        self.level -= records as i128 * NANOS;
+        self.level -= i128::from(records) * NANOS;
         Ok(())
     }
 
-    pub fn refund(&mut self, records: usize, now: Instant) {
+    pub fn refund(&mut self, records: u64, now: Instant) {
         self.flow(now);
-        self.level += records as i128 * NANOS;
+        self.level += i128::from(records) * NANOS;
         self.spill();
     }
 
@@ -188,10 +188,10 @@ mod tests {
     fn extremes_neither_overflow_nor_go_back_in_time() {
         let start = Instant::now() + seconds(10);
         let mut bucket = Bucket::full(u64::MAX, start);
-        assert_eq!(bucket.charge(usize::MAX, start), Ok(()));
+        assert_eq!(bucket.charge(u64::MAX, start), Ok(()));
         assert!(bucket.admit(start + seconds(1 << 40)).is_ok());
         let mut bucket = Bucket::full(0, start);
-        assert_eq!(bucket.charge(usize::MAX, start), Ok(()));
+        assert_eq!(bucket.charge(u64::MAX, start), Ok(()));
         assert_eq!(bucket.admit(start), Err(u32::MAX));
         let before = bucket.clone();
         assert_eq!(bucket.admit(start - seconds(5)), Err(u32::MAX));
@@ -209,12 +209,12 @@ mod tests {
             let (mut now, mut taken, mut largest) = (start, 0_u64, 0);
             for _ in 0..200 {
                 now += Duration::from_nanos(random.u64(0..2_000_000_000));
-                let records = random.usize(1..5000);
+                let records = random.u64(1..5000);
                 match bucket.charge(records, now) {
                     Ok(()) if random.u8(..) < 20 => bucket.refund(records, now),
                     Ok(()) => {
-                        taken += records as u64;
-                        largest = largest.max(records as u64);
+                        taken += records;
+                        largest = largest.max(records);
                     }
                     Err(wait) => {
                         let told = now + seconds(wait.into());

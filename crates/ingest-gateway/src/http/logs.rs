@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Request, body::Body, header::EXPECT, http::request::Parts};
+use hyper::{Request, body::Body, header::EXPECT};
 use pipeline_core::{
     BatchId,
     config::InvalidRecords,
@@ -78,8 +78,11 @@ impl Ingest {
         let deadline = began + self.request_timeout - self.reserve;
         let expects_continue = request.headers().contains_key(EXPECT);
         let (parts, mut incoming) = request.into_parts();
+        let head = Head::read(&parts.uri, &parts.headers);
+        // Before the first wait: it is up to 16 KiB.
+        drop(parts);
         let mut origin = None;
-        let read = self.read(&parts, &mut incoming, &client, deadline, &mut origin);
+        let read = self.read(head, &mut incoming, &client, deadline, &mut origin);
         let (decoded, room) = match read.await {
             Ok(read) => read,
             Err(problem) => {
@@ -97,31 +100,32 @@ impl Ingest {
         };
         let mut decoded = decoded.batch;
         telemetry::batch_received();
+        // What is rejected was work as well.
+        let sent = decoded.records.len() as u64 + decoded.rejected;
+        // Another request may have used the quota up meanwhile.
+        client.charge(sent).map_err(over_quota)?;
         self.count_rejected(&decoded);
         if let (Some(rejects), Some((origin, _))) = (&self.rejects, origin) {
             rejects.keep(origin.records(id, &mut decoded));
         }
         let verdict = Verdict::of(decoded, self.invalid_records)?;
-        let records = verdict.records.len();
-        // Another request may have used the quota up meanwhile.
-        client.charge(records).map_err(over_quota)?;
         let handed = self.hand_over(id, received_ms, began, deadline, verdict, room);
         handed.await.inspect_err(|problem| {
             if problem.code != Code::UnknownOutcome {
-                client.refund(records);
+                client.refund(sent);
             }
         })
     }
 
     async fn read(
         &self,
-        parts: &Parts,
+        head: Result<Head, Problem>,
         incoming: &mut Incoming,
         client: &Client,
         deadline: Instant,
         origin: &mut Option<(Origin, Beginning)>,
     ) -> Result<(Decoded, Room), Problem> {
-        let head = Head::read(&parts.uri, &parts.headers)?;
+        let head = head?;
         let mut nothing = Beginning::of_nothing();
         let beginning = match &self.rejects {
             None => &mut nothing,
@@ -136,7 +140,7 @@ impl Ingest {
         }
         let announced = incoming.size_hint().exact();
         body::check_announced(announced, &self.body)?;
-        let entered = Room::enter(&self.memory, announced);
+        let entered = Room::enter(&self.memory, head.bytes, announced);
         let mut room = entered.map_err(|problem| self.in_time(problem))?;
         let decoder = BodyDecoder::new(self.body_head(head, client, announced));
         let limits = &self.body;
@@ -387,7 +391,7 @@ mod tests {
             },
         };
         let now = Instant::now();
-        let room = Room::enter(&ingest.memory, None).unwrap();
+        let room = Room::enter(&ingest.memory, 0, None).unwrap();
         ingest.hand_over(batch.id, 0, now, now, verdict, room).await
     }
 

@@ -27,6 +27,8 @@ pub struct Head {
     pub encoding: Encoding,
     /// The `Idempotency-Key`.
     pub key: Option<String>,
+    /// What all its headers took.
+    pub bytes: u64,
 }
 
 impl Head {
@@ -38,6 +40,7 @@ impl Head {
             media: media(headers)?,
             encoding: encoding(headers)?,
             key: key(headers)?,
+            bytes: bytes(headers),
         })
     }
 }
@@ -95,7 +98,12 @@ fn media(headers: &HeaderMap) -> Result<Media, Problem> {
     let unsupported = |why: String| {
         Problem::new(Code::UnsupportedMediaType, why).with_header(ACCEPT_POST, Media::ACCEPT_POST)
     };
-    let value = match headers.get(CONTENT_TYPE) {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let value = values.next();
+    if values.next().is_some() {
+        return Err(bad("found `Content-Type` twice, allowed is one"));
+    }
+    let value = match value {
         None => None,
         Some(value) => Some(
             value
@@ -149,6 +157,11 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             String::from_utf8(bytes.to_vec()).expect("ASCII is UTF-8"),
         )),
     }
+}
+
+fn bytes(headers: &HeaderMap) -> u64 {
+    let lens = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    lens.sum::<usize>() as u64
 }
 
 fn bad(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
@@ -222,6 +235,7 @@ mod tests {
                 media: Media::Ndjson,
                 encoding: Encoding::Gzip,
                 key: Some("k-1".to_owned()),
+                bytes: 82,
             }
         );
     }
@@ -253,6 +267,15 @@ mod tests {
         }
         let twice = [JSON, ("idempotency-key", "a"), ("idempotency-key", "b")];
         assert_eq!(head("/logs", &twice).unwrap_err().code, Code::BadRequest);
+    }
+
+    #[test]
+    fn two_content_types_are_refused_also_where_they_are_the_same() {
+        for second in ["text/csv", "application/json"] {
+            let problem = head("/logs", &[JSON, ("content-type", second)]).unwrap_err();
+            assert_eq!(problem.code, Code::BadRequest);
+            assert!(problem.detail.contains("Content-Type"), "{problem:?}");
+        }
     }
 
     #[test]

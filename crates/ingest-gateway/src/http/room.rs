@@ -14,19 +14,21 @@ const BUFFER_BYTES: u64 = 32 * 1024;
 pub struct Room {
     budget: Arc<Budget>,
     share: Share,
+    head: u64,
 }
 
 impl Room {
-    /// Room for a request whose body has not been read, and who knows how long it is. Of an
+    /// Room for a request with a head of `head` bytes, whose body has not been read. Of an
     /// announced length it is only asked whether there is room for it now: it is a claim, and
     /// memory is taken as the bytes come.
     ///
     /// # Errors
     /// Where there is none: then nothing of the body need be read.
-    pub fn enter(budget: &Arc<Budget>, announced: Option<u64>) -> Result<Self, Problem> {
+    pub fn enter(budget: &Arc<Budget>, head: u64, announced: Option<u64>) -> Result<Self, Problem> {
         let mut room = Self {
             budget: Arc::clone(budget),
             share: budget.share(),
+            head,
         };
         room.hold(0)?;
         let announced = announced.unwrap_or(0);
@@ -41,7 +43,7 @@ impl Room {
     /// # Errors
     /// Where there is none: nothing of the body may be kept.
     pub fn hold(&mut self, bytes: u64) -> Result<(), Problem> {
-        if self.share.try_set(bytes.saturating_add(beside(bytes))) {
+        if self.share.try_set(self.with_body(bytes)) {
             Ok(())
         } else {
             Err(self.refused(bytes))
@@ -52,12 +54,20 @@ impl Room {
     /// answer, the rest is given back.
     #[must_use]
     pub fn hand_over(&mut self, bytes: u64, errors: u64) -> Share {
-        self.share.force_set(bytes + errors + beside(bytes));
+        self.share.force_set(self.with_body(bytes) + errors);
         self.share.split(bytes)
     }
 
+    fn with_body(&self, bytes: u64) -> u64 {
+        bytes.saturating_add(self.beside(bytes))
+    }
+
+    fn beside(&self, bytes: u64) -> u64 {
+        REQUEST_BYTES + self.head + bytes.min(BUFFER_BYTES)
+    }
+
     fn refused(&self, bytes: u64) -> Problem {
-        let max = self.budget.free_max().saturating_sub(beside(bytes));
+        let max = self.budget.free_max().saturating_sub(self.beside(bytes));
         if bytes > max {
             return Problem::new(
                 Code::TooLarge,
@@ -74,10 +84,6 @@ impl Room {
     }
 }
 
-fn beside(bytes: u64) -> u64 {
-    REQUEST_BYTES + bytes.min(BUFFER_BYTES)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,27 +95,40 @@ mod tests {
     #[test]
     fn an_announced_length_is_asked_for_and_not_held() {
         let budget = Budget::new(8 << 20);
-        let room = Room::enter(&budget, Some(6 << 20)).unwrap();
+        let room = Room::enter(&budget, 0, Some(6 << 20)).unwrap();
         assert_eq!(budget.used(), REQUEST_BYTES);
-        assert!(Room::enter(&budget, Some(6 << 20)).is_ok());
+        assert!(Room::enter(&budget, 0, Some(6 << 20)).is_ok());
         drop(room);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_head_is_held_as_long_as_its_request() {
+        let budget = Budget::new(8 << 20);
+        let mut room = Room::enter(&budget, 16_000, None).unwrap();
+        assert_eq!(budget.used(), REQUEST_BYTES + 16_000);
+        room.hold(1 << 20).unwrap();
+        let share = room.hand_over(1000, 0);
+        assert_eq!(budget.used(), 1000 + room.beside(1000));
+        assert!(room.beside(1000) > 16_000);
+        drop((room, share));
         assert_eq!(budget.used(), 0);
     }
 
     #[test]
     fn what_does_not_fit_now_may_come_again_and_what_never_fits_may_not() {
         let budget = Budget::new(8 << 20);
-        let mut first = Room::enter(&budget, None).unwrap();
+        let mut first = Room::enter(&budget, 0, None).unwrap();
         first.hold(4 << 20).unwrap();
-        let late = Room::enter(&budget, Some(4 << 20)).unwrap_err();
+        let late = Room::enter(&budget, 0, Some(4 << 20)).unwrap_err();
         assert_eq!(late.code, Code::Memory);
         assert!(late.retry_after.is_some());
-        let mut second = Room::enter(&budget, None).unwrap();
+        let mut second = Room::enter(&budget, 0, None).unwrap();
         assert_eq!(code(second.hold(4 << 20)), Code::Memory);
         drop(first);
         second.hold(4 << 20).unwrap();
         assert_eq!(code(second.hold(8 << 20)), Code::TooLarge);
-        let huge = Room::enter(&budget, Some(8 << 20)).unwrap_err();
+        let huge = Room::enter(&budget, 0, Some(8 << 20)).unwrap_err();
         assert_eq!(huge.code, Code::TooLarge);
         assert!(huge.detail.contains("server.memoryBudget"), "{huge:?}");
     }
@@ -117,11 +136,11 @@ mod tests {
     #[test]
     fn a_batch_takes_its_share_along() {
         let budget = Budget::new(8 << 20);
-        let mut room = Room::enter(&budget, None).unwrap();
+        let mut room = Room::enter(&budget, 0, None).unwrap();
         room.hold(1 << 20).unwrap();
         let share = room.hand_over(1000, 200);
         assert_eq!(share.bytes(), 1000);
-        assert_eq!(budget.used(), 1000 + 200 + beside(1000));
+        assert_eq!(budget.used(), 1000 + 200 + room.beside(1000));
         drop(room);
         assert_eq!(budget.used(), 1000);
     }

@@ -287,23 +287,33 @@ async fn of_two_bodies_that_are_let_in_the_second_finds_the_quota_used_up() {
 }
 
 #[tokio::test]
-async fn what_is_not_kept_costs_nothing() {
+async fn records_that_are_rejected_count_as_sent() {
+    let (_stage, gateway) = guarded(Stage::new(1).await).await;
+    let invalid = format!("[{}]", vec!["{}"; 500].join(","));
+    let heard = post(&gateway, "slk_slow", "/logs", JSON, &invalid).await;
+    assert_eq!(heard.problem(), (400, "no_valid_record".to_owned()));
+    let heard = post(&gateway, "slk_slow", "/logs", JSON, &invalid).await;
+    assert_eq!(heard.problem(), (429, "quota".to_owned()));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_for_our_sake_costs_nothing() {
     let mut stage = Stage::new(1).await;
     stage.config.ingestion.producer_dlq_max_bytes = 64 * 1024;
     let (stage, gateway) = guarded(stage).await;
-    let invalid = format!("[{}]", vec!["{}"; 500].join(","));
-    let heard = post(&gateway, "slk_slow", "/logs", JSON, &invalid).await;
-    assert_eq!(heard.status, 400);
     // Kafka is away, and the dead letter queue has no room.
     take_kafka_away(&stage);
     let mut random = fastrand::Rng::with_seed(1);
     let long = || (0..1000).map(|_| random.alphanumeric()).collect::<String>();
     let paths: Vec<_> = std::iter::repeat_with(long).take(500).collect();
-    let body = records(paths.iter().map(String::as_str));
-    let heard = post(&gateway, "slk_slow", "/logs", JSON, &body).await;
+    let invalid = vec!["{}"; 500].join("\n");
+    let valid = paths.iter().map(|path| record(path));
+    let body = valid.chain([invalid]).collect::<Vec<_>>().join("\n");
+    let heard = post(&gateway, "slk_slow", "/logs", NDJSON, &body).await;
     assert_eq!(heard.problem(), (503, "nowhere_to_keep".to_owned()));
     stage.broker.faults().clear();
-    // Had either been counted, it would owe most of a minute.
+    // Had any of them been counted, it would owe most of a minute.
     let heard = post(&gateway, "slk_slow", "/logs", JSON, &records(["a"])).await;
     assert_eq!(heard.status, 202, "{heard:?}");
     gateway.stop().await;

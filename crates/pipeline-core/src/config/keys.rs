@@ -146,7 +146,7 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.keys[].site", Host, OFF,
         "Binds the key to one site: its records get that site, others are rejected."),
     key("auth.keys[].recordsPerSecond", count(1, 1_000_000_000), OFF,
-        "Records that the key may send in a second, on average; after more it gets 429 until that time has passed."),
+        "Records that the key may send in a second, on average, rejected ones included; after more it gets 429 until that time has passed."),
 
     key("ingestion.queueBufferSize", count(1, 1_000_000), "10000",
         "Batches (request bodies) that may wait for a worker; more get 429."),
