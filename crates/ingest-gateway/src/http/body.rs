@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Bytes, Frame};
 use tokio::{
     task::yield_now,
     time::{timeout, timeout_at},
@@ -40,7 +40,7 @@ pub struct BodyLimits {
 /// # Errors
 /// What is to be answered; the rest of the body is then [`let_go`].
 pub async fn read(
-    body: &mut Incoming,
+    body: &mut (impl Body<Data = Bytes, Error = BodyCut> + Unpin),
     mut decoder: BodyDecoder,
     limits: &BodyLimits,
     until: Instant,
@@ -48,11 +48,17 @@ pub async fn read(
     beginning: &mut Beginning,
 ) -> Result<Decoded, Problem> {
     let mut turn = Turn::begin(until);
-    while let Some(frame) = next_frame(body, limits.stall_max, until).await? {
+    let mut waiting_since = Instant::now();
+    while let Some(frame) = next_frame(body, waiting_since, limits.stall_max, until).await? {
         let Ok(data) = frame.into_data() else {
             // Trailers say nothing that is asked for.
             continue;
         };
+        if data.is_empty() {
+            // HTTP/2 allows such frames: no byte came.
+            turn.yield_if_long().await?;
+            continue;
+        }
         if decoder.wire_bytes() + data.len() as u64 > limits.wire_bytes_max {
             return Err(too_long(None, limits.wire_bytes_max).closing());
         }
@@ -67,6 +73,7 @@ pub async fn read(
                 break;
             }
         }
+        waiting_since = Instant::now();
     }
     loop {
         if let Some(decoded) = decoder.finish().map_err(|e| refused(&e).closing())? {
@@ -152,11 +159,12 @@ async fn discard(body: &mut Incoming) -> bool {
 }
 
 async fn next_frame(
-    body: &mut Incoming,
+    body: &mut (impl Body<Data = Bytes, Error = BodyCut> + Unpin),
+    waiting_since: Instant,
     stall_max: Duration,
     until: Instant,
-) -> Result<Option<hyper::body::Frame<hyper::body::Bytes>>, Problem> {
-    let stalled = Instant::now() + stall_max;
+) -> Result<Option<Frame<Bytes>>, Problem> {
+    let stalled = waiting_since + stall_max;
     match timeout_at(stalled.min(until).into(), body.frame()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(frame))) => Ok(Some(frame)),
@@ -223,7 +231,64 @@ fn refused(error: &BodyError) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use pipeline_core::record::Rules;
+    use tokio::time::{Interval, interval};
+
     use super::*;
+    use crate::{
+        budget::Budget,
+        decode::{BodyHead, Encoding, Limits, Media},
+    };
+
+    /// Frames without a byte, one a millisecond, without end.
+    struct Empty(Interval);
+
+    impl Body for Empty {
+        type Data = Bytes;
+        type Error = BodyCut;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+            let tick = self.0.poll_tick(context);
+            tick.map(|_| Some(Ok(Frame::data(Bytes::new()))))
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_without_a_byte_do_not_keep_a_stalled_body_alive() {
+        let decoder = BodyDecoder::new(BodyHead {
+            media: Media::Json,
+            encoding: Encoding::Identity,
+            rules: Rules {
+                record_bytes_max: 1000,
+                default_site: None,
+                bound_site: None,
+            },
+            limits: Limits::default(),
+            decoded_bytes_max: 1000,
+            wire_len: None,
+            key: None,
+        });
+        let limits = BodyLimits {
+            wire_bytes_max: 1000,
+            stall_max: Duration::from_millis(50),
+        };
+        let mut room = Room::enter(&Budget::new(1 << 20), 0, None).unwrap();
+        let mut body = Empty(interval(Duration::from_millis(1)));
+        let until = Instant::now() + Duration::from_hours(1);
+        let mut nothing = Beginning::of_nothing();
+        let read = read(&mut body, decoder, &limits, until, &mut room, &mut nothing);
+        let problem = read.await.unwrap_err();
+        assert_eq!(problem.code, Code::BodyTimeout);
+        assert!(problem.detail.contains("server.bodyTimeout"), "{problem:?}");
+    }
 
     #[test]
     fn only_http1_waits_for_the_rest_of_a_short_refused_body() {
