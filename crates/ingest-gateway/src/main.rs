@@ -37,7 +37,10 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .expect("a process that cannot have threads cannot serve");
-    runtime.block_on(serve(file)).into()
+    let code = runtime.block_on(serve(file));
+    // What has to be on the disk was waited for; what hangs there still is not.
+    runtime.shutdown_background();
+    code.into()
 }
 
 async fn serve(file: Arc<ConfigFile>) -> u8 {

@@ -26,9 +26,14 @@ impl Reloader {
     /// Reloads at each of `hangups` until `stop`.
     pub async fn run(self, mut hangups: Hangups, stop: CancellationToken) {
         loop {
+            let reload = async {
+                hangups.next().await;
+                self.reload().await;
+            };
             tokio::select! {
+                // A disk that hangs holds no shutdown up.
                 () = stop.cancelled() => return,
-                () = hangups.next() => self.reload().await,
+                () = reload => {}
             }
         }
     }

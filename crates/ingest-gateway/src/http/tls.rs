@@ -56,11 +56,15 @@ impl Tls {
     /// Reads the files at each hangup, until `stop`.
     pub async fn keep(self: Arc<Self>, mut hangups: Hangups, stop: CancellationToken) {
         loop {
-            tokio::select! {
-                () = hangups.next() => {}
+            let read = async {
+                hangups.next().await;
+                read_aside(&self.files).await
+            };
+            let read = tokio::select! {
+                // A disk that hangs holds no shutdown up.
                 () = stop.cancelled() => return,
-            }
-            let read = read_aside(&self.files).await;
+                read = read => read,
+            };
             match read {
                 Ok(config) => {
                     telemetry::tls_reloaded(Reload::Applied);

@@ -1,9 +1,15 @@
 //! The listener's certificate as files on disk: judged at the start and by `--check`, read anew
 //! on SIGHUP.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, mknodat, open},
+    process::Signal,
+};
 
 use crate::place::{Place, wait_for};
 
@@ -76,4 +82,32 @@ fn sighup_is_counted_whatever_is_in_the_files_and_ends_nothing() {
         .lines()
         .find(|line| line.contains("server.tls.certFile"));
     assert!(refusal.is_some_and(|line| line.contains("ERROR")), "{log}");
+}
+
+/// Puts a pipe where `file` is: who reads it waits.
+fn hang(file: &Path) {
+    fs::remove_file(file).unwrap();
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, file, FileType::Fifo, mode, 0).unwrap();
+}
+
+#[test]
+fn files_on_a_disk_that_hangs_hold_no_shutdown_up() {
+    let (place, certificate) = place_with_tls();
+    let serving = place.serve();
+    let files = [place.config(), certificate];
+    for file in &files {
+        hang(file);
+    }
+    serving.process.signal(Signal::HUP).unwrap();
+    let _writers = files.map(|file| {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut writer = None;
+        wait_for("a reader", || {
+            writer = open(&file, flags, Mode::empty()).ok();
+            writer.is_some()
+        });
+        writer
+    });
+    serving.terminate();
 }
