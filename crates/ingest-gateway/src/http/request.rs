@@ -160,7 +160,9 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 fn bytes(headers: &HeaderMap) -> u64 {
-    let lens = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let lens = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
     lens.sum::<usize>() as u64
 }
 
