@@ -23,6 +23,9 @@ const IDLE_MAX: Duration = Duration::from_secs(240);
 /// Most connections of a lane for one request each, over all brokers. Each such lane has its own
 /// share: no number of long polls keeps a member from joining.
 pub(crate) const EXCLUSIVE_MAX: usize = 64;
+/// Longest silence that one answer imposes. A broker that means more does not read meanwhile, and
+/// says it again; a number that is wrong must not keep us from it for weeks.
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -182,7 +185,7 @@ impl LaneConnections {
         let Some(time_ms) = u64::try_from(time_ms).ok().filter(|time_ms| *time_ms > 0) else {
             return;
         };
-        let until = Instant::now() + Duration::from_millis(time_ms);
+        let until = Instant::now() + Duration::from_millis(time_ms).min(THROTTLE_MAX);
         let mut state = self.lock();
         state.throttled_until = Some(state.throttled_until.map_or(until, |was| was.max(until)));
     }
@@ -283,4 +286,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .expect("nothing panics while it holds this lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_silences_us_for_longer_than_a_bound() {
+        let pool = Pool::new(Limits {
+            client_id: "test".to_owned(),
+            connect_timeout: Duration::ZERO,
+            response_bytes_max: 0,
+        });
+        let lane = pool.lane(&"a:1".into(), Lane::Produce);
+        lane.throttle(i32::MAX);
+        let until = lane.lock().throttled_until.unwrap();
+        assert!(until <= Instant::now() + THROTTLE_MAX);
+        // One that asks for less does not cut short what was asked for before.
+        lane.throttle(1);
+        assert_eq!(lane.lock().throttled_until, Some(until));
+    }
 }
