@@ -9,6 +9,8 @@
 //! What is not accepted yet asks ([`Share::try_set`]) and is refused; what has to be done for
 //! what is accepted takes ([`Share::force_set`]) and so keeps new bodies out. A part of the budget
 //! is there for the second kind alone, so that it does not begin where the first has taken all.
+//! Of the rest a part is for small shares alone: a few large bodies, however slow, leave it to all
+//! others.
 
 use std::sync::{
     Arc,
@@ -17,12 +19,19 @@ use std::sync::{
 
 /// One part in so many is only taken by force.
 const FORCED_PART: u64 = 8;
+/// One part in so many is only taken by force or by shares that are small,
+const SMALL_PART: u64 = 16;
+/// which is up to this.
+const SMALL_BYTES_MAX: u64 = 64 * 1024;
 
 /// Counts bytes in use against a maximum.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: u64,
     free_max: u64,
+    /// Of `free_max`, for shares of more than `small_max`.
+    large_max: u64,
+    small_max: u64,
     used: AtomicU64,
 }
 
@@ -37,19 +46,28 @@ impl Budget {
     /// The process's budget.
     #[must_use]
     pub fn new(bytes_max: u64) -> Arc<Self> {
-        Self::with_free(bytes_max, bytes_max - bytes_max / FORCED_PART)
+        Self::divided(bytes_max, SMALL_BYTES_MAX)
     }
 
-    /// A budget that keeps nothing back for who takes by force.
-    #[must_use]
-    pub fn without_reserve(bytes_max: u64) -> Arc<Self> {
-        Self::with_free(bytes_max, bytes_max)
-    }
-
-    fn with_free(bytes_max: u64, free_max: u64) -> Arc<Self> {
+    fn divided(bytes_max: u64, small_max: u64) -> Arc<Self> {
+        let free_max = bytes_max - bytes_max / FORCED_PART;
         Arc::new(Self {
             bytes_max,
             free_max,
+            large_max: free_max - bytes_max / SMALL_PART,
+            small_max,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// A budget that keeps nothing back for anybody.
+    #[must_use]
+    pub fn without_reserve(bytes_max: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            free_max: bytes_max,
+            large_max: bytes_max,
+            small_max: 0,
             used: AtomicU64::new(0),
         })
     }
@@ -59,7 +77,7 @@ impl Budget {
         self.bytes_max
     }
 
-    /// What shares can have without force, all together: more never fits, however long one waits.
+    /// What shares can have without force, all together.
     #[must_use]
     pub fn free_max(&self) -> u64 {
         self.free_max
@@ -70,10 +88,10 @@ impl Budget {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Whether a share could grow by `bytes` now.
+    /// What one share can have without force: more never fits, however long one waits.
     #[must_use]
-    pub fn has_room(&self, bytes: u64) -> bool {
-        fits(self.used(), bytes, self.free_max)
+    pub fn share_max(&self) -> u64 {
+        self.large_max.max(self.small_max.min(self.free_max))
     }
 
     /// A share of nothing yet.
@@ -93,11 +111,20 @@ impl Budget {
         share
     }
 
-    fn try_take(&self, bytes: u64) -> bool {
+    /// How much may be used for a share to be as large as `bytes`.
+    fn used_max(&self, bytes: u64) -> u64 {
+        if bytes > self.small_max {
+            self.large_max
+        } else {
+            self.free_max
+        }
+    }
+
+    fn try_take(&self, bytes: u64, used_max: u64) -> bool {
         let taken = self
             .used
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                fits(used, bytes, self.free_max).then(|| used + bytes)
+                fits(used, bytes, used_max).then(|| used + bytes)
             });
         taken.is_ok()
     }
@@ -118,6 +145,15 @@ impl Share {
         self.bytes
     }
 
+    /// Whether [`Self::try_set`] would do now.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.of.as_ref().is_none_or(|budget| {
+            let more = bytes.saturating_sub(self.bytes);
+            more == 0 || fits(budget.used(), more, budget.used_max(bytes))
+        })
+    }
+
     /// Makes the share `bytes` large; `false` where that is more than there is room for, and the
     /// share stays as it was. Less always fits.
     #[must_use]
@@ -125,7 +161,7 @@ impl Share {
         if let Some(budget) = &self.of
             && bytes > self.bytes
         {
-            if !budget.try_take(bytes - self.bytes) {
+            if !budget.try_take(bytes - self.bytes, budget.used_max(bytes)) {
                 return false;
             }
             self.bytes = bytes;
@@ -182,7 +218,7 @@ mod tests {
         let budget = Budget::new(800);
         let mut body = budget.share();
         assert!(body.try_set(700));
-        assert!(!budget.has_room(1));
+        assert!(!budget.share().has_room(1));
         assert!(!body.try_set(701));
         assert_eq!(body.bytes(), 700, "a refused share stays as it was");
         let encoded = budget.forced(300);
@@ -192,6 +228,25 @@ mod tests {
         assert!(!body.try_set(601));
         drop(encoded);
         assert!(body.try_set(700));
+    }
+
+    #[test]
+    fn large_shares_leave_a_part_to_small_ones() {
+        let budget = Budget::divided(1600, 10);
+        let mut large = budget.share();
+        assert_eq!(budget.share_max(), 1300);
+        assert!(large.has_room(1300) && !large.has_room(1301));
+        assert!(large.try_set(1300) && !large.try_set(1301));
+        let mut small: Vec<_> = (0..10).map(|_| budget.share()).collect();
+        assert!(small.iter_mut().all(|share| share.try_set(10)));
+        assert!(!budget.share().has_room(1));
+        // None of them grows into that part either.
+        drop(small.pop());
+        assert!(small[0].has_room(10) && !small[0].has_room(11));
+        assert!(!small[0].try_set(11));
+        // What is there already may shrink, to whatever is still large.
+        assert!(large.try_set(1200));
+        assert!(!large.try_set(1211) && large.try_set(1210));
     }
 
     #[test]
@@ -228,10 +283,16 @@ mod tests {
         }
         match rng.u8(0..10) {
             0..5 => {
-                let before = shares[at].bytes();
+                let (before, used) = (shares[at].bytes(), budget.used());
+                let has_room = shares[at].has_room(bytes);
                 let set = shares[at].try_set(bytes);
                 assert!(set || bytes > before, "less always fits");
+                assert_eq!(set, has_room, "what is asked for is what is given");
                 assert_eq!(shares[at].bytes(), if set { bytes } else { before });
+                let grown_large = set && bytes > before.max(budget.small_max);
+                assert!(!grown_large || budget.used() <= budget.large_max);
+                let small = bytes <= budget.small_max.min(budget.free_max.saturating_sub(used));
+                assert!(set || !small, "what is left of its part is there for who is small");
             }
             5..7 => {
                 let part = shares[at].split(bytes);
@@ -250,7 +311,8 @@ mod tests {
     fn whatever_the_order_the_count_is_the_sum_of_the_shares_and_bounded_unless_forced() {
         for seed in 0..200 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let budget = Budget::new(rng.u64(8..10_000));
+            let bytes_max = rng.u64(8..10_000);
+            let budget = Budget::divided(bytes_max, rng.u64(..bytes_max / 3));
             let mut shares = Vec::new();
             for _ in 0..200 {
                 let before = budget.used();

@@ -315,7 +315,7 @@ fn listed(faults: &[Fault]) -> String {
 fn memory(config: &Config) -> Arc<Budget> {
     let budget = Budget::new(config.server.memory_budget);
     let body = config.server.max_decoded_bytes;
-    if body > budget.free_max() {
+    if body > budget.share_max() {
         tracing::warn!(
             "a body of server.maxDecodedBytes ({body}) would not fit into server.memoryBudget \
              ({}): what does not gets 413",

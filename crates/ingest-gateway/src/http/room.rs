@@ -32,7 +32,7 @@ impl Room {
         };
         room.hold(0)?;
         let announced = announced.unwrap_or(0);
-        if !budget.has_room(announced) {
+        if !room.share.has_room(room.with_body(announced)) {
             return Err(room.refused(announced));
         }
         Ok(room)
@@ -67,7 +67,7 @@ impl Room {
     }
 
     fn refused(&self, bytes: u64) -> Problem {
-        let max = self.budget.free_max().saturating_sub(self.beside(bytes));
+        let max = self.budget.share_max().saturating_sub(self.beside(bytes));
         if bytes > max {
             return Problem::new(
                 Code::TooLarge,
@@ -131,6 +131,18 @@ mod tests {
         let huge = Room::enter(&budget, 0, Some(8 << 20)).unwrap_err();
         assert_eq!(huge.code, Code::TooLarge);
         assert!(huge.detail.contains("server.memoryBudget"), "{huge:?}");
+    }
+
+    #[test]
+    fn where_large_bodies_have_all_they_can_small_ones_go_on() {
+        let budget = Budget::new(8 << 20);
+        let mut slow = Room::enter(&budget, 0, None).unwrap();
+        slow.hold(budget.share_max() - slow.beside(u64::MAX)).unwrap();
+        let large = Room::enter(&budget, 0, Some(100_000)).unwrap_err();
+        assert_eq!(large.code, Code::Memory);
+        let mut small = Room::enter(&budget, 0, Some(10_000)).unwrap();
+        small.hold(24_000).unwrap();
+        assert_eq!(code(small.hold(60_000)), Code::Memory);
     }
 
     #[test]

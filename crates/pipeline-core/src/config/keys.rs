@@ -119,7 +119,7 @@ pub(super) const KEYS: &[Key] = &[
     key("server.maxConnections", count(1, 1_000_000), "4096",
         "Most client connections at once. A further one takes the place of the one that has been without a request for longest (1 s at least), or else of one whose body comes at less than 1 KiB a second; where there is none it waits."),
     key("server.memoryBudget", size(16 * MIB, TIB), "512MiB",
-        "Memory that bodies, queue and workers share; a request that does not fit now is refused with 429 or 503, one that never would with 413. A body takes its decoded length and often as much again."),
+        "Memory that bodies, queue and workers share; a request that does not fit now is refused with 429 or 503, one that never would with 413. A sixteenth is kept for requests that take no more than 64 KiB, an eighth for what has been accepted. A body takes its decoded length and often as much again."),
     key("server.shutdownTimeout", duration(100, HOUR), "30s",
         "Longest time from SIGTERM to the end of the gateway, its last flush included."),
     key("server.tls", Section, OFF,
