@@ -15,8 +15,10 @@ use crate::identity::{KeyedHash, WrongLength};
 const PIECE_BYTES: usize = 64 * 1024;
 /// The first piece of a small body is as small as this.
 const PIECE_BYTES_MIN: usize = 4 * 1024;
-/// One step takes or makes about so many bytes.
+/// One step takes or makes about so many bytes,
 const STEP_BYTES: usize = 256 * 1024;
+/// and ends at the piece with so many rejected records, which cost much more than their bytes.
+const STEP_REJECTED: u64 = 4096;
 /// A body that decodes to more than this many times its bytes,
 pub(super) const RATIO_MAX: u64 = 50;
 /// and to more than so many bytes, or has them as lines, is measured first.
@@ -66,10 +68,14 @@ pub struct BodyDecoder {
     /// What was decompressed last, in its first bytes.
     piece: Vec<u8>,
     piece_len: usize,
+    /// How long it could have been.
+    piece_room: usize,
     /// The body as received, as far as it may be needed again.
     wire: Option<Vec<u8>>,
     wire_bytes: u64,
     decoded_bytes: u64,
+    /// It was seen to hold many rejected records: its pieces are small from then on.
+    crowded: bool,
     pass: Pass,
     fault: Option<BodyError>,
 }
@@ -100,9 +106,11 @@ impl BodyDecoder {
             decoder: head.decoder(len),
             piece: Vec::new(),
             piece_len: 0,
+            piece_room: 0,
             wire: (!plain).then(Vec::new),
             wire_bytes: 0,
             decoded_bytes: 0,
+            crowded: false,
             pass: Pass::Only,
             fault: None,
             head,
@@ -114,19 +122,25 @@ impl BodyDecoder {
     /// # Errors
     /// Where nothing of the body is accepted, whatever follows.
     pub fn push(&mut self, wire: &mut &[u8]) -> Result<Progress, BodyError> {
+        let rejected = self.decoder.rejected_count();
         if self.head.encoding == Encoding::Identity {
-            let (piece, rest) = wire.split_at(wire.len().min(STEP_BYTES));
-            *wire = rest;
-            self.wire_bytes += piece.len() as u64;
-            self.decoded_bytes = self.wire_bytes;
-            self.check_length()?;
-            self.head.hash(piece)?;
-            self.decoder.push(piece)?;
-            return Ok(if rest.is_empty() {
-                Progress::Idle
-            } else {
-                Progress::More
-            });
+            for _ in 0..STEP_BYTES / PIECE_BYTES {
+                let (piece, rest) = wire.split_at(wire.len().min(self.piece_max()));
+                *wire = rest;
+                self.wire_bytes += piece.len() as u64;
+                self.decoded_bytes = self.wire_bytes;
+                self.check_length()?;
+                self.head.hash(piece)?;
+                self.decoder.push(piece)?;
+                let enough = self.is_enough(rejected);
+                if rest.is_empty() {
+                    return Ok(Progress::Idle);
+                }
+                if enough {
+                    break;
+                }
+            }
+            return Ok(Progress::More);
         }
         for _ in 0..STEP_BYTES / PIECE_BYTES {
             let used = self.inflate(wire)?;
@@ -147,6 +161,9 @@ impl BodyDecoder {
             }
             if !self.piece_is_full() {
                 return Ok(Progress::Idle);
+            }
+            if self.is_enough(rejected) {
+                break;
             }
         }
         Ok(Progress::More)
@@ -175,6 +192,7 @@ impl BodyDecoder {
             }
             Pass::Again(mut at) => {
                 let wire = self.wire.take().unwrap_or_default();
+                let rejected = self.decoder.rejected_count();
                 for _ in 0..STEP_BYTES / PIECE_BYTES {
                     at += self.inflate(&wire[at..])?;
                     self.take_piece()?;
@@ -182,6 +200,9 @@ impl BodyDecoder {
                     if !self.piece_is_full() {
                         self.inflater.finish()?;
                         self.pass = Pass::Ended;
+                        break;
+                    }
+                    if self.is_enough(rejected) {
                         break;
                     }
                 }
@@ -234,7 +255,7 @@ impl BodyDecoder {
 
     /// Fills the piece; says how much of `wire` is in it.
     fn inflate(&mut self, wire: &[u8]) -> Result<usize, BodyError> {
-        if self.piece_is_full() && self.piece.len() < PIECE_BYTES {
+        if self.piece_is_full() && self.piece.len() < self.piece_max() {
             let len = (wire.len() * 16).clamp(PIECE_BYTES_MIN, PIECE_BYTES);
             self.piece = vec![
                 0;
@@ -245,7 +266,10 @@ impl BodyDecoder {
                 }
             ];
         }
-        let moved = self.inflater.run(wire, &mut self.piece)?;
+        self.piece_room = self.piece.len().min(self.piece_max());
+        let moved = self
+            .inflater
+            .run(wire, &mut self.piece[..self.piece_room])?;
         self.piece_len = moved.made;
         self.decoded_bytes += moved.made as u64;
         self.check_length()?;
@@ -260,7 +284,24 @@ impl BodyDecoder {
 
     /// There may be more where this came from.
     fn piece_is_full(&self) -> bool {
-        self.piece_len == self.piece.len()
+        self.piece_len == self.piece_room
+    }
+
+    fn piece_max(&self) -> usize {
+        let decodes = !matches!(self.pass, Pass::Measuring | Pass::Unreadable);
+        if self.crowded && decodes {
+            PIECE_BYTES_MIN
+        } else {
+            PIECE_BYTES
+        }
+    }
+
+    /// Whether a step that began with so many rejected records ends here.
+    fn is_enough(&mut self, rejected: u64) -> bool {
+        // It may be another decoder by now.
+        let enough = self.decoder.rejected_count().saturating_sub(rejected) >= STEP_REJECTED;
+        self.crowded |= enough;
+        enough
     }
 
     fn check_length(&self) -> Result<(), BodyError> {

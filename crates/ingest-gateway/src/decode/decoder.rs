@@ -102,6 +102,12 @@ impl Decoder {
         self.sink.memory() + unfinished
     }
 
+    /// How many records were rejected so far.
+    #[must_use]
+    pub fn rejected_count(&self) -> u64 {
+        self.sink.rejected_count()
+    }
+
     fn decode(&mut self, piece: &[u8]) -> Result<(), BodyError> {
         let sink = &mut self.sink;
         match &mut self.state {

@@ -111,6 +111,11 @@ impl Sink {
         self.rejected(head, RecordError::too_large(len, &self.rules))
     }
 
+    /// How many were rejected.
+    pub fn rejected_count(&self) -> u64 {
+        self.decoded.rejected
+    }
+
     #[inline]
     fn accepted(&mut self) -> Result<(), BodyError> {
         let index = self.take_index()?;

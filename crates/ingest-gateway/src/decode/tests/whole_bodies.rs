@@ -111,6 +111,36 @@ fn a_bomb_of_valid_records_costs_its_window_and_not_its_size() {
 }
 
 #[test]
+fn steps_end_early_where_each_few_bytes_are_a_rejected_record() {
+    // As it comes, and after it was measured.
+    for (element, bytes) in [("{},", 1 << 20), ("{},      ", 5 << 20)] {
+        let count = bytes / element.len();
+        let text = format!("[{}{{}}]", element.repeat(count)).into_bytes();
+        for (encoding, wire) in [
+            (Encoding::Identity, text.clone()),
+            (Encoding::Gzip, gzip_of(&text)),
+        ] {
+            let mut body = BodyDecoder::new(head(Media::Json, encoding));
+            let (mut left, mut steps) = (&wire[..], 1);
+            while body.push(&mut left).expect("readable") == Progress::More {
+                steps += 1;
+            }
+            let decoded = loop {
+                match body.finish().expect("readable") {
+                    Some(decoded) => break decoded,
+                    None => steps += 1,
+                }
+            };
+            assert_eq!(decoded.batch.rejected, count as u64 + 1, "{encoding:?}");
+            // The first piece is large: nobody knows yet.
+            let first = 64 * 1024 / element.len();
+            let least = (count - first) / (4096 + 4096 / element.len());
+            assert!(steps >= least, "{encoding:?}: {steps} steps, not {least}");
+        }
+    }
+}
+
+#[test]
 fn what_is_measured_and_fits_is_decoded_as_any_other() {
     let (text, count) = many(20 << 20);
     let key = BatchKey {
