@@ -76,6 +76,11 @@ pub fn records_accepted(records: usize, kept: Kept) {
     counter!(catalog::LOG_RECORDS_KEPT, label::KEPT => kept.as_str()).increment(records);
 }
 
+/// Its head is none, or too long: 400 or 431 without a word more, from hyper itself.
+pub fn request_unread() {
+    counter!(catalog::INVALID_REQUESTS, label::CODE => Code::BadRequest.as_str()).increment(1);
+}
+
 pub fn request_ended(refusal: Option<Code>, took: Duration) {
     histogram!(catalog::HTTP_REQUEST_DURATION).record(took);
     if let Some(code) = refusal {

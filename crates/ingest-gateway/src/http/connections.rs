@@ -226,8 +226,7 @@ async fn answer(
 /// Until the connection ends, by itself or because it is told to.
 async fn drive<C>(connection: C, activity: &Activity, close: &CancellationToken)
 where
-    C: GracefulConnection,
-    C::Error: std::fmt::Display,
+    C: GracefulConnection<Error = hyper::Error>,
 {
     tokio::pin!(connection);
     let goodbye = async {
@@ -243,6 +242,9 @@ where
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
+                    if error.is_parse() {
+                        telemetry::request_unread();
+                    }
                     tracing::debug!("a connection ended early: {error}");
                 }
                 return;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    place::{Place, Serving},
+    place::{Place, Serving, wait_for},
     strangers::{curl_without_end, has_curl},
 };
 
@@ -86,6 +86,32 @@ fn of_a_gigabyte_from_nobody_less_than_64_kib_is_read() {
             0.0 < read && read < READ_MAX + frames,
             "HTTP/2: {read} bytes were read"
         );
+    }
+    serving.terminate();
+}
+
+#[test]
+fn heads_that_cannot_be_read_are_counted() {
+    let place = Place::new();
+    place.configure("");
+    let serving = place.serve();
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(20_000));
+    for (count, (head, status)) in [("nothing\r\n\r\n", "400"), (&long, "431")]
+        .into_iter()
+        .enumerate()
+    {
+        let mut stream = TcpStream::connect(serving.addr).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, format!("HTTP/1.1 {status}").as_bytes());
+        drop(stream);
+        wait_for("its count", || {
+            let counted = serving
+                .metrics()
+                .with("invalid_requests_total", r#"code="bad_request""#);
+            counted == Some((count + 1) as f64)
+        });
     }
     serving.terminate();
 }
