@@ -292,7 +292,10 @@ mod tests {
                 let grown_large = set && bytes > before.max(budget.small_max);
                 assert!(!grown_large || budget.used() <= budget.large_max);
                 let small = bytes <= budget.small_max.min(budget.free_max.saturating_sub(used));
-                assert!(set || !small, "what is left of its part is there for who is small");
+                assert!(
+                    set || !small,
+                    "what is left of its part is there for who is small"
+                );
             }
             5..7 => {
                 let part = shares[at].split(bytes);

@@ -137,7 +137,8 @@ mod tests {
     fn where_large_bodies_have_all_they_can_small_ones_go_on() {
         let budget = Budget::new(8 << 20);
         let mut slow = Room::enter(&budget, 0, None).unwrap();
-        slow.hold(budget.share_max() - slow.beside(u64::MAX)).unwrap();
+        slow.hold(budget.share_max() - slow.beside(u64::MAX))
+            .unwrap();
         let large = Room::enter(&budget, 0, Some(100_000)).unwrap_err();
         assert_eq!(large.code, Code::Memory);
         let mut small = Room::enter(&budget, 0, Some(10_000)).unwrap();
