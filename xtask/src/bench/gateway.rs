@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use testbed::{
-    blast::{Media, blast},
+    blast::{Blast, Media, blast},
     body::gzip,
     stand::{Plan, Stand},
 };
@@ -87,10 +87,7 @@ fn full_speed(
     load.media = case.media;
     load.encoding = case.gzip.then_some("gzip");
     let (figure, done) = send(stand, &load)?;
-    let mut what = format!("{}, {each} records a body", case.name);
-    if done.refused > 0 {
-        what += &format!(" ({} refused)", done.refused);
-    }
+    let what = format!("{}, {each} records a body{}", case.name, refused(&done));
     figure.print(&what, Some(ceiling));
     println!(
         "    {:.2} of the bare producers' records/s; p50 {:.1?}, p99 {:.1?} (bare {:.1?}, {:.1?})",
@@ -101,6 +98,13 @@ fn full_speed(
         bare.p99
     );
     Ok(figure)
+}
+
+fn refused(done: &Blast) -> String {
+    match done.refused {
+        0 => String::new(),
+        n => format!(" ({n} refused)"),
+    }
 }
 
 /// From POST to 202 at half of what it can, beside a bare produce at the same rate.
@@ -122,10 +126,11 @@ fn half_speed(
     let done = blast(stand.addresses[0], &load)?;
     let (p50, p99) = (done.latencies.quantile(0.5), done.latencies.quantile(0.99));
     println!(
-        "    at {rate:.0} records/s, {each} a body: p50 {p50:.1?}, p99 {p99:.1?}; bare {:.1?}, {:.1?}; p99 ratio {:.2}",
+        "    at {rate:.0} records/s, {each} a body: p50 {p50:.1?}, p99 {p99:.1?}; bare {:.1?}, {:.1?}; p99 ratio {:.2}{}",
         bare.p50,
         bare.p99,
-        p99.as_secs_f64() / bare.p99.as_secs_f64()
+        p99.as_secs_f64() / bare.p99.as_secs_f64(),
+        refused(&done)
     );
     Ok(())
 }
