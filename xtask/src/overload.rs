@@ -6,6 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, bail};
 use testbed::{
     body::Mix,
+    clock::Millis,
     load,
     overload::{self, Plan},
     process::Profile,
@@ -15,6 +16,8 @@ use testbed::{
 use crate::shell::root;
 
 const MIB: u64 = 1 << 20;
+/// Ten years of hours with 20,000 records each.
+const HOURS_BACK: i64 = 10 * 8_766;
 /// What the process may have beside its budget.
 const BESIDE_BYTES: u64 = 64 * MIB;
 
@@ -70,6 +73,8 @@ pub fn run(args: &Args) -> Result<()> {
             mix: Mix {
                 seed: args.seed,
                 records: (args.records.div_ceil(10), args.records),
+                // Refused requests use up their hours, too; none may lie ahead of today.
+                first_hour: Millis::now().hour() - HOURS_BACK,
                 ..Mix::default()
             },
             connections: args.connections,
