@@ -5,8 +5,9 @@
 //! bodies of some hundred KiB then leave holes that stay resident.
 
 /// Blocks of this size are mapped and unmapped one by one, and this much unused at the end of the
-/// heap is given back. Measured with `cargo xtask overload --budget 64`: at 256 KiB a peak of 99 MiB
-/// and 58 MiB afterwards, at 1 MiB 120 and 102, left alone 127 and 106; jemalloc 122 and 91.
+/// heap is given back. Measured with `cargo xtask overload --dev --budget 64 --connections 256`,
+/// one run each: at 256 KiB a peak of 99 MiB and 58 MiB afterwards, at 1 MiB 120 and 102, left
+/// alone 127 and 106; jemalloc 122 and 91.
 #[cfg(target_env = "gnu")]
 const MAPPED_FROM_BYTES: i32 = 256 * 1024;
 
