@@ -21,12 +21,15 @@ const STEP_BYTES: usize = 256 * 1024;
 const STEP_REJECTED: u64 = 4096;
 /// A body that decodes to more than this many times its bytes,
 pub(super) const RATIO_MAX: u64 = 50;
-/// and to more than so many bytes, or has them as lines, is measured first.
+/// and to more than so many bytes, or has them as lines, is measured first,
 const MEASURED_FROM_BYTES: u64 = 4 * 1024 * 1024;
-/// Of a longer body its bytes as received are not kept for that.
+/// but its bytes as received are kept for that up to this, and
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
-/// A body that is measured may fill a window of this; one that fills a larger one is refused.
+/// may fill a window of this; one that fills a larger one is refused.
 pub(super) const WINDOW_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// That is looked at behind each so many bytes of the body as received, where all that they make
+/// is out: a decoder runs ahead of what it gives, so at any other place the pieces would matter.
+const SLICE_BYTES: u64 = 16 * 1024;
 
 /// What is known of a body before its first byte.
 pub struct BodyHead {
@@ -143,7 +146,7 @@ impl BodyDecoder {
             return Ok(Progress::More);
         }
         for _ in 0..STEP_BYTES / PIECE_BYTES {
-            let used = self.inflate(wire)?;
+            let used = self.inflate(&wire[..self.slice_len(wire)])?;
             let (taken, rest) = wire.split_at(used);
             *wire = rest;
             self.wire_bytes += used as u64;
@@ -156,10 +159,8 @@ impl BodyDecoder {
                     Err(error) => self.only_measure_on(error)?,
                 }
             }
-            if matches!(self.pass, Pass::Measuring | Pass::Unreadable) {
-                self.check_window()?;
-            }
-            if !self.piece_is_full() {
+            self.check_window()?;
+            if rest.is_empty() && !self.piece_is_full() {
                 return Ok(Progress::Idle);
             }
             if self.is_enough(rejected) {
@@ -348,10 +349,23 @@ impl BodyDecoder {
     fn check_window(&self) -> Result<(), BodyError> {
         let found = self.inflater.window_bytes();
         let filled = self.decoded_bytes > WINDOW_BYTES_MAX as u64 && found > WINDOW_BYTES_MAX;
-        if filled && self.decoded_bytes > RATIO_MAX * self.wire_bytes {
+        let slices = self.wire_bytes.next_multiple_of(SLICE_BYTES);
+        if filled && self.decoded_bytes > RATIO_MAX * slices {
             return Err(BodyError::WindowTooLarge { found });
         }
         Ok(())
+    }
+
+    /// How much of `wire` is decompressed next: no slice begins before all of the one before is out.
+    fn slice_len(&self, wire: &[u8]) -> usize {
+        if self.head.encoding != Encoding::Brotli {
+            return wire.len();
+        }
+        let into = self.wire_bytes % SLICE_BYTES;
+        if into == 0 && self.wire_bytes > 0 && self.piece_is_full() {
+            return 0;
+        }
+        wire.len().min((SLICE_BYTES - into) as usize)
     }
 }
 

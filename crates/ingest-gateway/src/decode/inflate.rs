@@ -80,7 +80,8 @@ impl Inflater {
     /// they hold. All that was taken is out where room is left.
     ///
     /// # Errors
-    /// Nothing more of the body can be read then.
+    /// Nothing more of the body can be read then. Damage may be found before what stands in front
+    /// of it is out: a decoder runs ahead, by up to its window, of the room that it is given.
     pub fn run(&mut self, input: &[u8], out: &mut [u8]) -> Result<Moved, InflateError> {
         let mut out = Room { out, made: 0 };
         let result = match &mut self.state {

@@ -249,12 +249,52 @@ fn a_zstd_window_beyond_8_mib_is_refused() {
 
 /// Bits of a brotli stream (RFC 7932), the first one the lowest.
 #[derive(Default)]
-struct Bits {
+pub struct Bits {
     bytes: Vec<u8>,
     len: usize,
 }
 
 impl Bits {
+    /// A stream with the longest window.
+    pub fn with_window_of_16_mib() -> Self {
+        let mut bits = Self::default();
+        bits.put(0b1111, 4);
+        bits
+    }
+
+    /// A block of one byte, and as often again as makes `len` of it (at most 16 MiB).
+    pub fn put_run(&mut self, byte: u8, len: usize) {
+        // Not the last one; its length in 6 half bytes; compressed.
+        self.put(0, 1);
+        self.put(2, 2);
+        self.put(len - 1, 24);
+        self.put(0, 1);
+        // One type of each kind of blocks, one code for each; no distance is direct.
+        self.put(0, 3 + 2 + 4 + 2 + 2);
+        self.put_only(byte.into(), 8);
+        // Insert one, copy from 2118 on (with 24 bits that say how many more); from 1 before.
+        self.put_only(384 + (1 << 3) + 7, 10);
+        self.put_only(16, 6);
+        self.put(len - 1 - 2118, 24);
+        self.put(0, 1);
+    }
+
+    /// A block of bytes as they are, at most 64 KiB.
+    pub fn put_bytes(&mut self, bytes: &[u8]) {
+        self.put(0, 1);
+        self.put(0, 2);
+        self.put(bytes.len() - 1, 16);
+        self.put(1, 1);
+        self.bytes.extend_from_slice(bytes);
+        self.len = self.bytes.len() * 8;
+    }
+
+    /// The stream, ended.
+    pub fn end(mut self) -> Vec<u8> {
+        self.put(0b11, 2);
+        self.bytes
+    }
+
     fn put(&mut self, value: usize, bits: usize) {
         for bit in 0..bits {
             if self.len.is_multiple_of(8) {
@@ -272,8 +312,12 @@ impl Bits {
 
     /// A prefix code of one symbol, which has so many bits.
     fn put_code(&mut self, symbol_bits: usize) {
+        self.put_only(0, symbol_bits);
+    }
+
+    fn put_only(&mut self, symbol: usize, symbol_bits: usize) {
         self.put(0b0001, 4);
-        self.put(0, symbol_bits);
+        self.put(symbol, symbol_bits);
     }
 }
 

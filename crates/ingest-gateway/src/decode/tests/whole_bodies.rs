@@ -111,6 +111,43 @@ fn a_bomb_of_valid_records_costs_its_window_and_not_its_size() {
 }
 
 #[test]
+fn whether_a_window_is_too_large_is_the_same_whatever_the_pieces() {
+    const RUN_BYTES: usize = 13 << 20;
+    let lines = format!("{GOOD}\n").repeat(900);
+    // 290 KiB as they are: with the blank lines about 46 times the body in all.
+    let put_lines = |bits: &mut inflating::Bits| {
+        for _ in 0..5 {
+            bits.put_bytes(lines.as_bytes());
+        }
+    };
+    let mut late = inflating::Bits::with_window_of_16_mib();
+    put_lines(&mut late);
+    late.put_run(b'\n', RUN_BYTES);
+    let mut early = inflating::Bits::with_window_of_16_mib();
+    early.put_run(b'\n', RUN_BYTES);
+    put_lines(&mut early);
+    let (late, early) = (late.end(), early.end());
+    for piece in [1, 1000, 16 * 1024 + 1, 1 << 20] {
+        let (result, _) = run(head(Media::Ndjson, Encoding::Brotli), &late, piece);
+        let decoded = result.expect("it fits");
+        assert_eq!(decoded.batch.records.len(), 5 * 900, "{piece}");
+        assert_eq!(
+            decoded.decoded_bytes as usize,
+            RUN_BYTES + 5 * lines.len(),
+            "{piece}"
+        );
+        let (result, memory) = run(head(Media::Ndjson, Encoding::Brotli), &early, piece);
+        let found = 16 << 20;
+        assert_eq!(
+            result.map(|_| ()),
+            Err(BodyError::WindowTooLarge { found }),
+            "in pieces of {piece}"
+        );
+        assert!(memory < 16 << 20, "{memory}");
+    }
+}
+
+#[test]
 fn steps_end_early_where_each_few_bytes_are_a_rejected_record() {
     // As it comes, and after it was measured.
     for (element, bytes) in [("{},", 1 << 20), ("{},      ", 5 << 20)] {
