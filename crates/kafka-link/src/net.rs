@@ -7,6 +7,7 @@ mod connection;
 mod frame;
 mod pool;
 mod race;
+mod shape;
 mod socket;
 mod trouble;
 

@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     Call, CallError,
+    calls::API_VERSIONS,
     frame::{decode_answer, encode_frame},
     socket::{Frame, Shared, Ticket, own_socket},
     trouble::Trouble,
@@ -213,8 +214,8 @@ impl Connection {
             // A broker that does not know the version says so in version 0.
             let refused = code == Some(UNSUPPORTED_VERSION) && version > 0;
             let decode_as = if refused { 0 } else { version };
-            let answer: ApiVersionsResponse =
-                decode_answer(&mut body, decode_as).map_err(|error| self.malformed(&error))?;
+            let answer: ApiVersionsResponse = decode_answer(&mut body, decode_as, &API_VERSIONS)
+                .map_err(|error| self.malformed(&error))?;
             if refused {
                 version = 0;
                 continue;
@@ -271,7 +272,8 @@ impl<R: Call> Pending<R> {
     /// is closed: nobody knows what state its broker is in.
     pub(crate) async fn wait(&mut self, deadline: Instant) -> Result<R::Response, CallError> {
         let mut body = self.raw.wait(&self.connection, deadline).await?;
-        decode_answer(&mut body, self.version).map_err(|error| self.connection.malformed(&error))
+        decode_answer(&mut body, self.version, &R::ANSWER)
+            .map_err(|error| self.connection.malformed(&error))
     }
 }
 

@@ -6,6 +6,8 @@ use kafka_protocol::{
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
 };
 
+use super::{calls::ANSWER_HEADER, shape::Layout};
+
 /// A whole frame: length, header, request.
 pub(super) fn encode_frame<R: Request>(
     request: &R,
@@ -33,9 +35,12 @@ pub(super) fn encode_frame<R: Request>(
 pub(super) fn decode_answer<A: Decodable + HeaderVersion>(
     body: &mut Bytes,
     version: i16,
+    layout: &Layout,
 ) -> Result<A, String> {
     let header_version = A::header_version(version);
-    ResponseHeader::decode(body, header_version)
-        .and_then(|_| A::decode(body, version))
-        .map_err(|error| format!("{error:#}, {} bytes left", body.remaining()))
+    ANSWER_HEADER.check(body, header_version)?;
+    let malformed = |error, body: &Bytes| format!("{error:#}, {} bytes left", body.remaining());
+    ResponseHeader::decode(body, header_version).map_err(|error| malformed(error, body))?;
+    layout.check(body, version)?;
+    A::decode(body, version).map_err(|error| malformed(error, body))
 }
