@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 pub use self::lanes::Choice;
 use self::{
-    lanes::{Found, Lanes},
+    lanes::{Found, Lanes, Size},
     pressure::{DrainRate, HighWater},
 };
 use crate::{
@@ -25,6 +25,10 @@ use crate::{
     budget::Budget,
     telemetry,
 };
+
+/// Of the queue, one part in so many may wait for brokers that stand still: the rest is for what goes
+/// to others.
+const ASIDE_PART: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
@@ -77,7 +81,10 @@ impl Queue {
         Self {
             limits,
             state: Mutex::new(State {
-                batches: Lanes::default(),
+                batches: Lanes::new(Size {
+                    batches: limits.batches_max / ASIDE_PART,
+                    bytes: limits.bytes_max / ASIDE_PART as u64,
+                }),
                 closed: false,
                 pushed: 0,
                 high_water: HighWater::new(limits.high_water),
@@ -173,8 +180,9 @@ impl Queue {
             .seconds_for(self.bytes.used(), Instant::now())
     }
 
-    /// Takes the oldest batch that `choose` takes; only the one collector does.
-    pub fn take(&self, choose: impl FnMut(&Batch) -> Choice) -> Taken {
+    /// Takes the oldest batch that `choose` takes; only the one collector does. It is told whether
+    /// too much of the queue would wait aside with the batch.
+    pub fn take(&self, choose: impl FnMut(&Batch, bool) -> Choice) -> Taken {
         let mut state = self.lock();
         match state.batches.take(choose) {
             Found::Batch(batch) => {
@@ -266,7 +274,7 @@ mod tests {
     }
 
     fn take(queue: &Queue) -> Option<Batch> {
-        match queue.take(|_| Choice::Take) {
+        match queue.take(|_, _| Choice::Take) {
             Taken::Batch(batch) => Some(batch),
             _ => None,
         }
@@ -323,7 +331,7 @@ mod tests {
             Err(PushError::Closed(_))
         ));
         assert!(take(&queue).is_some());
-        assert!(matches!(queue.take(|_| Choice::Take), Taken::Closed));
+        assert!(matches!(queue.take(|_, _| Choice::Take), Taken::Closed));
     }
 
     #[test]

@@ -10,7 +10,8 @@
 //!
 //! An outage so costs a few attempts and not a full timeout for each batch. The probe is a lookup
 //! of the partition's end, made by the link keeper in any case. Attempts that fail side by side
-//! are one failure: a leader that moves refuses all that is on its way to it, and is well. Where
+//! are one failure: a leader that moves refuses all that is on its way to it, and is well; and what
+//! began before a trial says nothing about it. Where
 //! nothing but lookups has failed, one that is answered closes the circuit: a gateway without
 //! traffic makes no trial.
 
@@ -41,6 +42,8 @@ enum State {
         send: bool,
     },
     HalfOpen {
+        /// What began before says nothing new.
+        since: Instant,
         trial: Option<Instant>,
         pause: Duration,
     },
@@ -121,15 +124,15 @@ impl Circuit {
                 return;
             }
         }
-        self.open(now, send);
+        self.open(began, now, send);
     }
 
-    /// A send had all the time that there is for one, and no answer.
-    pub fn timeout(&mut self, now: Instant) {
-        self.open(now, true);
+    /// A send that began at `began` had all the time that there is for one, and no answer.
+    pub fn timeout(&mut self, began: Instant, now: Instant) {
+        self.open(began, now, true);
     }
 
-    fn open(&mut self, now: Instant, send: bool) {
+    fn open(&mut self, began: Instant, now: Instant, send: bool) {
         self.0 = match self.0 {
             State::Closed { .. } => State::Open {
                 until: now + PAUSE_MIN,
@@ -146,12 +149,21 @@ impl Circuit {
                 pause,
                 send: before || send,
             },
-            State::HalfOpen { pause, .. } => {
-                let pause = (pause * 2).min(PAUSE_MAX);
+            // Only its trial decides, and before there is one, what began since.
+            State::HalfOpen { since, trial, .. }
+                if began < trial.unwrap_or(since) || (trial.is_some() && !send) =>
+            {
+                self.0
+            }
+            State::HalfOpen { trial, pause, .. } => {
+                let pause = match trial {
+                    Some(_) => (pause * 2).min(PAUSE_MAX),
+                    None => pause,
+                };
                 State::Open {
                     until: now + pause,
                     pause,
-                    // It was the reason that there was a trial.
+                    // It was the reason that it was half-open.
                     send: true,
                 }
             }
@@ -165,7 +177,11 @@ impl Circuit {
             && now >= until
         {
             self.0 = match send {
-                true => State::HalfOpen { trial: None, pause },
+                true => State::HalfOpen {
+                    since: now,
+                    trial: None,
+                    pause,
+                },
                 false => CLOSED,
             };
         }
@@ -216,7 +232,7 @@ mod tests {
     fn one_timeout_opens() {
         let now = Instant::now();
         let mut circuit = Circuit::default();
-        circuit.timeout(now);
+        circuit.timeout(now, now);
         assert!(!circuit.admit(now));
         circuit.probe_answered(now + PAUSE_MIN);
         assert!(circuit.admit(now + PAUSE_MIN));
@@ -262,6 +278,40 @@ mod tests {
         assert!(circuit.admit(later + PAUSE_MIN * 2));
         circuit.success();
         assert!(circuit.is_closed());
+    }
+
+    #[test]
+    fn what_was_on_its_way_when_it_opened_does_not_end_the_trial() {
+        let began = Instant::now();
+        let mut circuit = opened(began);
+        let later = began + PAUSE_MIN;
+        circuit.probe_answered(later);
+        circuit.failure(began, later);
+        circuit.timeout(began, later);
+        circuit.lookup_failed(began, later);
+        assert!(circuit.admit(later), "before the trial");
+        let trial = later + PAUSE_MIN;
+        circuit.failure(began, trial);
+        circuit.timeout(began, trial);
+        circuit.lookup_failed(trial, trial);
+        circuit.failure(later, trial);
+        let again = trial + PAUSE_MIN * 2;
+        circuit.probe_answered(again - PAUSE_MIN / 2);
+        assert!(!circuit.admit(again - PAUSE_MIN / 2), "doubled once");
+        circuit.probe_answered(again);
+        assert!(circuit.admit(again), "and only once");
+    }
+
+    #[test]
+    fn a_lookup_that_fails_while_half_open_opens_for_the_same_pause() {
+        let now = Instant::now();
+        let mut circuit = opened(now);
+        let later = now + PAUSE_MIN;
+        circuit.probe_answered(later);
+        circuit.lookup_failed(later, later);
+        assert!(!circuit.admit(later));
+        circuit.probe_answered(later + PAUSE_MIN);
+        assert!(circuit.admit(later + PAUSE_MIN));
     }
 
     #[test]

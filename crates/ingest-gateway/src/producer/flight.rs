@@ -5,9 +5,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, futures::Notified};
+
+/// A broker from which nothing has landed for so long, with writes on their way, stands still: a
+/// hundred times what a write takes that goes well.
+const STILL_AFTER: Duration = Duration::from_secs(1);
 
 /// `None`: nobody knows who leads.
 pub type Leader = Option<i32>;
@@ -16,8 +21,16 @@ pub type Leader = Option<i32>;
 pub struct Flight {
     /// To one broker.
     writes_max: usize,
-    aloft: Mutex<HashMap<Leader, usize>>,
+    aloft: Mutex<HashMap<Leader, Writes>>,
     landed: Notify,
+}
+
+/// On their way to one broker.
+#[derive(Debug)]
+struct Writes {
+    count: usize,
+    /// When the last one landed, or the first of these started.
+    moved: Instant,
 }
 
 /// One write on its way; it has landed when this is dropped.
@@ -41,11 +54,14 @@ impl Flight {
     #[must_use]
     pub fn start(self: &Arc<Self>, leader: Leader) -> Option<Aloft> {
         let mut aloft = self.lock();
-        let writes = aloft.entry(leader).or_default();
-        if *writes >= self.writes_max {
+        let writes = aloft.entry(leader).or_insert_with(|| Writes {
+            count: 0,
+            moved: Instant::now(),
+        });
+        if writes.count >= self.writes_max {
             return None;
         }
-        *writes += 1;
+        writes.count += 1;
         Some(Aloft {
             flight: Arc::clone(self),
             leader,
@@ -57,12 +73,20 @@ impl Flight {
         self.writes_max
     }
 
+    /// Whether writes are on their way to this broker and none has landed for long.
+    #[must_use]
+    pub fn stands_still(&self, leader: Leader, now: Instant) -> bool {
+        let aloft = self.lock();
+        let writes = aloft.get(&leader);
+        writes.is_some_and(|writes| now.saturating_duration_since(writes.moved) >= STILL_AFTER)
+    }
+
     /// Made before a look, it ends also when something lands before it is awaited.
     pub fn landed(&self) -> Notified<'_> {
         self.landed.notified()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Leader, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Leader, Writes>> {
         self.aloft.lock().expect("no panic under this lock")
     }
 }
@@ -71,7 +95,8 @@ impl Aloft {
     /// Nothing else is on its way to this broker.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        self.flight.lock().get(&self.leader) == Some(&1)
+        let aloft = self.flight.lock();
+        aloft.get(&self.leader).is_some_and(|w| w.count == 1)
     }
 }
 
@@ -79,8 +104,9 @@ impl Drop for Aloft {
     fn drop(&mut self) {
         let mut aloft = self.flight.lock();
         if let Some(writes) = aloft.get_mut(&self.leader) {
-            *writes -= 1;
-            if *writes == 0 {
+            writes.count -= 1;
+            writes.moved = Instant::now();
+            if writes.count == 0 {
                 // Brokers come and go.
                 aloft.remove(&self.leader);
             }
@@ -106,5 +132,22 @@ mod tests {
         drop(first);
         assert!(second.is_alone());
         assert!(flight.start(Some(1)).is_some());
+    }
+
+    #[test]
+    fn a_broker_stands_still_while_nothing_lands() {
+        let flight = Flight::new(2);
+        let before = Instant::now();
+        assert!(!flight.stands_still(Some(1), before + STILL_AFTER));
+        let first = flight.start(Some(1)).unwrap();
+        let _second = flight.start(Some(1)).unwrap();
+        let started = Instant::now();
+        assert!(!flight.stands_still(Some(1), before));
+        assert!(flight.stands_still(Some(1), started + STILL_AFTER));
+        assert!(!flight.stands_still(Some(2), started + STILL_AFTER));
+        drop(first);
+        let moved = flight.lock()[&Some(1)].moved;
+        assert!(moved >= started);
+        assert!(!flight.stands_still(Some(1), moved + STILL_AFTER / 2));
     }
 }

@@ -183,8 +183,14 @@ impl Sender {
         let asked_at = Instant::now();
         let asked = self.cluster.log_ends(&self.topic, &unknown);
         let timeout = self.time_for(groups.iter());
-        match tokio::time::timeout(timeout, asked).await {
-            Ok(ends) => {
+        let asked = tokio::time::timeout(timeout, asked);
+        let asked = tokio::select! {
+            asked = asked => asked.ok(),
+            // It may have come since: what is left then belongs to the dead letter queue.
+            () = self.drain.expired() => None,
+        };
+        match asked {
+            Some(ends) => {
                 for (partition, end) in ends {
                     match end {
                         Ok(end) => view.saw_end(partition, end),
@@ -194,7 +200,7 @@ impl Sender {
                     }
                 }
             }
-            Err(_) => tracing::debug!("failed to learn ends of {unknown:?} in {timeout:?}"),
+            None => tracing::debug!("failed to learn ends of {unknown:?} in time"),
         }
         for group in groups {
             if unknown.contains(&group.partition) && view.end(group.partition).is_none() {
@@ -302,7 +308,7 @@ impl Sender {
         if !verdict.kafka_is_away {
             view.succeeded(partition);
         } else if now.duration_since(began) >= self.write_timeout {
-            view.timed_out(partition);
+            view.timed_out(partition, began);
         } else {
             view.failed(partition, began);
         }

@@ -174,10 +174,10 @@ impl TopicView {
         }
     }
 
-    /// An attempt had all the time that there is for one, and no answer.
-    pub fn timed_out(&self, partition: PartitionId) {
+    /// An attempt that began at `began` had all the time that there is for one, and no answer.
+    pub fn timed_out(&self, partition: PartitionId, began: Instant) {
         if let Some(mut circuit) = self.circuit(partition) {
-            circuit.timeout(Instant::now());
+            circuit.timeout(began, Instant::now());
         }
     }
 

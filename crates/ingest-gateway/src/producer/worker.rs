@@ -4,7 +4,8 @@
 //! A load goes as soon as it is full or nothing else is on its way to its brokers; else it waits
 //! for more, for `batchTimeout` at most. So a quiet gateway adds no delay, and a busy one sends
 //! large record batches. What goes to a broker all of whose workers wait for it stays in the
-//! queue, aside: it holds up nothing else.
+//! queue, aside: it holds up nothing else. Where a broker stands still and half of the queue waits,
+//! what is above goes the way of what has no broker, and the queue stays open for the others'.
 
 use std::{
     sync::Arc,
@@ -52,7 +53,8 @@ struct Way {
     partition: PartitionId,
     leader: Leader,
     aloft: Option<Aloft>,
-    /// Its circuit is open, and nobody there is free to find out more.
+    /// Its circuit is open, or it stands still and the queue is needed; and nobody there is free to
+    /// find out more.
     away: bool,
 }
 
@@ -151,8 +153,8 @@ impl Workers {
         let view = view.filter(|view| view.unfit.is_none());
         loop {
             let mut way = None;
-            let taken = self.queue.take(|batch| {
-                let (choice, found) = self.choose(view, load, batch);
+            let taken = self.queue.take(|batch, crowds| {
+                let (choice, found) = self.choose(view, load, batch, crowds);
                 way = Some(found);
                 choice
             });
@@ -168,7 +170,13 @@ impl Workers {
         }
     }
 
-    fn choose(&self, view: Option<&TopicView>, load: &Load, batch: &Batch) -> (Choice, Way) {
+    fn choose(
+        &self,
+        view: Option<&TopicView>,
+        load: &Load,
+        batch: &Batch,
+        crowds: bool,
+    ) -> (Choice, Way) {
         let mut way = Way {
             // Without a view all go the same way: to the dead letter queue.
             partition: PartitionId(0),
@@ -189,7 +197,10 @@ impl Workers {
         {
             way.aloft = self.flight.start(way.leader);
             if way.aloft.is_none() {
-                way.away = !view.would_admit(way.partition, Instant::now());
+                let now = Instant::now();
+                // With one broker nobody else's traffic could flow: a queue that fills up says so.
+                way.away = !view.would_admit(way.partition, now)
+                    || (crowds && view.brokers > 1 && self.flight.stands_still(way.leader, now));
                 if !way.away {
                     return (Choice::Aside(way.leader.unwrap_or(-1)), way);
                 }

@@ -1,12 +1,13 @@
 //! The batches of the queue: in order of age, but that what goes to a busy broker waits aside, so
-//! that it holds up nothing else. Pure.
+//! that it holds up nothing else. Whether so much waits aside that little room is left for others is
+//! told to who chooses. Pure.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Instant,
 };
 
-use crate::batch::Batch;
+use crate::batch::{Batch, memory_of};
 
 /// What to do with a batch that is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,38 +27,56 @@ pub enum Found {
     Nothing,
 }
 
-#[derive(Debug, Default)]
+/// How much there is of something that waits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Size {
+    pub batches: usize,
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
 pub struct Lanes {
     main: VecDeque<Batch>,
     /// Older than `main`.
     aside: BTreeMap<i32, VecDeque<Batch>>,
-    len: usize,
+    aside_size: Size,
+    /// With more aside than this, it crowds out others.
+    aside_max: Size,
 }
 
 impl Lanes {
     #[must_use]
+    pub fn new(aside_max: Size) -> Self {
+        Self {
+            main: VecDeque::new(),
+            aside: BTreeMap::new(),
+            aside_size: Size::default(),
+            aside_max,
+        }
+    }
+
+    #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.main.len() + self.aside_size.batches
     }
 
     /// Whether anything waits for a broker that was busy.
     #[must_use]
     pub fn has_aside(&self) -> bool {
-        self.len > self.main.len()
+        self.aside_size.batches > 0
     }
 
     pub fn push_back(&mut self, batch: Batch) {
         self.main.push_back(batch);
-        self.len += 1;
     }
 
     pub fn push_front(&mut self, batch: Batch) {
         self.main.push_front(batch);
-        self.len += 1;
     }
 
-    /// Looks at what waits in each lane, then at the others in order, as `choose` says.
-    pub fn take(&mut self, mut choose: impl FnMut(&Batch) -> Choice) -> Found {
+    /// Looks at what waits in each lane, then at the others in order, as `choose` says. It is told
+    /// whether more than there is room for would wait aside together with the batch.
+    pub fn take(&mut self, mut choose: impl FnMut(&Batch, bool) -> Choice) -> Found {
         // Whose partition has another leader now.
         let mut moved = Vec::new();
         let mut found = None;
@@ -65,9 +84,12 @@ impl Lanes {
             while let Some(oldest) = waiting.front()
                 && found.is_none()
             {
-                match choose(oldest) {
+                match choose(oldest, self.aside_size.exceeds(self.aside_max)) {
                     Choice::Stop => found = Some(Found::Stopped),
-                    Choice::Take => found = waiting.pop_front().map(Found::Batch),
+                    Choice::Take => {
+                        self.aside_size = self.aside_size.without(oldest);
+                        found = waiting.pop_front().map(Found::Batch);
+                    }
                     Choice::Aside(to) if to == *lane => break,
                     Choice::Aside(to) => moved.extend(waiting.pop_front().map(|b| (to, b))),
                 }
@@ -79,35 +101,63 @@ impl Lanes {
         while let Some(oldest) = self.main.front()
             && found.is_none()
         {
-            match choose(oldest) {
+            let with_it = self.aside_size.with(oldest);
+            match choose(oldest, with_it.exceeds(self.aside_max)) {
                 Choice::Stop => found = Some(Found::Stopped),
                 Choice::Take => found = self.main.pop_front().map(Found::Batch),
                 Choice::Aside(lane) => {
                     let waiting = self.aside.entry(lane).or_default();
                     waiting.extend(self.main.pop_front());
+                    self.aside_size = with_it;
                 }
             }
         }
-        self.len -= usize::from(matches!(found, Some(Found::Batch(_))));
         found.unwrap_or(Found::Nothing)
     }
 
     /// Takes every batch whose deadline has come.
     pub fn take_overdue(&mut self, now: Instant) -> Vec<Batch> {
         let mut overdue = Vec::new();
-        for batches in self.aside.values_mut().chain([&mut self.main]) {
-            if batches.iter().any(|batch| batch.deadline <= now) {
-                let (late, rest) = std::mem::take(batches)
-                    .into_iter()
-                    .partition::<Vec<_>, _>(|batch| batch.deadline <= now);
-                *batches = rest.into();
-                overdue.extend(late);
-            }
+        for waiting in self.aside.values_mut() {
+            let late = split_overdue(waiting, now);
+            self.aside_size = late.iter().fold(self.aside_size, Size::without);
+            overdue.extend(late);
         }
         self.aside.retain(|_, waiting| !waiting.is_empty());
-        self.len -= overdue.len();
+        overdue.extend(split_overdue(&mut self.main, now));
         overdue
     }
+}
+
+impl Size {
+    fn with(self, batch: &Batch) -> Self {
+        Self {
+            batches: self.batches + 1,
+            bytes: self.bytes + memory_of(&batch.records),
+        }
+    }
+
+    fn without(self, batch: &Batch) -> Self {
+        Self {
+            batches: self.batches - 1,
+            bytes: self.bytes - memory_of(&batch.records),
+        }
+    }
+
+    fn exceeds(self, most: Self) -> bool {
+        self.batches > most.batches || self.bytes > most.bytes
+    }
+}
+
+fn split_overdue(batches: &mut VecDeque<Batch>, now: Instant) -> Vec<Batch> {
+    if batches.iter().all(|batch| batch.deadline > now) {
+        return Vec::new();
+    }
+    let (late, rest) = std::mem::take(batches)
+        .into_iter()
+        .partition::<Vec<_>, _>(|batch| batch.deadline <= now);
+    *batches = rest.into();
+    late
 }
 
 #[cfg(test)]
@@ -117,7 +167,10 @@ mod tests {
 
     /// Batches whose ids say their lanes.
     fn lanes(ids: &[u8]) -> Lanes {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(Size {
+            batches: 100,
+            bytes: 1 << 20,
+        });
         for id in ids {
             lanes.push_back(batch_of(*id, &["a"]));
         }
@@ -131,7 +184,7 @@ mod tests {
     /// All that is taken while these lanes are busy.
     fn drain(lanes: &mut Lanes, busy: &[i32]) -> Vec<u8> {
         let mut taken = Vec::new();
-        while let Found::Batch(batch) = lanes.take(|batch| match lane_of(batch) {
+        while let Found::Batch(batch) = lanes.take(|batch, _| match lane_of(batch) {
             lane if busy.contains(&lane) => Choice::Aside(lane),
             _ => Choice::Take,
         }) {
@@ -156,9 +209,12 @@ mod tests {
     fn what_waits_follows_its_leader_to_another_lane() {
         let mut lanes = lanes(&[11, 12]);
         assert_eq!(drain(&mut lanes, &[1]), [0_u8; 0]);
-        assert!(matches!(lanes.take(|_| Choice::Aside(7)), Found::Nothing));
+        assert!(matches!(
+            lanes.take(|_, _| Choice::Aside(7)),
+            Found::Nothing
+        ));
         assert_eq!(lanes.len(), 2);
-        assert!(matches!(lanes.take(|_| Choice::Stop), Found::Stopped));
+        assert!(matches!(lanes.take(|_, _| Choice::Stop), Found::Stopped));
         assert_eq!(drain(&mut lanes, &[]), [11, 12]);
     }
 
@@ -172,5 +228,50 @@ mod tests {
         let late = lanes.take_overdue(now + std::time::Duration::from_secs(7200));
         assert_eq!(late.len(), 4);
         assert_eq!((lanes.len(), lanes.has_aside()), (0, false));
+    }
+
+    /// All that is taken where lane 1 stands still and what crowds is taken.
+    fn drain_crowding(lanes: &mut Lanes) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while let Found::Batch(batch) = lanes.take(|batch, crowds| match lane_of(batch) {
+            1 if !crowds => Choice::Aside(1),
+            _ => Choice::Take,
+        }) {
+            taken.push(batch.id.0[0]);
+        }
+        taken
+    }
+
+    #[test]
+    fn who_chooses_is_told_when_too_many_would_wait_aside() {
+        let mut lanes = lanes(&[11, 21, 12, 13, 22]);
+        lanes.aside_max.batches = 2;
+        assert_eq!(drain_crowding(&mut lanes), [21, 13, 22]);
+        // What waits already, too: the oldest first.
+        lanes.aside_max.batches = 1;
+        assert_eq!(drain_crowding(&mut lanes), [11]);
+        assert_eq!(lanes.len(), 1);
+    }
+
+    #[test]
+    fn what_crowds_may_be_bytes_and_none_are_forgotten_or_counted_twice() {
+        let mut lanes = lanes(&[11, 12, 13]);
+        let one = memory_of(&batch_of(11, &["a"]).records);
+        lanes.aside_max.bytes = 2 * one;
+        assert_eq!(drain_crowding(&mut lanes), [13]);
+        assert_eq!(lanes.aside_size.bytes, 2 * one);
+        // To another lane, and out of it.
+        assert!(matches!(
+            lanes.take(|_, _| Choice::Aside(7)),
+            Found::Nothing
+        ));
+        assert_eq!(lanes.aside_size.bytes, 2 * one);
+        let later = Instant::now() + std::time::Duration::from_secs(7200);
+        assert_eq!(lanes.take_overdue(later).len(), 2);
+        assert_eq!(lanes.aside_size, Size::default());
+        lanes.push_back(batch_of(14, &["a"]));
+        assert_eq!(drain(&mut lanes, &[1]), [0_u8; 0]);
+        assert_eq!(drain(&mut lanes, &[]), [14]);
+        assert_eq!(lanes.aside_size, Size::default());
     }
 }

@@ -168,3 +168,40 @@ async fn a_broker_that_stands_still_takes_no_worker_from_the_others() {
     drop((waiting, more));
     gateway.request_shutdown();
 }
+
+#[tokio::test]
+async fn a_broker_that_stands_still_does_not_fill_the_queue_that_others_need() {
+    let mut stage = stage(3, 3).await;
+    stage.config.ingestion.producer_workers = 2;
+    stage.config.ingestion.queue_buffer_size = 10;
+    let gateway = Arc::new(stage.start().await);
+    let still = stage.broker.leader("logs", 0).unwrap();
+    let rule = stage.broker.faults().on(Api::Produce).node(still);
+    rule.then(Fault::Delay(LONG * 2));
+    let waiting = post_each_in_a_load(&stage, &gateway, (0, 3), 2).await;
+    // As many as the queue takes.
+    let mut more = JoinSet::new();
+    for n in 0..10 {
+        let body = records([format!("more-{n}").as_str()]);
+        let key = key_for(&body, 3, 0);
+        let gateway = Arc::clone(&gateway);
+        more.spawn(async move {
+            let key = [("Idempotency-Key", key.as_str())];
+            gateway.post_with(&body, &key).await
+        });
+    }
+    // What is above half of it is kept at once.
+    for _ in 0..5 {
+        let heard = more.join_next().await.unwrap().unwrap();
+        assert_eq!(heard.accepted().2, "dlq");
+    }
+    for n in 0..10 {
+        let body = records([format!("well-{n}").as_str()]);
+        let key = key_for(&body, 3, 1);
+        let heard = gateway.post_with(&body, &[("Idempotency-Key", &key)]).await;
+        assert_eq!(heard.accepted().2, "kafka");
+    }
+    assert!(more.try_join_next().is_none(), "the older half still waits");
+    drop((waiting, more));
+    gateway.request_shutdown();
+}

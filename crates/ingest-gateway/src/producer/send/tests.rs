@@ -76,3 +76,31 @@ async fn a_batch_that_pauses_is_not_held_up_by_anothers_write() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_lookup_that_hangs_does_not_outlive_the_drain() {
+    let broker = Broker::start(Options::default().topic("logs", 1))
+        .await
+        .unwrap();
+    let faults = broker.faults();
+    let rule = faults.on(Api::ListOffsets).always();
+    rule.then(Fault::Delay(600 * SECOND));
+    let (control, drain) = drain();
+    let mut sender = sender(&broker);
+    sender.drain = drain;
+    let view = TopicView::new("c", "t", 1);
+    let mut settled = Vec::new();
+    let mut settle = |_, batch: Batch, how| settled.push((batch.id.0[0], how));
+    let send = sender.send(&view, vec![batch_of(0, &["a"])], &mut settle);
+    let drains_later = async {
+        // Its lookup is on its way: it was given all the time that a write has.
+        while broker.requests_seen(Api::ListOffsets) == 0 {
+            tokio::time::sleep(SECOND / 100).await;
+        }
+        control.end_at(Instant::now());
+    };
+    let ended = async { tokio::join!(send, drains_later) };
+    let ended = tokio::time::timeout(20 * SECOND, ended).await;
+    ended.expect("the send goes on after the drain");
+    assert_eq!(settled, [(0, Settled::Left(Reason::SinceUnknown))]);
+}
