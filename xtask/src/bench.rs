@@ -3,6 +3,7 @@
 //! sender and the broker beside it on the same machine do not count.
 
 mod ceiling;
+mod cores;
 mod figure;
 mod gateway;
 mod records;
@@ -24,7 +25,10 @@ use testbed::{
     store, summaries,
 };
 
-use self::figure::Figure;
+use self::{
+    cores::{Cores, Split},
+    figure::Figure,
+};
 use crate::shell::{require_broker, root};
 
 const CONNECTIONS: usize = 16;
@@ -177,7 +181,7 @@ fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
     let before = cpu(&mut stand)?;
     let start = Instant::now();
     let bodies = made(args, Media::NdJson, 1_000)?;
-    let (sent, _) = send(&mut stand, &load(&bodies, 1_000, args.records))?;
+    let (sent, _, _) = send(args, &mut stand, &load(&bodies, 1_000, args.records))?;
     wait_stored(&mut stand, args.records)?;
     let stored = start.elapsed();
     let analytics = stand.analytics_dir();
@@ -215,9 +219,10 @@ fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
 }
 
 /// Sends at full speed; the CPU time is the gateway's.
-fn send(stand: &mut Stand, load: &Load<'_>) -> Result<(Figure, Blast)> {
+fn send(args: &Args, stand: &mut Stand, load: &Load<'_>) -> Result<(Figure, Blast, Split)> {
     let address = stand.addresses[0];
     let gateway = stand.gateways[0].process()?;
+    let cores = Cores::watch(args)?;
     let before = gateway.cpu()?;
     let done = blast(address, load)?;
     let figure = Figure {
@@ -225,13 +230,14 @@ fn send(stand: &mut Stand, load: &Load<'_>) -> Result<(Figure, Blast)> {
         wall: done.took,
         cpu: gateway.cpu()? - before,
     };
+    let split = cores.split(figure.cpu)?;
     if done.kept_dlq > 0 {
         bail!(
             "{} bodies went to the DLQ, as Kafka did not keep up: no figure for the way to Kafka",
             done.kept_dlq
         );
     }
-    Ok((figure, done))
+    Ok((figure, done, split))
 }
 
 /// Many different records, and still in memory: 32 MB at the most.

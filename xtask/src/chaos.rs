@@ -15,7 +15,10 @@ use testbed::{
     stand,
 };
 
-use crate::shell::{require_broker, root};
+use crate::{
+    kafka::ours_in,
+    shell::{require_broker, root},
+};
 
 /// How long all of Kafka is away, once, in `pipeline`.
 const OUTAGE: Duration = Duration::from_secs(20);
@@ -193,12 +196,7 @@ fn cluster(args: &Args) -> Result<Option<Cluster>> {
         .kafka_dir
         .clone()
         .unwrap_or_else(|| root().join(".kafka"));
-    let ours = Cluster::open(&dir).ok().filter(|cluster| {
-        cluster
-            .nodes()
-            .iter()
-            .any(|node| node.address().to_string() == *address)
-    });
+    let ours = ours_in(&dir, address);
     if ours.is_none() && args.kafka_dir.is_some() {
         bail!("{address} is no node of the Kafka in {}", dir.display());
     }

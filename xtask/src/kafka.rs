@@ -40,6 +40,20 @@ pub enum Command {
     },
 }
 
+/// The Kafka that `kafka up` started in this directory, if one of its nodes is at the address.
+pub fn ours_in(dir: &Path, address: &str) -> Option<Cluster> {
+    let cluster = Cluster::open(dir).ok()?;
+    let mut nodes = cluster.nodes().iter();
+    nodes
+        .any(|node| node.address().to_string() == address)
+        .then_some(cluster)
+}
+
+/// The same in the directory that it takes by itself.
+pub fn ours(address: &str) -> Option<Cluster> {
+    ours_in(&place(&None), address)
+}
+
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Up { nodes, dir, port } => up(&place(dir), nodes.parse()?, *port),

@@ -86,7 +86,7 @@ fn full_speed(
     let mut load = load(&bodies, each, args.records);
     load.media = case.media;
     load.encoding = case.gzip.then_some("gzip");
-    let (figure, done) = send(stand, &load)?;
+    let (figure, done, split) = send(args, stand, &load)?;
     let what = format!("{}, {each} records a body{}", case.name, refused(&done));
     figure.print(&what, Some(ceiling));
     println!(
@@ -97,6 +97,7 @@ fn full_speed(
         bare.p50,
         bare.p99
     );
+    println!("    {split}");
     Ok(figure)
 }
 

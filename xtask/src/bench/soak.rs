@@ -20,6 +20,7 @@ struct Sample {
     resident_bytes: u64,
     descriptors: usize,
     threads: usize,
+    tasks: usize,
 }
 
 pub fn run(args: &Args, minutes: u64, dir: &Path, plan: Plan) -> Result<()> {
@@ -28,7 +29,8 @@ pub fn run(args: &Args, minutes: u64, dir: &Path, plan: Plan) -> Result<()> {
     stand.gateways[0].wait_ready()?;
     warm_up(&mut stand)?;
     let bodies = made(args, Media::NdJson, EACH)?;
-    let (full, _) = send(
+    let (full, _, _) = send(
+        args,
         &mut stand,
         &load(&bodies, EACH, args.records.min(1_000_000)),
     )?;
@@ -40,19 +42,23 @@ pub fn run(args: &Args, minutes: u64, dir: &Path, plan: Plan) -> Result<()> {
 
     let address = stand.addresses[0];
     let pid = stand.gateways[0].process()?.id();
+    let gateways = &stand.gateways;
     let (done, samples) = thread::scope(|scope| -> Result<_> {
         let sender = scope.spawn(|| blast(address, &half));
         let start = Instant::now();
         let mut samples = Vec::new();
         while !sender.is_finished() {
             thread::sleep(whole / SAMPLES);
-            let sample = sample(pid, start.elapsed())?;
+            let tasks = Stand::metric(gateways, "runtime_tasks");
+            let tasks = tasks.context("/metrics does not say how many tasks there are")?;
+            let sample = sample(pid, tasks as usize, start.elapsed())?;
             println!(
-                "  {:>5.0} s: {:>6.1} MiB resident, {} descriptors, {} threads",
+                "  {:>5.0} s: {:>6.1} MiB resident, {} descriptors, {} threads, {} tasks",
                 sample.after.as_secs_f64(),
                 mib(sample.resident_bytes),
                 sample.descriptors,
-                sample.threads
+                sample.threads,
+                sample.tasks
             );
             samples.push(sample);
         }
@@ -85,6 +91,7 @@ fn judge(samples: &[Sample]) -> Result<()> {
         ),
         ("descriptors", |s| s.descriptors as f64, 2.0),
         ("threads", |s| s.threads as f64, 2.0),
+        ("tasks", |s| s.tasks as f64, 4.0),
     ] {
         let (before, after) = (most(early, of), most(late, of));
         println!("{what}: at most {before:.1}, later {after:.1}");
@@ -98,7 +105,7 @@ fn judge(samples: &[Sample]) -> Result<()> {
     bail!("grown: {}", grown.join(", "))
 }
 
-fn sample(pid: u32, after: Duration) -> Result<Sample> {
+fn sample(pid: u32, tasks: usize, after: Duration) -> Result<Sample> {
     let gone = || format!("process {pid} is gone");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(gone)?;
     let field = |name: &str| -> Result<u64> {
@@ -111,6 +118,7 @@ fn sample(pid: u32, after: Duration) -> Result<Sample> {
         resident_bytes: field("VmRSS:")? * 1024,
         descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
         threads: field("Threads:")? as usize,
+        tasks,
     })
 }
 

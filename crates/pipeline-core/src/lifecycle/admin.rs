@@ -11,6 +11,7 @@ use hyper::{Method, Response, StatusCode, server::conn::http1, service::service_
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
     task::JoinHandle,
     time,
@@ -20,7 +21,7 @@ use super::{
     Readiness,
     probe::{only_read, probe, problem, text},
 };
-use crate::telemetry::MetricsHandle;
+use crate::telemetry::{MetricsHandle, catalog};
 
 /// More than that wait in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -116,7 +117,11 @@ impl Answers {
             );
         }
         only_read(method).unwrap_or_else(|| match path {
-            "/metrics" => text(METRICS_TYPE, self.metrics.render()),
+            "/metrics" => {
+                let tasks = Handle::current().metrics().num_alive_tasks();
+                metrics::gauge!(catalog::RUNTIME_TASKS).set(tasks as f64);
+                text(METRICS_TYPE, self.metrics.render())
+            }
             _ => text("application/json", self.version.clone()),
         })
     }

@@ -327,6 +327,8 @@ catalog! {
     // every service
     PROCESS_DRAINING = gauge(EVERYWHERE, "process_draining", "bool",
         "1 from the request to shut down on.");
+    RUNTIME_TASKS = gauge(EVERYWHERE, "runtime_tasks", "tasks",
+        "Tasks of the async runtime that are alive.");
 }
 
 impl Metric {
