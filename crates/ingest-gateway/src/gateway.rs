@@ -31,6 +31,7 @@ use crate::{
         connections::Connections,
         logs::Ingest,
         openapi::OpenApi,
+        room,
         tls::{self, Tls},
     },
     producer::{
@@ -203,6 +204,7 @@ impl Gateway {
         let workers = tokio::spawn(workers.run());
         let replayer = Replayer::new(dlq.clone(), sender, link.view(), Arc::clone(&queue));
         let access = Arc::new(Access::new(&config.auth));
+        let connections_max = connections_max(config);
         let app = App::new(
             access,
             ingest(config, &queue, &memory, &link, drain),
@@ -213,7 +215,7 @@ impl Gateway {
             listener,
             app: Arc::clone(&app),
             tls: tls.clone(),
-            connections_max: connections_max(server.max_connections),
+            connections_max,
             close_max: CLOSE_MAX.min(shutdown_reserve(server.shutdown_timeout) / 2),
         };
 
@@ -232,7 +234,13 @@ impl Gateway {
         }
         tasks.close();
         readiness.met("start");
-        tracing::info!(%addr, admin = %admin.addr(), topic = config.kafka.topic, "gateway is ready");
+        tracing::info!(
+            %addr,
+            admin = %admin.addr(),
+            topic = config.kafka.topic,
+            connections_max,
+            "gateway is ready"
+        );
         Ok(Self {
             addr,
             admin,
@@ -332,20 +340,30 @@ fn encoded_bytes_max(memory: &Budget) -> usize {
     usize::try_from(forced).unwrap_or(usize::MAX)
 }
 
-/// `server.maxConnections`, or as many as there are descriptors for.
-fn connections_max(configured: usize) -> usize {
+/// `server.maxConnections`, or as many as there are descriptors and memory for.
+fn connections_max(config: &Config) -> usize {
+    let server = &config.server;
+    let configured = server.max_connections;
     let limit = raise_descriptor_limit().map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     });
     // A quarter is left even where the limit is so low that this is hardly a service.
-    let most = limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 4);
-    if configured > most {
+    let described = limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 4);
+    if configured > described {
         tracing::warn!(
             "server.maxConnections is {configured}, but the process may open only {limit} files: \
-             at most {most} connections are taken (raise the limit, as with LimitNOFILE=)"
+             at most {described} connections are taken (raise the limit, as with LimitNOFILE=)"
         );
     }
-    configured.min(most)
+    let roomy = room::connections_max(server.memory_budget, server.tls.is_some());
+    if configured > roomy {
+        tracing::info!(
+            "server.maxConnections is {configured}, but connections may take only half of \
+             server.memoryBudget ({}): at most {roomy} are taken",
+            server.memory_budget
+        );
+    }
+    configured.min(described).min(roomy)
 }
 
 /// What of `shutdownTimeout` belongs to the disk and the last answers.

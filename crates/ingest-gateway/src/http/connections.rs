@@ -31,6 +31,7 @@ use super::{
     activity::{Activity, Begun},
     incoming::Incoming,
     places::Places,
+    room::ConnectionRoom,
     tls::Tls,
     wire::{Seen, Wire},
 };
@@ -123,12 +124,13 @@ async fn accept(
         let slot = slot(slots, places).await;
         let place = places.enter(Instant::now());
         let shared = shared.clone();
+        let mut room = ConnectionRoom::open(&shared.app.ingest.memory, shared.tls.is_some());
         tasks.spawn(async move {
             tokio::select! {
                 () = place.activity.gone() => {}
-                () = serve_one(stream, &place.activity, shared) => {}
+                () = serve_one(stream, &place.activity, &mut room, shared) => {}
             }
-            drop((place, slot));
+            drop((room, place, slot));
         });
     }
 }
@@ -147,11 +149,16 @@ async fn slot(slots: &Arc<Semaphore>, places: &Places) -> OwnedSemaphorePermit {
     }
 }
 
-async fn serve_one(stream: TcpStream, activity: &Arc<Activity>, shared: Shared) {
+async fn serve_one(
+    stream: TcpStream,
+    activity: &Arc<Activity>,
+    room: &mut ConnectionRoom,
+    shared: Shared,
+) {
     // An answer is small and must not wait for another one.
     let _ = stream.set_nodelay(true);
     let Some(tls) = shared.tls.clone() else {
-        return serve_http(stream, activity, &shared).await;
+        return serve_http(stream, activity, room, &shared).await;
     };
     let shaken = tokio::select! {
         shaken = tls.accept(stream) => shaken,
@@ -159,7 +166,7 @@ async fn serve_one(stream: TcpStream, activity: &Arc<Activity>, shared: Shared) 
     };
     match shaken {
         // A box, as each connection's task has room for the largest of its states several times.
-        Ok(stream) => serve_http(Box::new(stream), activity, &shared).await,
+        Ok(stream) => serve_http(Box::new(stream), activity, room, &shared).await,
         Err(error) => {
             telemetry::connection_ended(telemetry::HANDSHAKE);
             tracing::debug!("a TLS handshake failed: {error}");
@@ -167,8 +174,12 @@ async fn serve_one(stream: TcpStream, activity: &Arc<Activity>, shared: Shared) 
     }
 }
 
-async fn serve_http<S>(stream: S, activity: &Arc<Activity>, shared: &Shared)
-where
+async fn serve_http<S>(
+    stream: S,
+    activity: &Arc<Activity>,
+    room: &mut ConnectionRoom,
+    shared: &Shared,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let seen = Arc::new(Seen::default());
@@ -183,6 +194,7 @@ where
         () = shared.close.cancelled() => return,
     };
     let Ok(first) = begins else { return };
+    room.serve();
     let is_http2 = first == PREFACE;
     if !is_http2 {
         seen.follow();

@@ -1,4 +1,6 @@
 //! 4,000 clients that send a byte a second, and one that only wants to post.
+//!
+//! What they hold counts against the memory budget.
 
 use std::{
     net::SocketAddr,
@@ -71,7 +73,8 @@ fn tries(addr: SocketAddr, n: usize) -> usize {
     panic!("post {n} was not accepted in {TRIES_MAX} tries");
 }
 
-fn a_normal_client_is_served(connections_max: usize) {
+/// With as many connections as `server` allows.
+fn a_normal_client_is_served(server: &str, connections_max: usize) {
     let most = raise_descriptor_limit().unwrap_or(u64::MAX);
     if most < SLOW as u64 + 500 {
         skipped(
@@ -81,7 +84,7 @@ fn a_normal_client_is_served(connections_max: usize) {
         return;
     }
     let place = Place::new();
-    place.configure_server(&format!("  maxConnections: {connections_max}\n"), "");
+    place.configure_server(server, "");
     let serving = place.serve();
     let runtime = Runtime::new().unwrap();
     let open = Arc::new(AtomicUsize::new(0));
@@ -100,10 +103,13 @@ fn a_normal_client_is_served(connections_max: usize) {
             tries(serving.addr, n)
         })
         .collect();
-    let held = serving.metrics().sum("http_connections").unwrap();
+    let metrics = serving.metrics();
+    let held = metrics.sum("http_connections").unwrap();
+    let used = metrics.sum("ingestion_memory_used_bytes").unwrap();
     eprintln!(
         "of {connections_max} connections {held} are held, the client's tries were {tries:?}, \
-         resident {} KiB",
+         {} KiB of the budget in use, resident {} KiB",
+        used as u64 / 1024,
         serving.process.memory().unwrap().resident_bytes / 1024
     );
     // They are still there, and no more than allowed.
@@ -111,16 +117,23 @@ fn a_normal_client_is_served(connections_max: usize) {
         held >= all as f64 / 2.0 && held <= connections_max as f64,
         "{held}"
     );
+    // As each has sent something.
+    assert!(used >= held * 32.0 * 1024.0, "{held} use {used}");
     drop(runtime);
     serving.terminate();
 }
 
 #[test]
 fn slow_connections_that_all_fit_do_not_stop_a_normal_client() {
-    a_normal_client_is_served(4096);
+    a_normal_client_is_served("  maxConnections: 4096\n", 4096);
 }
 
 #[test]
 fn four_times_more_slow_connections_than_fit_do_not_stop_a_normal_client() {
-    a_normal_client_is_served(1000);
+    a_normal_client_is_served("  maxConnections: 1000\n", 1000);
+}
+
+#[test]
+fn no_more_slow_connections_are_held_than_half_of_a_small_budget_has_room_for() {
+    a_normal_client_is_served("  maxConnections: 4096\n  memoryBudget: 16MiB\n", 157);
 }
