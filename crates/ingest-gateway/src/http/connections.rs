@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     io,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,7 +32,7 @@ use super::{
     activity::{Activity, Begun},
     incoming::Incoming,
     places::Places,
-    room::ConnectionRoom,
+    room::{self, ConnectionRoom, HTTP2_WINDOW_BYTES},
     tls::Tls,
     wire::{Seen, Wire},
 };
@@ -47,7 +48,6 @@ const STREAMS_MAX: u32 = 64;
 /// What a client may send of a body that nobody reads yet. HTTP/2's own default: it may send that
 /// much before it hears of any other.
 const STREAM_WINDOW_BYTES: u32 = 65_535;
-const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// Streams that a client opens and resets before they are taken; more end the connection.
 const RESETS_MAX: usize = 20;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -73,28 +73,40 @@ pub struct Connections {
 struct Shared {
     app: Arc<App>,
     tls: Option<Arc<Tls>>,
+    places: Arc<Places>,
+    slots: Arc<Semaphore>,
+    /// What all connections may have of the memory budget.
+    kib: Arc<Semaphore>,
     received: Counter,
     /// Tells the connections to end after what they are answering.
     close: CancellationToken,
 }
 
+/// One connection's part of what they share.
+#[derive(Debug)]
+struct Slot {
+    room: ConnectionRoom,
+    _slot: OwnedSemaphorePermit,
+    kib: OwnedSemaphorePermit,
+}
+
 impl Connections {
     /// Serves until `stop`, also while the process drains: who asks then is told so.
     pub async fn serve(self, stop: CancellationToken) {
-        let places = Arc::new(Places::default());
         let tasks = TaskTracker::new();
+        let memory = self.app.ingest.memory.bytes_max();
         let shared = Shared {
             app: self.app,
             tls: self.tls,
+            places: Arc::new(Places::default()),
+            slots: Arc::new(semaphore(self.connections_max as u64)),
+            kib: Arc::new(semaphore(room::connections_bytes_max(memory) / 1024)),
             received: telemetry::received_bytes(),
             close: CancellationToken::new(),
         };
-        let slots = Arc::new(Semaphore::new(
-            self.connections_max.min(Semaphore::MAX_PERMITS),
-        ));
         tokio::select! {
-            () = places.keep(stop) => {}
-            () = accept(&self.listener, &places, &slots, &tasks, &shared) => {}
+            () = shared.places.keep(stop) => {}
+            () = accept(&self.listener, &tasks, &shared) => {}
         }
         drop(self.listener);
         shared.close.cancel();
@@ -103,62 +115,81 @@ impl Connections {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Places>,
-    slots: &Arc<Semaphore>,
-    tasks: &TaskTracker,
-    shared: &Shared,
-) {
+fn semaphore(permits: u64) -> Semaphore {
+    let permits = usize::try_from(permits).unwrap_or(usize::MAX);
+    Semaphore::new(permits.min(Semaphore::MAX_PERMITS))
+}
+
+async fn accept(listener: &TcpListener, tasks: &TaskTracker, shared: &Shared) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!("failed to accept a connection: {error}");
                 // It may be descriptors that are short.
-                places.make_room(Instant::now());
+                shared.places.make_room(Instant::now());
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let slot = slot(slots, places).await;
-        let place = places.enter(Instant::now());
+        let mut slot = Slot::take(shared).await;
+        let place = shared.places.enter(Instant::now());
         let shared = shared.clone();
-        let mut room = ConnectionRoom::open(&shared.app.ingest.memory, shared.tls.is_some());
         tasks.spawn(async move {
             tokio::select! {
                 () = place.activity.gone() => {}
-                () = serve_one(stream, &place.activity, &mut room, shared) => {}
+                () = serve_one(stream, &place.activity, &mut slot, shared) => {}
             }
-            drop((room, place, slot));
+            drop((place, slot));
         });
     }
 }
 
-/// A place for a new connection, at once or from another one.
-async fn slot(slots: &Arc<Semaphore>, places: &Places) -> OwnedSemaphorePermit {
+impl Slot {
+    /// For a new connection, at once or from another one.
+    async fn take(shared: &Shared) -> Self {
+        let tls = shared.tls.is_some();
+        Self {
+            _slot: permits(&shared.slots, 1, &shared.places).await,
+            kib: permits(&shared.kib, kib(room::served_bytes(tls)), &shared.places).await,
+            room: ConnectionRoom::open(&shared.app.ingest.memory, tls),
+        }
+    }
+
+    /// Its first bytes say which protocol it speaks.
+    async fn serve(&mut self, is_http2: bool, shared: &Shared) {
+        if is_http2 {
+            let window = kib(HTTP2_WINDOW_BYTES.into());
+            self.kib
+                .merge(permits(&shared.kib, window, &shared.places).await);
+        }
+        self.room.serve(is_http2);
+    }
+}
+
+fn kib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+/// So many of what connections share; where there are none, others are closed for it.
+async fn permits(of: &Arc<Semaphore>, count: u32, places: &Places) -> OwnedSemaphorePermit {
+    let mut free = pin!(Arc::clone(of).acquire_many_owned(count));
     loop {
-        if let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
-            return slot;
+        if let Ok(permits) = tokio::time::timeout(Duration::ZERO, free.as_mut()).await {
+            return permits.expect("nobody closes the semaphore");
         }
         places.make_room(Instant::now());
-        let free = tokio::time::timeout(ROOM_PAUSE, Arc::clone(slots).acquire_owned());
-        if let Ok(slot) = free.await {
-            return slot.expect("nobody closes the semaphore");
+        if let Ok(permits) = tokio::time::timeout(ROOM_PAUSE, free.as_mut()).await {
+            return permits.expect("nobody closes the semaphore");
         }
     }
 }
 
-async fn serve_one(
-    stream: TcpStream,
-    activity: &Arc<Activity>,
-    room: &mut ConnectionRoom,
-    shared: Shared,
-) {
+async fn serve_one(stream: TcpStream, activity: &Arc<Activity>, slot: &mut Slot, shared: Shared) {
     // An answer is small and must not wait for another one.
     let _ = stream.set_nodelay(true);
     let Some(tls) = shared.tls.clone() else {
-        return serve_http(stream, activity, room, &shared).await;
+        return serve_http(stream, activity, slot, &shared).await;
     };
     let shaken = tokio::select! {
         shaken = tls.accept(stream) => shaken,
@@ -166,7 +197,7 @@ async fn serve_one(
     };
     match shaken {
         // A box, as each connection's task has room for the largest of its states several times.
-        Ok(stream) => serve_http(Box::new(stream), activity, room, &shared).await,
+        Ok(stream) => serve_http(Box::new(stream), activity, slot, &shared).await,
         Err(error) => {
             telemetry::connection_ended(telemetry::HANDSHAKE);
             tracing::debug!("a TLS handshake failed: {error}");
@@ -174,12 +205,8 @@ async fn serve_one(
     }
 }
 
-async fn serve_http<S>(
-    stream: S,
-    activity: &Arc<Activity>,
-    room: &mut ConnectionRoom,
-    shared: &Shared,
-) where
+async fn serve_http<S>(stream: S, activity: &Arc<Activity>, slot: &mut Slot, shared: &Shared)
+where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let seen = Arc::new(Seen::default());
@@ -194,8 +221,11 @@ async fn serve_http<S>(
         () = shared.close.cancelled() => return,
     };
     let Ok(first) = begins else { return };
-    room.serve();
     let is_http2 = first == PREFACE;
+    tokio::select! {
+        () = slot.serve(is_http2, shared) => {}
+        () = shared.close.cancelled() => return,
+    }
     if !is_http2 {
         seen.follow();
     }
@@ -303,7 +333,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
         .max_send_buf_size(BUFFER_BYTES_MAX)
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_local_error_reset_streams(RESETS_MAX)

@@ -1,8 +1,8 @@
 //! What a connection and what a request holds of the memory budget, and what a request is told
 //! where there is no room.
 //!
-//! A connection takes its part by force, as it is there; so connections are bounded in number
-//! ([`connections_max`]), and where they have much, bodies have less.
+//! A connection takes its part by force, as it is there; so all of them are bounded
+//! ([`connections_bytes_max`]), and where they have much, bodies have less.
 
 use std::sync::Arc;
 
@@ -18,6 +18,9 @@ const OPEN_BYTES: u64 = 6 * 1024;
 const SERVED_BYTES: u64 = 52 * 1024;
 /// TLS has its keys, and a record of 16 KiB at most that is not whole yet.
 const TLS_BYTES: u64 = 12 * 1024;
+/// Of all bodies on one HTTP/2 connection: what its client may send before anybody reads it. Two
+/// requests' worth; one is bounded by its own window in any case.
+pub const HTTP2_WINDOW_BYTES: u32 = 128 * 1024;
 /// All connections together have one part in so many of the budget at most.
 const CONNECTIONS_PART: u64 = 2;
 
@@ -27,11 +30,23 @@ const REQUEST_BYTES: u64 = 4 * 1024;
 /// While a piece of a body is decoded, the next one waits.
 const PIECE_BYTES: u64 = 32 * 1024;
 
-/// As many connections as have room in a budget of so many bytes, all of them served.
+/// What all connections may have of a budget of so many bytes.
+#[must_use]
+pub fn connections_bytes_max(budget_bytes: u64) -> u64 {
+    budget_bytes / CONNECTIONS_PART
+}
+
+/// As many HTTP/1 connections as have room in a budget of so many bytes, all of them served.
 #[must_use]
 pub fn connections_max(budget_bytes: u64, tls: bool) -> usize {
-    let most = budget_bytes / CONNECTIONS_PART / served_bytes(tls);
-    usize::try_from(most).unwrap_or(usize::MAX).max(1)
+    let most = connections_bytes_max(budget_bytes) / served_bytes(tls);
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+/// What one connection holds once it is served, besides an HTTP/2 window.
+#[must_use]
+pub fn served_bytes(tls: bool) -> u64 {
+    SERVED_BYTES + tls_bytes(tls)
 }
 
 /// What one connection holds, whatever it is asked.
@@ -50,13 +65,11 @@ impl ConnectionRoom {
     }
 
     /// Its first bytes have come.
-    pub fn serve(&mut self) {
-        self.share.force_set(served_bytes(self.tls));
+    pub fn serve(&mut self, is_http2: bool) {
+        let window = if is_http2 { HTTP2_WINDOW_BYTES } else { 0 };
+        self.share
+            .force_set(served_bytes(self.tls) + u64::from(window));
     }
-}
-
-fn served_bytes(tls: bool) -> u64 {
-    SERVED_BYTES + tls_bytes(tls)
 }
 
 fn tls_bytes(tls: bool) -> u64 {
@@ -147,12 +160,15 @@ mod tests {
 
     #[test]
     fn a_connection_holds_little_until_its_first_bytes_and_all_it_may_then() {
-        for (tls, open, served) in [(false, 6 << 10, 52 << 10), (true, 18 << 10, 64 << 10)] {
+        const KIB: u64 = 1 << 10;
+        for (tls, open, http1, http2) in [(false, 6, 52, 180), (true, 18, 64, 192)] {
             let budget = Budget::new(8 << 20);
             let mut room = ConnectionRoom::open(&budget, tls);
-            assert_eq!(budget.used(), open);
-            room.serve();
-            assert_eq!(budget.used(), served);
+            assert_eq!(budget.used(), open * KIB);
+            room.serve(false);
+            assert_eq!(budget.used(), http1 * KIB);
+            room.serve(true);
+            assert_eq!(budget.used(), http2 * KIB);
             drop(room);
             assert_eq!(budget.used(), 0);
         }
@@ -167,14 +183,15 @@ mod tests {
             // All of the default `server.maxConnections`.
             (512, true, 4096),
         ] {
-            assert_eq!(connections_max(mib << 20, tls), most, "{mib} MiB, TLS: {tls}");
+            let bytes = mib << 20;
+            assert_eq!(connections_max(bytes, tls), most, "{mib} MiB, TLS: {tls}");
+            assert!(most as u64 * served_bytes(tls) <= connections_bytes_max(bytes));
         }
         let budget = Budget::new(16 << 20);
         let mut rooms: Vec<_> = (0..connections_max(16 << 20, false))
             .map(|_| ConnectionRoom::open(&budget, false))
             .collect();
-        rooms.iter_mut().for_each(ConnectionRoom::serve);
-        assert!(budget.used() <= 8 << 20);
+        rooms.iter_mut().for_each(|room| room.serve(false));
         // Bodies have the rest.
         let mut body = Room::enter(&budget, 0, None).unwrap();
         body.hold(4 << 20).unwrap();

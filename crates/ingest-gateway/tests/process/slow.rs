@@ -3,7 +3,8 @@
 //! What they hold counts against the memory budget.
 
 use std::{
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream as StdTcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -136,4 +137,34 @@ fn four_times_more_slow_connections_than_fit_do_not_stop_a_normal_client() {
 #[test]
 fn no_more_slow_connections_are_held_than_half_of_a_small_budget_has_room_for() {
     a_normal_client_is_served("  maxConnections: 4096\n  memoryBudget: 16MiB\n", 157);
+}
+
+#[test]
+fn what_http2_clients_may_send_ahead_counts_so_fewer_of_them_are_held() {
+    let place = Place::new();
+    place.configure_server("  memoryBudget: 16MiB\n", "");
+    let serving = place.serve();
+    // Of 8 MiB each takes 180 KiB.
+    let held_max = 45;
+    let mut clients = Vec::new();
+    for n in 0..held_max + 10 {
+        let mut client = StdTcpStream::connect(serving.addr).unwrap();
+        client.set_read_timeout(Some(TRY_MAX)).unwrap();
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        client.write_all(preface).unwrap();
+        // Each is served: the one that has been silent for longest gives its place.
+        let mut settings = [0; 9];
+        client
+            .read_exact(&mut settings)
+            .unwrap_or_else(|error| panic!("connection {n}: {error}"));
+        clients.push(client);
+    }
+    let metrics = serving.metrics();
+    let held = metrics.sum("http_connections").unwrap();
+    let used = metrics.sum("ingestion_memory_used_bytes").unwrap();
+    assert!(held <= f64::from(held_max) && held >= 1.0, "{held}");
+    assert!(used >= held * 128.0 * 1024.0, "{held} use {used}");
+    assert!(used <= f64::from(8 << 20), "{held} use {used}");
+    drop(clients);
+    serving.terminate();
 }

@@ -225,7 +225,7 @@ catalog! {
     MEMORY_BUDGET = gauge(GATEWAY, "ingestion_memory_budget_bytes", "bytes",
         "Bytes of memory that bodies, queue and workers share (server.memoryBudget).");
     MEMORY_USED = gauge(GATEWAY, "ingestion_memory_used_bytes", "bytes",
-        "Bytes of that budget in use; 0 when nothing is on its way.");
+        "Bytes of that budget in use; 0 when nobody is connected and nothing is on its way.");
 
     // gateway: out to Kafka, or aside
     PRODUCER_WRITE_DURATION = histogram(GATEWAY, "producer_write_duration_seconds", "seconds", SECONDS,

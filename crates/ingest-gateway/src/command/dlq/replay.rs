@@ -27,7 +27,7 @@ use crate::{
         filter::Filter,
         replay::{Cause, Count, Pace, Replayer, Tally, is_for},
     },
-    gateway::{cluster_config, sender, start_dlq},
+    gateway::parts::{cluster_config, sender, start_dlq},
     producer::{
         drain::{DrainControl, drain},
         link::{Link, LinkConfig, ViewReceiver},
