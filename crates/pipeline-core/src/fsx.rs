@@ -16,7 +16,7 @@ use std::{
 };
 
 use file::step;
-pub use file::{File, Step, open_or_create, remove_file, rename};
+pub use file::{File, Step, open, open_or_create, read, read_dir, remove_file, rename};
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -89,7 +89,7 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// As the file system says.
 pub fn remove_stale_temporaries(dir: &Path, before: SystemTime) -> io::Result<u64> {
-    let entries = match fs::read_dir(dir) {
+    let entries = match read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         entries => entries?,
     };

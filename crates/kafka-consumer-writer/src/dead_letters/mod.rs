@@ -221,7 +221,7 @@ impl DeadLetters {
             .map(|(block, message)| Entry::of(EntryKind::Unsaved, block, message, detail.into()));
         if let Err(error) = append_all(&mut file, place, entries) {
             // A copy that is not whole helps nobody.
-            let _ = fs::remove_file(&path);
+            let _ = fsx::remove_file(&path);
             return Err(error);
         }
         self.bytes.fetch_add(file.len(), Ordering::Relaxed);
@@ -237,7 +237,7 @@ impl DeadLetters {
     /// Removes a file; one that is gone already is fine.
     fn remove(&self, path: &Path) -> io::Result<()> {
         let Some(len) = len(path)? else { return Ok(()) };
-        match fs::remove_file(path) {
+        match fsx::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(()) => {
@@ -354,7 +354,7 @@ fn len(path: &Path) -> io::Result<Option<u64>> {
 
 fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for item in fs::read_dir(dir)? {
+    for item in fsx::read_dir(dir)? {
         let path = item?.path();
         if path.extension().is_some_and(|end| end == "dlq") {
             paths.push(path);

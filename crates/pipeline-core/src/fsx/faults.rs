@@ -10,6 +10,8 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use super::Step;
@@ -25,6 +27,8 @@ pub enum Fault {
     DoneButFails(i32),
     /// Not begun before [`Rule::release`]; then as usual.
     Hangs,
+    /// Begun so much later; then as usual.
+    Takes(Duration),
 }
 
 /// A rule that is being written; [`RuleBuilder::then`] puts it in force.
@@ -191,7 +195,7 @@ pub(super) fn step<T>(
             done()?;
             fail(errno)
         }
-        Some(Fault::Hangs) => unreachable!("it has gone on"),
+        Some(Fault::Hangs | Fault::Takes(_)) => unreachable!("it has gone on"),
     }
 }
 
@@ -206,7 +210,7 @@ pub(super) fn write(path: &Path, file: &mut fs::File, bytes: &[u8]) -> io::Resul
             fail(errno)
         }
         Some(Fault::Fails(errno)) => fail(errno),
-        Some(Fault::Hangs) => unreachable!("it has gone on"),
+        Some(Fault::Hangs | Fault::Takes(_)) => unreachable!("it has gone on"),
         None => file.write(bytes),
     }
 }
@@ -222,11 +226,12 @@ fn decide(step: Step, path: &Path) -> Option<Fault> {
     }
     let hits = |rule: &&Arc<Inner>| rule.hits(step, path);
     let rule = lock(&RULES).iter().find(hits).map(Arc::clone)?;
-    if rule.fault == Fault::Hangs {
-        rule.hang();
-        return None;
+    match rule.fault {
+        Fault::Hangs => rule.hang(),
+        Fault::Takes(time) => thread::sleep(time),
+        ends => return Some(ends),
     }
-    Some(rule.fault)
+    None
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

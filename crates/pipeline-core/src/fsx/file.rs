@@ -25,10 +25,12 @@ pub enum Step {
     Link,
     Remove,
     MakeDir,
+    /// The names in a directory.
+    List,
 }
 
 impl Step {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Create,
         Self::Open,
         Self::Write,
@@ -39,6 +41,7 @@ impl Step {
         Self::Link,
         Self::Remove,
         Self::MakeDir,
+        Self::List,
     ];
 }
 
@@ -155,6 +158,30 @@ impl Seek for File {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         self.inner.seek(to)
     }
+}
+
+/// Opens a file to read.
+///
+/// # Errors
+/// As the file system says.
+pub fn open(path: &Path) -> io::Result<fs::File> {
+    step(Step::Open, path, || fs::File::open(path))
+}
+
+/// The whole of a file.
+///
+/// # Errors
+/// As the file system says.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    step(Step::Open, path, || fs::read(path))
+}
+
+/// The entries of a directory.
+///
+/// # Errors
+/// As the file system says.
+pub fn read_dir(dir: &Path) -> io::Result<fs::ReadDir> {
+    step(Step::List, dir, || fs::read_dir(dir))
 }
 
 /// Opens a file to write, made where it is missing.

@@ -2,7 +2,7 @@
 //! removes one that it has not just linked itself.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -87,7 +87,7 @@ impl Chain {
     /// Where `START` is there and cannot be read or understood.
     pub fn start(&self) -> Result<Option<Start>, ChainFault> {
         let path = self.start_path();
-        match fs::read(&path) {
+        match fsx::read(&path) {
             Ok(json) => read_start(&json)
                 .map(Some)
                 .map_err(|detail| ChainFault::Damaged { path, detail }),
@@ -158,7 +158,7 @@ impl Chain {
         // Our name was free: it is the chain's next one, or one whose segment has been removed. The
         // watermark above a removed name was put before that removal, so it is seen here.
         if self.watermark()?.is_some_and(|watermark| watermark > first) {
-            fs::remove_file(&path).map_err(StoreError::at("remove", &path))?;
+            fsx::remove_file(&path).map_err(StoreError::at("remove", &path))?;
             self.sync()?;
             return Ok(Published::BelowWatermark);
         }

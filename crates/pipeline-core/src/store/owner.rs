@@ -1,7 +1,7 @@
 //! The root of a store: its identity, and the chains below it. Never looks into a chain.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -92,7 +92,7 @@ impl Store {
         let path = root.join("OWNER");
         // `OWNER` is put before the first chain: seen in the other order, both are there.
         let chains = root.join("_live").exists();
-        let json = match fs::read(&path) {
+        let json = match fsx::read(&path) {
             Ok(json) => json,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !chains => return Ok(None),
             Err(error) => return Err(StoreError::at("read", &path)(error)),
@@ -168,7 +168,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<String>, StoreError> {
 
 /// Visits the names in `dir`, in no order; a directory that is not there has none.
 pub(super) fn each_name(dir: &Path, visit: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
-    let entries = match fs::read_dir(dir) {
+    let entries = match fsx::read_dir(dir) {
         Ok(entries) => entries,
         Err(error)
             if matches!(
@@ -205,7 +205,7 @@ fn probe_links(root: &Path) -> Result<(), StoreError> {
     let linked = probe.link(&second);
     let again = probe.link(&second);
     // Best effort: nobody reads such a name.
-    let _ = fs::remove_file(&second);
+    let _ = fsx::remove_file(&second);
     let linked = linked.map_err(StoreError::at(
         "make a hard link (which the store needs) in",
         root,

@@ -24,7 +24,7 @@ use super::{
     codec,
     trailer::{FateRun, LastMessage, Link, SegmentHash, StoredRun, Totals, Trailer},
 };
-use crate::ids::Offset;
+use crate::{fsx, ids::Offset};
 
 /// The level that `Draft::encode` is meant to be called with.
 pub const LEVEL: i32 = 1;
@@ -201,7 +201,7 @@ pub fn read_trailer(file: &File) -> Result<(Trailer, SegmentHash), SegmentError>
 /// What is wrong with it.
 pub fn read_segment(path: &Path) -> Result<(Trailer, SegmentHash, Vec<u8>), SegmentError> {
     let fail = |detail: String| Err(SegmentError::Damaged(detail));
-    let file = File::open(path)?;
+    let file = fsx::open(path)?;
     let (trailer, hash) = read_trailer(&file)?;
     let mut data = vec![0; usize::try_from(trailer.data_len).expect("checked against the file")];
     read_at(&file, &mut data, 0)?;

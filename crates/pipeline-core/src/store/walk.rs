@@ -1,7 +1,7 @@
 //! The way along one chain, from its beginning or from a cursor to its end. Reads trailers only,
 //! changes nothing, and never takes the greatest name for the end.
 
-use std::{fs::File, io, path::PathBuf, time::SystemTime};
+use std::{io, path::PathBuf, time::SystemTime};
 
 use super::{
     chain::{Chain, Listing, Start},
@@ -9,7 +9,7 @@ use super::{
     segment::{SegmentError, read_trailer},
     trailer::{LastMessage, Link, SegmentHash, Totals, Trailer},
 };
-use crate::ids::Offset;
+use crate::{fsx, ids::Offset};
 
 /// Why a chain cannot be followed or extended. Halts its partition.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +117,7 @@ impl Chain {
     /// file.
     pub(super) fn visit(&self, first: Offset) -> Result<Option<Visited>, ChainFault> {
         let path = self.segment_path(first);
-        let file = match File::open(&path) {
+        let file = match fsx::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::at("open", &path)(error).into()),

@@ -1,6 +1,8 @@
 //! Tests of the store over real directories; here what they share.
 
 mod chain;
+#[cfg(feature = "fault-injection")]
+mod faults;
 mod segment;
 mod verify;
 
