@@ -152,7 +152,6 @@ impl Gateway {
         let link = LinkConfig {
             topic: config.kafka.topic.as_str().into(),
             create: config.kafka.create_topic.clone(),
-            all_acks: config.kafka.require_all_acks,
         };
         let mut link = Link::new(cluster.clone(), link);
         link.first_look(FIRST_LOOK_MAX)

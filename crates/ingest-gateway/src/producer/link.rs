@@ -40,9 +40,6 @@ pub type ViewReceiver = watch::Receiver<Option<Arc<TopicView>>>;
 pub struct LinkConfig {
     pub topic: Arc<str>,
     pub create: Option<CreateTopic>,
-    /// With the leader's acknowledgement alone, what was acknowledged may lie behind the end that
-    /// a lookup gives, for a moment.
-    pub all_acks: bool,
 }
 
 pub struct Link {
@@ -294,7 +291,6 @@ impl Link {
         known: Option<Offset>,
         end: Offset,
     ) {
-        let known = known.filter(|_| self.config.all_acks);
         if view.looked_up(partition, known, end) {
             tracing::warn!(
                 topic = %self.config.topic,

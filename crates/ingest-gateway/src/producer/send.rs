@@ -125,7 +125,9 @@ impl Sender {
                     .find(|group| group.partition == partition)
                     .expect("a group with a piece has members");
                 match results.get(&partition) {
-                    Some(Ok(base)) => group.acknowledged(view, *base, &plan, settle),
+                    Some(Ok(base)) => {
+                        group.acknowledged(view, *base, self.acks, &plan, settle);
+                    }
                     Some(Err(error)) => self.failed(view, group, began, error, &plan, settle),
                     None => {
                         let error = KafkaError {

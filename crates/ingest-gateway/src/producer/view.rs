@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use kafka_link::BatchEncoder;
+use kafka_link::{Acks, BatchEncoder};
 use pipeline_core::{BatchId, Offset, PartitionId, envelope::ENVELOPE_LEN};
 
 use super::circuit::Circuit;
@@ -87,8 +87,8 @@ impl TopicView {
         batch.partition(count)
     }
 
-    /// The greatest end of the partition that is known: it is told by acknowledgements and
-    /// lookups, each true when it was given, and rises but where the log was cut.
+    /// The greatest end of the partition that is known: it is told by lookups and, where
+    /// they are of all replicas, acknowledgements, each true when it was given, and rises but where the log was cut.
     #[must_use]
     pub fn end(&self, partition: PartitionId) -> Option<Offset> {
         let end = self.partition(partition)?.end.load(Ordering::Acquire);
@@ -102,8 +102,18 @@ impl TopicView {
         }
     }
 
+    /// What was acknowledged puts the partition's end at `end`. That of the leader alone proves
+    /// nothing: where its followers had not got so far and one of them leads, what is sent next
+    /// lies below it. What a lookup tells is on all of them.
+    pub fn acknowledged(&self, partition: PartitionId, end: Offset, acks: Acks) {
+        match acks {
+            Acks::All => self.saw_end(partition, end),
+            Acks::Leader => {}
+        }
+    }
+
     /// A lookup that was begun when `known` was known has found `end`. A log that ends before what
-    /// was in it then has been cut (an unclean election, acknowledgements of the leader alone):
+    /// was in it then has been cut (an unclean election):
     /// what is sent from now on may lie there again. Whether it was.
     pub fn looked_up(&self, partition: PartitionId, known: Option<Offset>, end: Offset) -> bool {
         let cut = known.is_some_and(|known| end < known);
@@ -258,6 +268,19 @@ mod tests {
         assert_eq!(view.end(id), Some(Offset(9)));
         assert!(view.looked_up(id, Some(Offset(9)), Offset(7)));
         assert_eq!(view.end(id), Some(Offset(7)));
+    }
+
+    #[test]
+    fn acknowledgements_of_the_leader_alone_are_not_taken_for_ends() {
+        let view = TopicView::new("c", "t", 1);
+        let id = PartitionId(0);
+        view.saw_end(id, Offset(5));
+        view.acknowledged(id, Offset(9), Acks::Leader);
+        // Another leads now, and has only what all had: a copy sent next lies at 7.
+        assert!(!view.looked_up(id, view.end(id), Offset(7)));
+        assert_eq!(view.end(id), Some(Offset(7)));
+        view.acknowledged(id, Offset(9), Acks::All);
+        assert_eq!(view.end(id), Some(Offset(9)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::{
     load::{Load, LoadLimits, Share},
     send::{Sender, Settled},
     settle::Settler,
+    spare::{self, Spares},
     view::TopicView,
 };
 use crate::{
@@ -91,11 +92,18 @@ impl Workers {
 
     fn write(&self, view: Arc<TopicView>, share: Share) -> impl Future<Output = ()> + use<> {
         let (sender, settler) = (self.sender.clone(), self.settler.clone());
-        async move {
-            let mut settle = |_, batch, settled| settler.settle(batch, settled);
+        let spares = Spares::of(&view, &share.batches);
+        let settles = (settler.clone(), Arc::clone(&spares));
+        let write = async move {
+            let (settler, spares) = settles;
+            let mut settle = |place, batch, settled| {
+                settler.settle(batch, settled);
+                spares.settled(place);
+            };
             sender.send(&view, share.batches, &mut settle).await;
             drop(share.aloft);
-        }
+        };
+        spare::run(write, spares, settler)
     }
 
     /// The next load with the view that it was made for, or `None` when nothing will come any
@@ -267,6 +275,47 @@ mod tests {
         let (view, load) = load.unwrap();
         assert_eq!(view.unwrap().len(), 7);
         assert_eq!(load.into_shares().next().unwrap().batches.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_write_that_panics_had_and_nobody_waits_for_is_kept() {
+        let (_told, view) = watch::channel(Some(Arc::new(TopicView::new("c", "t", 1))));
+        let queue = Arc::new(Queue::new(QueueLimits {
+            batches_max: 10,
+            bytes_max: 1 << 20,
+            high_water: 0.9,
+        }));
+        let dir = tempfile::tempdir().unwrap();
+        let settler = workers(dir.path(), &queue, view.clone()).settler;
+        let view = view.borrow().clone().unwrap();
+        view.saw_end(PartitionId(0), pipeline_core::Offset(7));
+        let mut batches = vec![
+            batch_of(1, &["settled"]),
+            batch_of(2, &["a", "b"]),
+            batch_of(3, &["its client waits"]),
+        ];
+        let (to, waits) = tokio::sync::oneshot::channel();
+        batches[2].answer = Some(crate::batch::Waiting {
+            to,
+            partly_dlq: false,
+        });
+        let spares = Spares::of(&view, &batches);
+        let write = {
+            let (settler, spares) = (settler.clone(), Arc::clone(&spares));
+            async move {
+                settler.settle(batches.remove(0), Settled::Acknowledged);
+                spares.settled(0);
+                // What is left goes with it.
+                let left = batches;
+                assert!(left.is_empty(), "as a test wants it");
+            }
+        };
+        spare::run(write, spares, settler.clone()).await;
+        assert!(waits.await.is_err(), "who waits hears of it");
+        settler.tasks.close();
+        settler.tasks.wait().await;
+        let kept = settler.dlq.totals();
+        assert_eq!((kept.entries, kept.records), (1, 2));
     }
 
     fn workers(dir: &std::path::Path, queue: &Arc<Queue>, view: ViewReceiver) -> Workers {

@@ -143,7 +143,6 @@ impl Command {
         let link = LinkConfig {
             topic: kafka.topic.as_str().into(),
             create: None,
-            all_acks: kafka.require_all_acks,
         };
         let link = Link::new(cluster.clone(), link);
         (cluster, link)

@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use kafka_link::{BatchEncoder, Codec, EncodedBatch};
+use kafka_link::{Acks, BatchEncoder, Codec, EncodedBatch};
 use pipeline_core::{
     Offset, PartitionId,
     envelope::{ENVELOPE_LEN, Envelope, HEADER_NAME},
@@ -85,12 +85,13 @@ impl Group {
         &mut self,
         view: &TopicView,
         base: Offset,
+        acks: Acks,
         plan: &Plan,
         settle: &mut Settle<'_>,
     ) {
         let records: usize = plan.iter().sum();
         let records = i64::try_from(records).expect("a piece is small");
-        view.saw_end(self.partition, Offset(base.0 + records));
+        view.acknowledged(self.partition, Offset(base.0 + records), acks);
         view.succeeded(self.partition);
         self.failed = 0;
         self.not_before = None;
