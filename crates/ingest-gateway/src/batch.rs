@@ -47,6 +47,19 @@ pub struct Progress {
     pub acknowledged: usize,
 }
 
+impl Progress {
+    /// A *since* above the log's `end` is of a log that was cut, or of a topic that was deleted
+    /// and made anew: copies in this log may lie anywhere, and only its beginning is a bound. A
+    /// later end may be above it again, so the bound has to be kept. Whether it was changed.
+    pub fn bound_since(&mut self, end: Offset) -> bool {
+        let above = self.since.is_some_and(|since| since > end);
+        if above {
+            self.since = Some(Offset(0));
+        }
+        above
+    }
+}
+
 impl Batch {
     /// Number of records.
     #[must_use]

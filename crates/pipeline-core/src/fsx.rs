@@ -15,8 +15,10 @@ use std::{
     time::SystemTime,
 };
 
-use file::step;
-pub use file::{File, Step, open, open_or_create, read, read_dir, remove_file, rename};
+pub use file::{
+    Access, File, Step, list_dir, open, open_or_create, read, read_dir, remove_file, rename,
+};
+use file::{make_dir, step};
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -28,7 +30,19 @@ pub const TEMPORARY_PREFIX: &str = ".tmp-";
 /// # Errors
 /// As the file system says; whether the name exists is then unknown.
 pub fn put_if_absent(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let temporary = Temporary::write_in(parent(path), bytes)?;
+    put(path, bytes, Access::Umask)
+}
+
+/// As [`put_if_absent`], a file that its owner alone may read.
+///
+/// # Errors
+/// As [`put_if_absent`].
+pub fn put_private_if_absent(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    put(path, bytes, Access::Owner)
+}
+
+fn put(path: &Path, bytes: &[u8], access: Access) -> io::Result<bool> {
+    let temporary = Temporary::write(parent(path), bytes, access)?;
     let put = temporary.link(path)?;
     // Gone before the directory is synced, so that its removal is durable too.
     drop(temporary);
@@ -58,6 +72,19 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 /// # Errors
 /// As the file system says.
 pub fn create_dirs(dir: &Path) -> io::Result<()> {
+    create(dir, Access::Umask)
+}
+
+/// As [`create_dirs`]; the last one is for its owner alone. One that is there stays as it is, and
+/// those above may be other programs' ways, too.
+///
+/// # Errors
+/// As the file system says.
+pub fn create_private_dir(dir: &Path) -> io::Result<()> {
+    create(dir, Access::Owner)
+}
+
+fn create(dir: &Path, access: Access) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut at = dir;
     while !at.as_os_str().is_empty() && !at.is_dir() {
@@ -68,7 +95,8 @@ pub fn create_dirs(dir: &Path) -> io::Result<()> {
         }
     }
     for &level in missing.iter().rev() {
-        match step(Step::MakeDir, level, || fs::create_dir(level)) {
+        let access = if level == dir { access } else { Access::Umask };
+        match make_dir(level, access) {
             Ok(()) => {}
             // Someone else was faster; a file of that name fails at the next step.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
@@ -134,6 +162,10 @@ impl Temporary {
     /// # Errors
     /// As the file system says; nothing is left then.
     pub fn write_in(dir: &Path, bytes: &[u8]) -> io::Result<Self> {
+        Self::write(dir, bytes, Access::Umask)
+    }
+
+    fn write(dir: &Path, bytes: &[u8], access: Access) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         loop {
             let path = dir.join(format!(
@@ -142,7 +174,7 @@ impl Temporary {
                 fastrand::u64(..),
                 COUNT.fetch_add(1, Ordering::Relaxed)
             ));
-            let mut file = match File::create_new(&path) {
+            let mut file = match File::create_new(&path, access) {
                 // The same name from another machine: the next one differs.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 opened => opened?,
@@ -267,6 +299,29 @@ mod tests {
         assert!(deep.is_dir());
         fs::write(dir.path().join("file"), b"").unwrap();
         assert!(create_dirs(&dir.path().join("file/below")).is_err());
+    }
+
+    #[test]
+    fn what_is_private_is_for_its_owner_alone_and_what_is_above_it_is_not() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let dir = tempfile::tempdir().unwrap();
+        let (shared, private) = (dir.path().join("shared"), dir.path().join("shared/private"));
+        create_private_dir(&private).unwrap();
+        assert_eq!(mode(&private), 0o700);
+        // As the umask says, which this cannot know: as any other.
+        fs::create_dir(dir.path().join("any")).unwrap();
+        assert_eq!(mode(&shared), mode(&dir.path().join("any")));
+        put_private_if_absent(&private.join("a"), b"x").unwrap();
+        assert_eq!(mode(&private.join("a")), 0o600);
+        put_if_absent(&shared.join("b"), b"x").unwrap();
+        fs::write(shared.join("any"), b"x").unwrap();
+        assert_eq!(mode(&shared.join("b")), mode(&shared.join("any")));
+        open_or_create(&private.join("LOCK")).unwrap();
+        assert_eq!(mode(&private.join("LOCK")), 0o600);
+        // What is there is somebody's decision.
+        create_private_dir(&shared).unwrap();
+        assert_eq!(mode(&shared), mode(&dir.path().join("any")));
     }
 
     #[cfg(feature = "fault-injection")]

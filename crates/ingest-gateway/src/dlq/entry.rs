@@ -240,8 +240,28 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod test {
     use super::*;
+
+    /// Of a batch that was never sent.
+    pub fn head_of(batch: BatchId) -> Head {
+        Head {
+            reason: Reason::KafkaAway,
+            may_have_been_sent: false,
+            partition: None,
+            since: None,
+            batch,
+            received_ms: 1,
+            stored_ms: 2,
+            cluster_id: "c".into(),
+            topic: "t".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{test::head_of, *};
     use crate::batch::test::batch_of;
 
     fn entry(first: usize) -> Entry {
@@ -252,11 +272,7 @@ mod tests {
                 may_have_been_sent: true,
                 partition: Some(PartitionId(3)),
                 since: Some(Offset(99)),
-                batch: batch.id,
-                received_ms: 5,
-                stored_ms: 6,
-                cluster_id: "c1".into(),
-                topic: "logs".into(),
+                ..head_of(batch.id)
             },
             records: batch.records,
             first,

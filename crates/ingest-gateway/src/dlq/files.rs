@@ -32,12 +32,16 @@ use std::{
 
 use pipeline_core::{dlq::FrameWriter, fsx};
 
-pub use self::{append::wanted, lock::holder};
+pub use self::{
+    append::{NEXT_FILE_BYTES, wanted},
+    lock::holder,
+};
 use self::{lock::Lock, marks::MarksWriter};
 use super::{
     entry::Entry,
     load::Seen,
     mark::{DoneMark, Mark, Sealed, SentMark},
+    names::DataFile,
     standing::Damage,
 };
 use crate::telemetry;
@@ -101,6 +105,8 @@ pub struct Files {
 #[derive(Debug, Default)]
 struct Known {
     data_bytes: u64,
+    /// Of its marks files, in order.
+    marks_numbers: Vec<u64>,
     marks_bytes: u64,
     /// Of entries that are not done.
     left_entries: u64,
@@ -117,6 +123,9 @@ struct Known {
     marks_damaged: bool,
     /// It could not be read: what it holds is not known, and it stays.
     unreadable: bool,
+    /// What stands behind so many bytes was refused, and could not be cut off yet. Till then it
+    /// looks like any entry: nothing of the file is sent.
+    uncut: Option<u64>,
     marks: Option<MarksWriter>,
 }
 
@@ -141,7 +150,7 @@ impl Files {
             dir: dir.to_owned(),
             error,
         };
-        fsx::create_dirs(dir).map_err(io)?;
+        fsx::create_private_dir(dir).map_err(io)?;
         let mut files = Self {
             dir: dir.to_owned(),
             limits,
@@ -199,12 +208,13 @@ impl Files {
 
     /// Data files that nothing is appended to any more and that hold entries, oldest first.
     #[must_use]
-    pub fn sealed(&self) -> Vec<u64> {
+    pub fn sealed(&self) -> Vec<DataFile> {
         let current = self.current.as_ref().map(|current| current.number);
         self.known
             .iter()
             .filter(|(number, file)| Some(**number) != current && file.has_entries())
-            .map(|(number, _)| *number)
+            .filter(|(_, file)| file.uncut.is_none())
+            .map(|(number, file)| file.names(*number))
             .collect()
     }
 
@@ -285,8 +295,15 @@ impl Files {
 }
 
 impl Known {
+    fn names(&self, number: u64) -> DataFile {
+        DataFile {
+            number,
+            marks: self.marks_numbers.clone(),
+        }
+    }
+
     fn has_entries(&self) -> bool {
-        self.left_entries > 0 || self.unreadable
+        self.left_entries > 0 || self.unreadable || self.uncut.is_some()
     }
 
     fn done_records(&self) -> u64 {

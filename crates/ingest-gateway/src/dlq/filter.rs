@@ -53,7 +53,10 @@ mod tests {
     use super::*;
     use crate::{
         batch::test::batch_of,
-        dlq::{Entry, entry::decode_head},
+        dlq::{
+            Entry,
+            entry::{decode_head, test::head_of},
+        },
     };
 
     fn line(site: &str) -> String {
@@ -66,14 +69,8 @@ mod tests {
         let entry = Entry {
             head: Head {
                 reason: Reason::Deadline,
-                may_have_been_sent: false,
-                partition: None,
-                since: None,
-                batch: batch.id,
                 received_ms: 1000,
-                stored_ms: 2000,
-                cluster_id: "c".into(),
-                topic: "t".into(),
+                ..head_of(batch.id)
             },
             records: Arc::clone(&batch.records),
             first: 0,

@@ -12,7 +12,7 @@ use pipeline_core::{
 
 use super::{
     entry::{self, DATA_KIND, Head},
-    names::data_path,
+    names::{DataFile, data_path},
     standing::{Damage, Marks, describe, load_marks},
 };
 use crate::{batch::Progress, decode::RecordBatch};
@@ -50,18 +50,18 @@ pub struct Seen {
     pub sealed: bool,
 }
 
-/// Reads the file `number` of `dir`, one entry at a time.
+/// Reads a file of `dir`, one entry at a time.
 ///
 /// # Errors
 /// Where the data file cannot be read at all.
 pub fn visit(
     dir: &Path,
-    number: u64,
+    file: &DataFile,
     each: &mut dyn FnMut(&Visited<'_>),
 ) -> io::Result<(Seen, Marks)> {
     // Before the data: marks leave only after it.
-    let mut marks = load_marks(dir, number)?;
-    let path = data_path(dir, number);
+    let mut marks = load_marks(dir, file);
+    let path = file.path(dir);
     let mut seen = Seen {
         damage: std::mem::take(&mut marks.damage),
         sealed: marks.sealed.is_some(),
@@ -124,7 +124,8 @@ pub fn visit(
 /// What a replay does with an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Choice {
-    Send,
+    /// To this partition, unless it has one.
+    Send { to: PartitionId },
     /// For another cluster or topic: it stays.
     Foreign,
     /// Nobody has asked for it.
@@ -138,16 +139,10 @@ pub struct Pending {
     pub records: u32,
     /// Of its payload, uncompressed.
     pub bytes: usize,
+    /// Where it goes.
+    pub partition: PartitionId,
     /// What it and its marks say of where it has been.
     pub progress: Progress,
-}
-
-impl Pending {
-    /// Where it goes, where that is fixed or was known.
-    #[must_use]
-    pub fn partition(&self) -> Option<PartitionId> {
-        self.progress.partition
-    }
 }
 
 /// One data file, read with its marks for a replay.
@@ -160,26 +155,30 @@ pub struct Loaded {
     pub seen: Seen,
 }
 
-/// Reads the file `number` of `dir`.
+/// Reads a file of `dir`.
 ///
 /// # Errors
 /// Where the data file cannot be read at all.
 pub fn load(
     dir: &Path,
-    number: u64,
+    file: &DataFile,
     choose: &dyn Fn(&Head, &[u8]) -> Choice,
 ) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
     let (seen, _) = visit(
         dir,
-        number,
+        file,
         &mut |entry| match choose(entry.head, entry.payload) {
-            Choice::Send => loaded.pending.push(Pending {
-                position: entry.position,
-                records: entry.records,
-                bytes: entry.payload.len(),
-                progress: entry.marks.progress_of(entry.head, entry.position),
-            }),
+            Choice::Send { to } => {
+                let progress = entry.marks.progress_of(entry.head, entry.position);
+                loaded.pending.push(Pending {
+                    position: entry.position,
+                    records: entry.records,
+                    bytes: entry.payload.len(),
+                    partition: progress.partition.unwrap_or(to),
+                    progress,
+                });
+            }
             Choice::Foreign => {
                 loaded.foreign_entries += 1;
                 loaded.foreign_records += u64::from(entry.records);

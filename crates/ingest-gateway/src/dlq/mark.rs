@@ -20,7 +20,8 @@ const VERSION: u8 = 1;
 /// What became of entries of one data file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Mark {
-    /// About to be sent for the first time: from here on partition and since are fixed.
+    /// About to be sent for the first time: from here on partition and since are fixed. Or its
+    /// since was above the log's end, and has been put at its beginning.
     Sent(Vec<SentMark>),
     /// In Kafka.
     Done(Vec<DoneMark>),

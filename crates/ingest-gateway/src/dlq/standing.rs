@@ -14,7 +14,7 @@ use pipeline_core::{
 use super::{
     entry::Head,
     mark::{MARKS_KIND, Mark, Sealed},
-    names::{marks_of, marks_paths},
+    names::{DataFile, marks_paths},
 };
 use crate::batch::Progress;
 
@@ -39,14 +39,12 @@ pub struct Damage {
     pub torn: bool,
 }
 
-/// Reads all marks of data file `number`. What cannot be read is said, never an error.
-///
-/// # Errors
-/// Where the directory cannot be listed.
-pub fn load_marks(dir: &Path, number: u64) -> io::Result<Marks> {
+/// Reads all marks of a data file. What cannot be read is said, never an error.
+#[must_use]
+pub fn load_marks(dir: &Path, file: &DataFile) -> Marks {
     let mut marks = Marks::default();
-    for pair in marks_of(dir, number)? {
-        let copies = marks_paths(dir, number, pair).map(|path| Copy::read(&path));
+    for pair in &file.marks {
+        let copies = marks_paths(dir, file.number, *pair).map(|path| Copy::read(&path));
         let longest = copies.iter().map(|copy| copy.len).max().unwrap_or(0);
         let certain = |copy: &Copy| copy.whole && copy.len == longest;
         marks.uncertain |= longest > 0 && !copies.iter().any(certain);
@@ -55,7 +53,7 @@ pub fn load_marks(dir: &Path, number: u64) -> io::Result<Marks> {
             marks.damage.extend(copy.damage);
         }
     }
-    Ok(marks)
+    marks
 }
 
 impl Marks {
@@ -93,12 +91,19 @@ fn progress_of(head: &Head, sent: Option<(PartitionId, Offset)>, uncertain: bool
         may_have_been_sent: head.may_have_been_sent,
         acknowledged: 0,
     };
-    if let Some((partition, since)) = sent
-        && !head.may_have_been_sent
-    {
-        progress.partition = Some(partition);
-        progress.since = Some(since);
-        progress.may_have_been_sent = true;
+    match sent {
+        // The log was not the one that its since was of: see `Progress::bound_since`.
+        Some((partition, since))
+            if head.may_have_been_sent && head.partition == Some(partition) =>
+        {
+            progress.since = Some(head.since.map_or(since, |first| first.min(since)));
+        }
+        Some((partition, since)) if !head.may_have_been_sent => {
+            progress.partition = Some(partition);
+            progress.since = Some(since);
+            progress.may_have_been_sent = true;
+        }
+        _ => {}
     }
     if uncertain && !progress.may_have_been_sent {
         // It may have been sent, but not before it was stored: the end known then is a bound, and
@@ -184,19 +189,14 @@ mod tests {
     use pipeline_core::{BatchId, dlq::FrameWriter};
 
     use super::*;
-    use crate::dlq::{Reason, SentMark};
+    use crate::dlq::{SentMark, entry::test::head_of};
 
     fn head(may_have_been_sent: bool, since: Option<i64>) -> Head {
         Head {
-            reason: Reason::KafkaAway,
             may_have_been_sent,
             partition: Some(PartitionId(1)),
             since: since.map(Offset),
-            batch: BatchId([1; 16]),
-            received_ms: 1,
-            stored_ms: 2,
-            cluster_id: "c".into(),
-            topic: "t".into(),
+            ..head_of(BatchId([1; 16]))
         }
     }
 
@@ -211,6 +211,11 @@ mod tests {
         assert_eq!(
             since(head(true, Some(5)), Some(9), false),
             Some(Some(Offset(5)))
+        );
+        // The log that it was sent to is not there any more.
+        assert_eq!(
+            since(head(true, Some(5)), Some(0), false),
+            Some(Some(Offset(0)))
         );
         // Sent by a replay.
         assert_eq!(
@@ -233,6 +238,13 @@ mod tests {
             partition: PartitionId(4),
             since: Offset(17),
         }])
+    }
+
+    fn file() -> DataFile {
+        DataFile {
+            number: 1,
+            marks: vec![1],
+        }
     }
 
     /// Both copies of marks that say of two entries that they were sent.
@@ -258,13 +270,13 @@ mod tests {
                 flipped[at] ^= 1 << (at % 8);
                 for damaged in [&bytes[..at], &flipped] {
                     fs::write(path, damaged).unwrap();
-                    let marks = load_marks(dir.path(), 1).unwrap();
+                    let marks = load_marks(dir.path(), &file());
                     assert_eq!(marks.sent.len(), 2, "byte {at}");
                     assert!(!marks.uncertain, "byte {at}");
                 }
             }
             fs::remove_file(path).unwrap();
-            assert_eq!(load_marks(dir.path(), 1).unwrap().sent.len(), 2);
+            assert_eq!(load_marks(dir.path(), &file()).sent.len(), 2);
             fs::write(path, bytes).unwrap();
         }
     }
@@ -281,7 +293,7 @@ mod tests {
         let middle = (first.len() + 28) / 2;
         for len in [0, 1, 28, middle, first.len() - 1] {
             fs::write(&a, &first[..len]).unwrap();
-            let marks = load_marks(dir.path(), 1).unwrap();
+            let marks = load_marks(dir.path(), &file());
             assert!(marks.uncertain, "cut at {len}");
             assert!(marks.sent.contains_key(&20), "cut at {len}");
         }

@@ -96,6 +96,9 @@ impl Settler {
         // Its client was told 202 when it was queued: it stays until something takes it, and the
         // queue fills up meanwhile.
         self.pause().await;
+        if refusal.may_be_kept && !self.taken_back().await {
+            return lost(&batch, &refusal);
+        }
         batch.deadline = Instant::now() + self.attempts_max;
         if let Err(batch) = self.queue.put_back(batch) {
             self.insist(batch, reason).await;
@@ -117,15 +120,28 @@ impl Settler {
             match self.dlq.store(self.entries(&batch, reason)).await {
                 Ok(()) => return,
                 Err(refusal) if last => break refusal,
-                Err(_) => self.pause().await,
+                Err(refusal) => {
+                    self.pause().await;
+                    if refusal.may_be_kept && !self.taken_back().await {
+                        break refusal;
+                    }
+                }
             }
         };
-        tracing::error!(
-            batch = %batch.id,
-            records = batch.len() - batch.progress.acknowledged,
-            "lost records that were answered with `\"kept\":\"queue\"`: neither kafka nor the \
-             dead letter queue took them before the process had to end: {refusal}"
-        );
+        lost(&batch, &refusal);
+    }
+
+    /// What the disk may have kept says that it was never sent, and would be sent with a *since*
+    /// of its own: the batch must not be sent before that is gone. Whether it is; if not, the
+    /// process has to end.
+    async fn taken_back(&self) -> bool {
+        while !self.dlq.take_back().await {
+            if self.sender.drain.has_expired() {
+                return false;
+            }
+            self.pause().await;
+        }
+        true
     }
 
     /// Gives back what Kafka does not take.
@@ -171,6 +187,16 @@ impl Settler {
             topic: Arc::clone(&self.topic),
         }
     }
+}
+
+fn lost(batch: &Batch, refusal: &Refusal) {
+    tracing::error!(
+        batch = %batch.id,
+        records = batch.len() - batch.progress.acknowledged,
+        may_be_kept = refusal.may_be_kept,
+        "lost records that were answered with `\"kept\":\"queue\"`: neither kafka nor the dead \
+         letter queue took them before the process had to end: {refusal}"
+    );
 }
 
 fn kept(batch: &mut Batch, kept: Kept) {

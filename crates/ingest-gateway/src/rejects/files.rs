@@ -12,9 +12,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, Permissions, TryLockError},
+    fs::{self, File, TryLockError},
     io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -57,8 +56,7 @@ impl Files {
     /// Where another process has it, or it cannot be used.
     pub fn open(dir: &Path, bytes_max: u64) -> io::Result<Self> {
         if !dir.is_dir() {
-            fsx::create_dirs(dir)?;
-            fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+            fsx::create_private_dir(dir)?;
         }
         let lock = fsx::open_or_create(&dir.join(LOCK))?;
         match lock.try_lock() {
@@ -180,10 +178,7 @@ impl Files {
             "a file of rejected records is damaged: what is whole in it can be read in {DAMAGED}"
         );
         let aside = self.dir.join(DAMAGED);
-        if !aside.is_dir() {
-            fsx::create_dirs(&aside)?;
-            fs::set_permissions(&aside, Permissions::from_mode(0o700))?;
-        }
+        fsx::create_private_dir(&aside)?;
         let to = aside.join(file_name(number));
         fsx::rename(&file.path, &to)?;
         file.path = to;
@@ -221,11 +216,7 @@ impl Files {
         // Also after a failure, as the name may be taken then.
         self.next_number += 1;
         let path = self.dir.join(file_name(number));
-        let begun = FrameWriter::create(&path, KIND).and_then(|writer| {
-            fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-            Ok(writer)
-        });
-        let writer = begun.inspect_err(|_| {
+        let writer = FrameWriter::create(&path, KIND).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })?;
         let bytes = writer.len();

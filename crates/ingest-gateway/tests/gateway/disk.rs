@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use dev_broker::{Api, Fault as KafkaFault, error_code};
-use ingest_gateway::dlq::{FileLimits, Files, load::visit, names::data_numbers};
+use ingest_gateway::dlq::{FileLimits, Files, load::visit, names::Listing};
 use pipeline_core::fsx::{
     Step,
     faults::{Fault, Rule, under},
@@ -193,8 +193,8 @@ fn found_after_restart(stage: &Stage) -> BTreeMap<String, usize> {
     let files = Files::open(&dir, limits).unwrap();
     let mut found = BTreeMap::new();
     let mut records = 0;
-    for number in data_numbers(&dir).unwrap() {
-        let seen = visit(&dir, number, &mut |entry| {
+    for file in Listing::read(&dir).unwrap().files {
+        let seen = visit(&dir, &file, &mut |entry| {
             let (_, batch) = ingest_gateway::dlq::entry::decode(entry.payload).unwrap();
             let line = String::from_utf8(batch.lines).unwrap();
             *found.entry(line).or_default() += 1;
@@ -286,7 +286,7 @@ async fn replayed_through(case: Case) -> bool {
     drop(rules);
     let everything = async {
         while distinct(&stage, &bodies).await < bodies.len()
-            || !data_numbers(&stage.dlq_dir()).unwrap().is_empty()
+            || !Listing::read(&stage.dlq_dir()).unwrap().files.is_empty()
         {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -338,8 +338,7 @@ async fn started_through(case: Case) -> bool {
     }
     gateway.stop().await;
     // What was being written when the process died.
-    let number = data_numbers(&stage.dlq_dir()).unwrap()[0];
-    let path = ingest_gateway::dlq::names::data_path(&stage.dlq_dir(), number);
+    let path = Listing::read(&stage.dlq_dir()).unwrap().files[0].path(&stage.dlq_dir());
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.extend_from_within(bytes.len() - 30..);
     std::fs::write(&path, bytes).unwrap();

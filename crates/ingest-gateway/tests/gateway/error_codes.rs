@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dev_broker::{Api, Fault};
-use ingest_gateway::dlq::{Reason, load::visit, names::data_numbers};
+use ingest_gateway::dlq::{Reason, load::visit, names::Listing};
 use kafka_link::{ErrorKind, produce_errors};
 use tokio::task::JoinSet;
 
@@ -217,9 +217,9 @@ fn batch_of(stored: &Stored) -> String {
 fn dead_letters(stage: &Stage) -> BTreeMap<String, Reason> {
     let dir = stage.dlq_dir();
     let mut dead = BTreeMap::new();
-    for number in data_numbers(&dir).unwrap() {
+    for file in Listing::read(&dir).unwrap().files {
         let mut entries = Vec::new();
-        let seen = visit(&dir, number, &mut |entry| {
+        let seen = visit(&dir, &file, &mut |entry| {
             entries.push((entry.head.batch.to_string(), entry.head.reason));
         });
         // It may leave meanwhile.

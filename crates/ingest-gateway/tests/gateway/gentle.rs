@@ -42,7 +42,8 @@ async fn live_p99_beside_a_replay() {
 }
 
 fn stage_is_empty(stage: &Stage) -> bool {
-    ingest_gateway::dlq::names::data_numbers(&stage.dlq_dir()).is_ok_and(|left| left.is_empty())
+    ingest_gateway::dlq::names::Listing::read(&stage.dlq_dir())
+        .is_ok_and(|left| left.files.is_empty())
 }
 
 /// Latencies of small live requests, until `ended`, or `count` of them where that is not 0.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dev_broker::{Api, Fault, error_code};
-use ingest_gateway::dlq::{Reason, load::visit, names::data_numbers};
+use ingest_gateway::dlq::{Reason, load::visit, names::Listing};
 
 use crate::harness::{LONG, Running, Stage, record, records};
 
@@ -75,8 +75,8 @@ async fn a_topic_that_is_compacted_later_gets_nothing_more_and_nothing_is_lost()
     let error = stage.try_start().await.err().expect("it must not start");
     assert_eq!(error.exit_code(), 78, "{error}");
     let mut reasons = Vec::new();
-    for number in data_numbers(&stage.dlq_dir()).unwrap() {
-        let seen = visit(&stage.dlq_dir(), number, &mut |entry| {
+    for file in Listing::read(&stage.dlq_dir()).unwrap().files {
+        let seen = visit(&stage.dlq_dir(), &file, &mut |entry| {
             reasons.push(entry.head.reason);
         });
         seen.unwrap();

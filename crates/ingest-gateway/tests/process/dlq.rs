@@ -13,7 +13,7 @@ use ingest_gateway::{
     dlq::{
         entry::DATA_KIND,
         load::visit,
-        names::{data_numbers, data_path},
+        names::{Listing, data_path},
     },
 };
 use pipeline_core::dlq::FrameWriter;
@@ -219,8 +219,8 @@ fn the_mark_is_there_before_the_attempt_and_a_killed_replay_goes_on_with_the_sam
     child.wait().unwrap();
 
     let mut marked = Vec::new();
-    for number in data_numbers(&place.dlq_dir()).unwrap() {
-        visit(&place.dlq_dir(), number, &mut |entry| {
+    for file in Listing::read(&place.dlq_dir()).unwrap().files {
+        visit(&place.dlq_dir(), &file, &mut |entry| {
             marked.push(entry.marks.progress_of(entry.head, entry.position));
         })
         .unwrap();

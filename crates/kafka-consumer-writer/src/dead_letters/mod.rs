@@ -80,7 +80,7 @@ impl DeadLetters {
     /// # Errors
     /// Where the directory cannot be made or listed.
     pub fn open(dir: &Path, bytes_max: u64, writer: [u8; 16]) -> io::Result<Self> {
-        fsx::create_dirs(dir)?;
+        fsx::create_private_dir(dir)?;
         let mut keys = Keys::default();
         let mut records = 0;
         for path in files(dir)? {

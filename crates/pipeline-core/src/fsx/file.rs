@@ -2,13 +2,39 @@
 //! where a test can make them fail.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
 #[cfg(feature = "fault-injection")]
 pub(super) use super::faults::step;
+
+/// Who may use what is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// As the process's umask says: other programs read it too.
+    Umask,
+    /// Its owner alone.
+    Owner,
+}
+
+impl Access {
+    fn file_mode(self) -> u32 {
+        match self {
+            Self::Umask => 0o666,
+            Self::Owner => 0o600,
+        }
+    }
+
+    fn dir_mode(self) -> u32 {
+        match self {
+            Self::Umask => 0o777,
+            Self::Owner => 0o700,
+        }
+    }
+}
 
 /// What is done to the disk in one go.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -58,8 +84,14 @@ impl File {
     ///
     /// # Errors
     /// As the file system says.
-    pub fn create_new(path: &Path) -> io::Result<Self> {
-        let how = || OpenOptions::new().write(true).create_new(true).open(path);
+    pub fn create_new(path: &Path, access: Access) -> io::Result<Self> {
+        let how = || {
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(access.file_mode())
+                .open(path)
+        };
         Ok(Self::new(path, step(Step::Create, path, how)?))
     }
 
@@ -184,7 +216,7 @@ pub fn read_dir(dir: &Path) -> io::Result<fs::ReadDir> {
     step(Step::List, dir, || fs::read_dir(dir))
 }
 
-/// Opens a file to write, made where it is missing.
+/// Opens a file to write; one that is missing is made, for its owner alone.
 ///
 /// # Errors
 /// As the file system says.
@@ -194,8 +226,30 @@ pub fn open_or_create(path: &Path) -> io::Result<fs::File> {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(Access::Owner.file_mode())
             .open(path)
     })
+}
+
+/// # Errors
+/// As the file system says.
+pub(super) fn make_dir(path: &Path, access: Access) -> io::Result<()> {
+    step(Step::MakeDir, path, || {
+        DirBuilder::new().mode(access.dir_mode()).create(path)
+    })
+}
+
+/// Names of all that is in a directory, but those that are no text.
+///
+/// # Errors
+/// As the file system says.
+pub fn list_dir(dir: &Path) -> io::Result<Vec<String>> {
+    read_dir(dir)?
+        .filter_map(|entry| match entry {
+            Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        })
+        .collect()
 }
 
 /// # Errors

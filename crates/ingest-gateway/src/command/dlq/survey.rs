@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use crate::dlq::{
     filter::Filter,
     load::{Visited, visit},
-    names::data_numbers,
+    names::Listing,
 };
 
 /// What a look came to.
@@ -30,10 +30,11 @@ pub(super) fn survey(
     each: &mut dyn FnMut(u64, &Visited<'_>) -> io::Result<()>,
 ) -> io::Result<Survey> {
     let mut survey = Survey::default();
-    for number in data_numbers(dir)? {
+    for file in Listing::read(dir)?.files {
+        let number = file.number;
         let mut failed = None;
         let mut some = false;
-        let visited = visit(dir, number, &mut |entry| {
+        let visited = visit(dir, &file, &mut |entry| {
             if failed.is_none() && filter.wants(entry.head, entry.payload) {
                 some = true;
                 survey.entries += 1;

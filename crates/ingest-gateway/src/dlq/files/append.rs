@@ -19,6 +19,8 @@ use super::{
 const MARKS_BYTES_PER_ENTRY: u64 = 336;
 /// What a data file and its marks take besides entries.
 const BYTES_PER_FILE: u64 = 256;
+/// What ending a file and beginning the next may take.
+pub const NEXT_FILE_BYTES: u64 = 2 * BYTES_PER_FILE;
 
 impl Files {
     /// Appends entries and makes them durable with one fsync; one result for each.
@@ -31,6 +33,7 @@ impl Files {
         {
             self.seal();
         }
+        self.take_back();
         self.remove_all_done();
         let mut results = Vec::with_capacity(entries.len());
         // Places in `results` of what is appended and not durable yet.
@@ -124,6 +127,27 @@ impl Files {
         }
     }
 
+    /// Cuts off what was refused and could not be cut off before. Whether nothing of that is left.
+    pub fn take_back(&mut self) -> bool {
+        let mut all = true;
+        for (number, file) in &mut self.known {
+            let Some(len) = file.uncut else {
+                continue;
+            };
+            match cut(&data_path(&self.dir, *number), len) {
+                Ok(()) => file.uncut = None,
+                Err(_) => all = false,
+            }
+        }
+        all
+    }
+
+    /// Whether something is left that was refused.
+    #[must_use]
+    pub fn has_uncut(&self) -> bool {
+        self.known.values().any(|file| file.uncut.is_some())
+    }
+
     fn begin(&mut self) -> io::Result<()> {
         let number = self.next_number;
         // Also after a failure, as the name may be taken then.
@@ -161,8 +185,8 @@ impl Files {
             "failed to {step} a file of the dead letter queue: {error}"
         );
         if let Err(error) = &cut {
-            // Whole entries may stand behind what is known: the next start will find them.
-            file.unreadable = true;
+            // Whole entries may stand behind what is known: the next start would find them.
+            file.uncut = Some(current.synced);
             tracing::error!(
                 file = current.number,
                 "failed to cut a file of the dead letter queue back to {}: {error}",

@@ -8,10 +8,7 @@ use std::{
 
 use pipeline_core::fsx::{self, File};
 
-use super::{
-    super::names::{data_name, data_path, marks_of, marks_paths},
-    DAMAGED, Files, Known,
-};
+use super::{super::names::data_path, DAMAGED, Files, Known};
 
 impl Files {
     /// What could not be removed before.
@@ -63,18 +60,19 @@ impl Files {
         let aside = self.dir.join(DAMAGED);
         let mut set_aside = 0;
         if !file.damaged.is_empty() && path.exists() {
-            fsx::create_dirs(&aside)?;
+            fsx::create_private_dir(&aside)?;
             let damaged: u64 = file.damaged.iter().map(|r| r.end - r.start).sum();
             if self.totals().bytes + damaged > self.capacity() {
-                // No room for a copy of what is damaged: all of it.
-                fsx::rename(&path, &aside.join(data_name(number)))?;
+                // No room for a copy of what is damaged: all of it. Not under its own name: its
+                // entries are done, and nobody must take them for some that are to be sent.
+                fsx::rename(&path, &aside.join(damaged_name(number, 0)))?;
                 fsx::sync_dir(&aside)?;
                 set_aside += file.data_bytes;
             } else {
                 for range in &file.damaged {
                     let bytes = read_range(&path, range)?;
-                    let name = format!("{number:020}-{:020}", range.start);
-                    if fsx::put_if_absent(&aside.join(name), &bytes)? {
+                    let name = damaged_name(number, range.start);
+                    if fsx::put_private_if_absent(&aside.join(name), &bytes)? {
                         set_aside += bytes.len() as u64;
                     }
                 }
@@ -86,10 +84,8 @@ impl Files {
         }
         // The marks may leave only once the data cannot come back.
         fsx::sync_dir(&self.dir)?;
-        for marks in marks_of(&self.dir, number)? {
-            for path in marks_paths(&self.dir, number, marks) {
-                set_aside += self.remove_marks(&path, &aside, file.marks_damaged)?;
-            }
+        for path in file.names(number).marks_paths(&self.dir) {
+            set_aside += self.remove_marks(&path, &aside, file.marks_damaged)?;
         }
         Ok(set_aside)
     }
@@ -98,7 +94,7 @@ impl Files {
     pub(super) fn remove_marks(&self, path: &Path, aside: &Path, damaged: bool) -> io::Result<u64> {
         let done = match path.file_name().filter(|_| damaged) {
             Some(name) => {
-                fsx::create_dirs(aside)?;
+                fsx::create_private_dir(aside)?;
                 let len = len_of(path);
                 fsx::rename(path, &aside.join(name)).map(|()| len)
             }
@@ -109,6 +105,10 @@ impl Files {
             done => done,
         }
     }
+}
+
+fn damaged_name(number: u64, position: u64) -> String {
+    format!("{number:020}-{position:020}")
 }
 
 /// 0 where it cannot be looked at.

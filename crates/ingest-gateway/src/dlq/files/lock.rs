@@ -5,6 +5,8 @@ use std::{
     fs::{File, TryLockError},
     io::{self, Read, Write},
     path::Path,
+    thread,
+    time::Duration,
 };
 
 use pipeline_core::fsx;
@@ -12,6 +14,9 @@ use pipeline_core::fsx;
 use super::{LOCK_BYTES_MAX, OpenError};
 
 const LOCK: &str = "LOCK";
+/// Between two tries while somebody only looks, and how many of them.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+const LOOKS_MAX: u32 = 100;
 
 /// The directory is this process's until this is dropped.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ impl Lock {
             error,
         };
         let mut file = fsx::open_or_create(&path).map_err(io)?;
-        match file.try_lock() {
+        match lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(OpenError::InUse {
@@ -45,6 +50,22 @@ impl Lock {
             .and_then(|()| file.write_all(own_name().as_bytes()));
         Ok(Self(file))
     }
+}
+
+/// An owner holds it alone, who looks holds it with others and for no time to speak of: a look
+/// must not keep an owner out.
+fn lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOOKS_MAX {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            locked => return locked,
+        }
+        // Fails where there is an owner.
+        file.try_lock_shared()?;
+        file.unlock().map_err(TryLockError::Error)?;
+        thread::sleep(LOOK_PAUSE);
+    }
+    Err(TryLockError::WouldBlock)
 }
 
 /// Who has the directory now, if anybody, for a moment's look: nothing is changed.

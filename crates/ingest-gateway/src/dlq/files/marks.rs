@@ -7,7 +7,7 @@ use std::{
 
 use pipeline_core::{
     dlq::FrameWriter,
-    fsx::{self, File},
+    fsx::{self, Access, File},
 };
 
 use super::{
@@ -111,6 +111,8 @@ impl Files {
             None => {
                 let marks = self.next_marks;
                 self.next_marks += 1;
+                // Also where it fails: something of it may stay.
+                file.marks_numbers.push(marks);
                 MarksWriter::create(&self.dir, number, marks)?
             }
         };
@@ -142,7 +144,7 @@ impl Files {
         let mut bytes = vec![0; usize::try_from(len).expect("the reserve is small")];
         let made = getrandom::fill(&mut bytes)
             .map_err(io::Error::other)
-            .and_then(|()| File::create_new(&path))
+            .and_then(|()| File::create_new(&path, Access::Owner))
             .and_then(|mut file| {
                 file.write_all(&bytes)?;
                 file.sync_all()

@@ -1,11 +1,11 @@
 //! What an earlier process left in the directory.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 use super::{
     super::{
         load::visit,
-        names::{data_numbers, data_path, marks_numbers, marks_of, marks_paths},
+        names::{DataFile, Listing},
         standing::{Damage, load_marks},
     },
     DAMAGED, Files, Known,
@@ -16,25 +16,22 @@ use super::{
 impl Files {
     /// Reads what an earlier process left.
     pub(super) fn look(&mut self) -> io::Result<()> {
-        let numbers = data_numbers(&self.dir)?;
+        let Listing { files, widowed } = Listing::read(&self.dir)?;
         self.damaged_bytes = bytes_in(&self.dir.join(DAMAGED));
         for number in set_aside_numbers(&self.dir.join(DAMAGED)) {
             self.next_number = self.next_number.max(number + 1);
         }
-        let mut widowed = BTreeSet::new();
-        for (data, marks) in marks_numbers(&self.dir)? {
+        for file in files.iter().chain(&widowed) {
+            self.next_number = self.next_number.max(file.number + 1);
+            let marks = file.marks.last().map_or(0, |last| *last);
             self.next_marks = self.next_marks.max(marks + 1);
-            self.next_number = self.next_number.max(data + 1);
-            if !numbers.contains(&data) {
-                widowed.insert(data);
-            }
         }
-        for data in widowed {
-            self.remove_widowed(data)?;
+        for file in &widowed {
+            self.remove_widowed(file);
         }
-        for number in numbers {
-            self.next_number = self.next_number.max(number + 1);
-            let (file, sealed) = self.look_at(number)?;
+        for file in files {
+            let number = file.number;
+            let (file, sealed) = self.look_at(file);
             let end = file.end();
             let (unreadable, has_entries) = (file.unreadable, file.has_entries());
             self.known.insert(number, file);
@@ -55,49 +52,41 @@ impl Files {
 
     /// Marks of a data file that is gone: its process ended before it had removed them, or
     /// somebody took the data away.
-    fn remove_widowed(&mut self, data: u64) -> io::Result<()> {
-        let said = load_marks(&self.dir, data)?;
+    fn remove_widowed(&mut self, file: &DataFile) {
+        let said = load_marks(&self.dir, file);
         let left = said.sealed.map_or(0, |sealed| sealed.entries);
         let left = left.saturating_sub(said.done.len() as u64);
         if left > 0 {
             Known::default().say(&Damage {
                 what: format!(
                     "{} is not there, it held {left} entries that were not sent",
-                    data_path(&self.dir, data).display()
+                    file.path(&self.dir).display()
                 ),
                 bytes: said.sealed.map_or(0, |sealed| sealed.bytes),
                 torn: false,
             });
         }
         let aside = self.dir.join(DAMAGED);
-        for marks in marks_of(&self.dir, data)? {
-            for path in marks_paths(&self.dir, data, marks) {
-                match self.remove_marks(&path, &aside, left > 0) {
-                    Ok(bytes) => self.damaged_bytes += bytes,
-                    Err(error) => tracing::warn!("failed to remove {}: {error}", path.display()),
-                }
+        for path in file.marks_paths(&self.dir) {
+            match self.remove_marks(&path, &aside, left > 0) {
+                Ok(bytes) => self.damaged_bytes += bytes,
+                Err(error) => tracing::warn!("failed to remove {}: {error}", path.display()),
             }
         }
-        Ok(())
     }
 
     /// Gives, with the file, whether its end is noted.
-    fn look_at(&self, number: u64) -> io::Result<(Known, bool)> {
-        let path = data_path(&self.dir, number);
-        let marks = load_marks(&self.dir, number)?;
+    fn look_at(&self, names: DataFile) -> (Known, bool) {
+        let path = names.path(&self.dir);
+        let marks = load_marks(&self.dir, &names);
         let mut file = Known {
             // What cannot even be looked at stays as it is: reading it will say why.
             data_bytes: len_of(&path),
             done: marks.done,
             marks_damaged: marks.damage.iter().any(|damage| !damage.torn),
+            marks_bytes: names.marks_paths(&self.dir).map(|path| len_of(&path)).sum(),
             ..Known::default()
         };
-        for path in marks_of(&self.dir, number)?
-            .into_iter()
-            .flat_map(|marks| marks_paths(&self.dir, number, marks))
-        {
-            file.marks_bytes += len_of(&path);
-        }
         if let Some(sealed) = marks.sealed
             && sealed.bytes == file.data_bytes
             && marks.damage.is_empty()
@@ -106,9 +95,10 @@ impl Files {
             file.left_entries = sealed.entries.saturating_sub(file.done.len() as u64);
             file.left_records = sealed.records.saturating_sub(file.done_records());
             file.oldest_ms = sealed.oldest_ms;
-            return Ok((file, true));
+            file.marks_numbers = names.marks;
+            return (file, true);
         }
-        match visit(&self.dir, number, &mut |_| {}) {
+        match visit(&self.dir, &names, &mut |_| {}) {
             Ok((mut seen, _)) => {
                 file.correct(&seen);
                 let torn = seen.torn && !seen.sealed;
@@ -135,7 +125,8 @@ impl Files {
                 });
             }
         }
-        Ok((file, marks.sealed.is_some()))
+        file.marks_numbers = names.marks;
+        (file, marks.sealed.is_some())
     }
 }
 

@@ -2,8 +2,9 @@
 
 mod bounds;
 mod damage;
+mod starts;
 
-use std::{fs, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use pipeline_core::{Offset, PartitionId};
 use tempfile::TempDir;
@@ -12,10 +13,10 @@ use super::*;
 use crate::{
     batch::{Progress, test::batch_of},
     dlq::{
-        entry::{DATA_KIND, Head, Reason},
+        entry::{DATA_KIND, Head, test::head_of},
         load::{Choice, Loaded, load},
         mark::MARKS_KIND,
-        names::{data_numbers, data_path, marks_numbers, marks_of, marks_paths},
+        names::{Listing, data_path, marks_paths},
     },
 };
 
@@ -32,15 +33,8 @@ fn entry(id: u8, lines: &[&str]) -> Entry {
     let batch = batch_of(id, lines);
     Entry {
         head: Head {
-            reason: Reason::KafkaAway,
-            may_have_been_sent: false,
             partition: Some(PartitionId(0)),
-            since: None,
-            batch: batch.id,
-            received_ms: 1,
-            stored_ms: 2,
-            cluster_id: "c".into(),
-            topic: "t".into(),
+            ..head_of(batch.id)
         },
         records: Arc::clone(&batch.records),
         first: 0,
@@ -54,8 +48,19 @@ fn store(files: &mut Files, entries: &[Entry]) {
     }
 }
 
+/// One of the files that are there.
+fn file(dir: &Path, number: u64) -> DataFile {
+    let mut files = Listing::read(dir).unwrap().files.into_iter();
+    files.find(|file| file.number == number).unwrap()
+}
+
+fn numbers(files: &Files) -> Vec<u64> {
+    files.sealed().iter().map(|file| file.number).collect()
+}
+
 fn loaded(dir: &Path, number: u64) -> Loaded {
-    load(dir, number, &|_, _| Choice::Send).unwrap()
+    let to = PartitionId(0);
+    load(dir, &file(dir, number), &|_, _| Choice::Send { to }).unwrap()
 }
 
 fn sent_to(partition: i32, since: i64) -> Progress {
@@ -83,7 +88,7 @@ fn however_many_files_have_marks_one_pair_of_them_is_open() {
         store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
         files.seal();
     }
-    let numbers = files.sealed();
+    let numbers = numbers(&files);
     assert_eq!(numbers.len(), 20);
     for number in &numbers {
         let done = done(&loaded(dir.path(), *number), &[0]);
@@ -108,7 +113,7 @@ fn totals_follow_what_is_stored_and_done_also_over_a_restart() {
         "the current file is not to be read"
     );
     files.seal();
-    assert_eq!(files.sealed(), [1]);
+    assert_eq!(numbers(&files), [1]);
     let read = loaded(dir.path(), 1);
     assert_eq!(read.pending.len(), 3);
     files.mark_done(1, done(&read, &[0])).unwrap();
@@ -120,8 +125,7 @@ fn totals_follow_what_is_stored_and_done_also_over_a_restart() {
     assert_eq!(loaded(dir.path(), 1).pending, read.pending[1..]);
     files.mark_done(1, done(&read, &[1, 2])).unwrap();
     assert_eq!(files.totals(), Totals::default());
-    assert!(data_numbers(dir.path()).unwrap().is_empty());
-    assert!(marks_numbers(dir.path()).unwrap().is_empty());
+    assert_eq!(Listing::read(dir.path()).unwrap(), Listing::default());
 }
 
 #[test]
@@ -131,7 +135,7 @@ fn a_number_is_never_used_again() {
         let mut files = Files::open(dir.path(), LIMITS).unwrap();
         store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
         files.seal();
-        let number = *files.sealed().last().unwrap();
+        let number = *numbers(&files).last().unwrap();
         assert_eq!(number, expected);
         if number > 1 {
             let read = loaded(dir.path(), number);
@@ -150,10 +154,10 @@ fn files_leave_in_any_order() {
     }
     let read = loaded(dir.path(), 2);
     files.mark_done(2, done(&read, &[0])).unwrap();
-    assert_eq!(files.sealed(), [1, 3]);
+    assert_eq!(numbers(&files), [1, 3]);
     drop(files);
     let files = Files::open(dir.path(), LIMITS).unwrap();
-    assert_eq!(files.sealed(), [1, 3]);
+    assert_eq!(numbers(&files), [1, 3]);
 }
 
 #[test]
@@ -167,7 +171,7 @@ fn a_large_file_is_ended_and_another_begun() {
     for id in 1..=3 {
         store(&mut files, &[entry(id, &["a line that is long enough"])]);
     }
-    assert_eq!(files.sealed(), [1, 2]);
+    assert_eq!(numbers(&files), [1, 2]);
     assert_eq!(files.totals().entries, 3);
 }
 
@@ -216,7 +220,7 @@ fn a_flipped_bit_costs_at_most_one_entry_and_never_the_start() {
         let all: Vec<_> = (0..read.pending.len()).collect();
         files.mark_done(1, done(&read, &all)).unwrap();
         assert_eq!(files.totals().entries, 0);
-        assert!(data_numbers(dir.path()).unwrap().is_empty());
+        assert_eq!(Listing::read(dir.path()).unwrap(), Listing::default());
         let aside: Vec<_> = fs::read_dir(dir.path().join(DAMAGED))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -229,7 +233,7 @@ fn a_flipped_bit_costs_at_most_one_entry_and_never_the_start() {
         let mut files = Files::open(dir.path(), LIMITS).unwrap();
         store(&mut files, &[entry(4, &["d"])]);
         files.seal();
-        assert_eq!(files.sealed(), [2], "the number is not used again");
+        assert_eq!(numbers(&files), [2], "the number is not used again");
     }
 }
 
@@ -264,93 +268,6 @@ fn above_the_bound_entries_are_refused_and_below_it_taken_again() {
 }
 
 #[test]
-fn a_directory_that_is_gone_refuses_and_recovers_with_a_new_file() {
-    let dir = dir();
-    let queue = dir.path().join("queue");
-    let mut files = Files::open(&queue, LIMITS).unwrap();
-    fs::rename(&queue, dir.path().join("away")).unwrap();
-    let refusal = files.store(&[entry(1, &["a"])]).remove(0).unwrap_err();
-    assert!(!refusal.may_be_kept, "{refusal}");
-    assert_eq!(files.totals().entries, 0);
-    fs::rename(dir.path().join("away"), &queue).unwrap();
-    store(&mut files, &[entry(2, &["b"])]);
-    drop(files);
-    let files = Files::open(&queue, LIMITS).unwrap();
-    assert_eq!(files.totals().entries, 1);
-}
-
-#[test]
-fn what_was_refused_after_a_failed_write_is_not_there_after_a_restart() {
-    let dir = dir();
-    let mut files = Files::open(dir.path(), LIMITS).unwrap();
-    store(&mut files, &[entry(1, &["kept"])]);
-    // As if the write of the second had failed half way.
-    let current = files.current.as_mut().unwrap();
-    let mut payload = Vec::new();
-    entry(2, &["refused"]).encode_into(&mut payload);
-    current.writer.append(&payload).unwrap();
-    let refusal = files.give_up_current("fsync", &io::Error::other("the disk is gone"));
-    assert!(!refusal.may_be_kept);
-    store(&mut files, &[entry(3, &["kept, too"])]);
-    drop(files);
-    let files = Files::open(dir.path(), LIMITS).unwrap();
-    assert_eq!(files.totals().entries, 2);
-    assert_eq!(files.sealed(), [1, 2]);
-}
-
-#[test]
-fn files_of_tomorrow_stay_as_they_are_and_do_not_stop_a_start() {
-    let dir = dir();
-    let path = data_path(dir.path(), 3);
-    let header = [b"sluicefr".as_slice(), &DATA_KIND, &3_u32.to_be_bytes()].concat();
-    let mut tomorrow = b"\x50\x2a\x4d\x18\x14\0\0\0".to_vec();
-    tomorrow.extend(&header);
-    tomorrow.extend(crc32c::crc32c(&header).to_be_bytes());
-    tomorrow.extend(b"who knows what");
-    fs::write(&path, &tomorrow).unwrap();
-    for start in 0..3 {
-        let mut files = Files::open(dir.path(), LIMITS).unwrap();
-        assert_eq!(files.totals().entries, start);
-        store(&mut files, &[entry(1, &["a"])]);
-        files.seal();
-        assert_eq!(files.sealed()[0], 3);
-    }
-    assert_eq!(fs::read(path).unwrap(), tomorrow);
-}
-
-#[test]
-fn a_write_that_never_ended_leaves_nothing_behind() {
-    let dir = dir();
-    let mut files = Files::open(dir.path(), LIMITS).unwrap();
-    store(&mut files, &[entry(1, &["a"])]);
-    let whole = files.totals().bytes;
-    store(&mut files, &[entry(2, &["b"])]);
-    drop(files);
-    let path = data_path(dir.path(), 1);
-    let bytes = fs::read(&path).unwrap();
-    for cut in 1..20 {
-        fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
-        for marks in marks_of(dir.path(), 1).unwrap() {
-            for copy in marks_paths(dir.path(), 1, marks) {
-                fs::remove_file(copy).unwrap();
-            }
-        }
-        let mut files = Files::open(dir.path(), LIMITS).unwrap();
-        let read = loaded(dir.path(), 1);
-        assert_eq!(
-            (read.pending.len(), read.seen.damage.len()),
-            (1, 0),
-            "cut {cut}"
-        );
-        assert_eq!(fs::metadata(&path).unwrap().len(), whole, "cut {cut}");
-        if cut == 19 {
-            files.mark_done(1, done(&read, &[0])).unwrap();
-            assert_eq!(files.totals(), Totals::default());
-        }
-    }
-}
-
-#[test]
 fn an_entry_said_to_be_done_twice_counts_once() {
     let dir = dir();
     let mut files = Files::open(dir.path(), LIMITS).unwrap();
@@ -364,56 +281,51 @@ fn an_entry_said_to_be_done_twice_counts_once() {
     drop(files);
     let files = Files::open(dir.path(), LIMITS).unwrap();
     assert_eq!((files.totals().entries, files.totals().records), (1, 1));
-    assert_eq!(files.sealed(), [1]);
+    assert_eq!(numbers(&files), [1]);
 }
 
 #[test]
-fn what_was_done_before_the_end_was_noted_counts_once_at_every_start() {
-    let dir = dir();
-    let mut files = Files::open(dir.path(), LIMITS).unwrap();
-    store(
-        &mut files,
-        &[entry(1, &["a", "b"]), entry(2, &["c"]), entry(3, &["d"])],
-    );
+fn all_that_is_made_is_for_its_owner_alone() {
+    let above = dir();
+    let queue = above.path().join("above/queue");
+    let mut files = Files::open(&queue, LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
     drop(files);
-    // As a process leaves it that could not note the end of the file, and later a replay.
-    let mark = Mark::Done(done(&loaded(dir.path(), 1), &[0]));
-    let mut marks = FrameWriter::create(&marks_paths(dir.path(), 1, 1)[0], MARKS_KIND).unwrap();
-    marks.append(&mark.encode()).unwrap();
-    marks.sync().unwrap();
-    drop(marks);
-    for _ in 0..3 {
-        let files = Files::open(dir.path(), LIMITS).unwrap();
-        assert_eq!((files.totals().entries, files.totals().records), (2, 2));
-        assert_eq!(files.sealed(), [1]);
+    // Damage, so that something is set aside.
+    let path = data_path(&queue, 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let mut files = Files::open(&queue, LIMITS).unwrap();
+    store(&mut files, &[entry(3, &["c"])]);
+    let read = loaded(&queue, 1);
+    assert_eq!(read.pending.len(), 1);
+    let mut seen = modes(&queue);
+    files.mark_done(1, done(&read, &[0])).unwrap();
+    seen.extend(modes(&queue));
+    let names = ["LOCK", "RESERVE", ".pdlq", ".pdlm", ".pdlm2", DAMAGED];
+    for name in names {
+        let is_there = seen
+            .keys()
+            .any(|path| path.to_str().unwrap().ends_with(name));
+        assert!(is_there, "no {name} in {seen:?}");
+    }
+    for (path, (is_dir, mode)) in seen {
+        let allowed = if is_dir { 0o700 } else { 0o600 };
+        assert_eq!(mode, allowed, "{}", path.display());
     }
 }
 
-#[test]
-fn an_entry_that_this_version_cannot_read_stays() {
-    let dir = dir();
-    let mut files = Files::open(dir.path(), LIMITS).unwrap();
-    store(&mut files, &[entry(1, &["a"])]);
-    let current = files.current.as_mut().unwrap();
-    current.writer.append(b"\xffan entry of tomorrow").unwrap();
-    current.writer.sync().unwrap();
-    drop(files);
-    let mut files = Files::open(dir.path(), LIMITS).unwrap();
-    let read = loaded(dir.path(), 1);
-    assert_eq!((read.pending.len(), read.seen.unknown), (1, 1));
-    files.mark_done(1, done(&read, &[0])).unwrap();
-    drop(files);
-    let files = Files::open(dir.path(), LIMITS).unwrap();
-    assert_eq!(files.totals().entries, 1);
-    assert!(data_path(dir.path(), 1).exists());
-}
-
-#[test]
-fn one_process_at_a_time_has_the_directory() {
-    let dir = dir();
-    let files = Files::open(dir.path(), LIMITS).unwrap();
-    let error = Files::open(dir.path(), LIMITS).unwrap_err();
-    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
-    drop(files);
-    Files::open(dir.path(), LIMITS).unwrap();
+/// Of a directory and all that is below it: whether it is one, and its mode.
+fn modes(path: &Path) -> BTreeMap<PathBuf, (bool, u32)> {
+    let metadata = fs::metadata(path).unwrap();
+    let mode = metadata.permissions().mode() & 0o777;
+    let mut modes = BTreeMap::from([(path.to_owned(), (metadata.is_dir(), mode))]);
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            modes.extend(self::modes(&entry.unwrap().path()));
+        }
+    }
+    modes
 }

@@ -10,7 +10,10 @@ use std::{
 
 use pipeline_core::PartitionId;
 
-use crate::dlq::load::{Loaded, Pending};
+use crate::{
+    dlq::load::{Loaded, Pending},
+    producer::view::TopicView,
+};
 
 /// Before what the broker has refused, or what is not ours, is looked at again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
@@ -157,9 +160,17 @@ impl Left {
         self.causes.entry(cause).or_default();
     }
 
-    pub(super) fn add_away(&mut self, partition: Option<PartitionId>, pending: &Pending) {
-        self.away.extend(partition);
+    pub(super) fn add_away(&mut self, pending: &Pending) {
+        self.away.insert(pending.partition);
         self.add(Cause::Away, Count::of(pending));
+    }
+
+    /// Nothing of it can go yet.
+    pub(super) fn is_resting(&self, view: &TopicView, now: Instant) -> bool {
+        match self.until {
+            Until::Time(until) => until > now,
+            Until::Answer => !self.away.iter().any(|id| view.would_admit(*id, now)),
+        }
     }
 
     /// `None` where nothing was left.

@@ -33,7 +33,10 @@ mod tests {
     use pipeline_core::{Offset, PartitionId};
 
     use super::*;
-    use crate::batch::{Progress, test::batch_of};
+    use crate::{
+        batch::{Progress, test::batch_of},
+        dlq::entry::test::head_of,
+    };
 
     #[test]
     fn what_is_not_in_kafka_is_in_the_parts_with_the_identity_that_it_was_sent_with() {
@@ -44,17 +47,7 @@ mod tests {
             may_have_been_sent: false,
             acknowledged: 1,
         };
-        let head = Head {
-            reason: Reason::KafkaAway,
-            may_have_been_sent: false,
-            partition: None,
-            since: None,
-            batch: batch.id,
-            received_ms: 1,
-            stored_ms: 2,
-            cluster_id: "c".into(),
-            topic: "t".into(),
-        };
+        let head = head_of(batch.id);
         let parts = parted(&head, &batch, 5);
         let of = |part: &Entry| -> (Reason, Vec<u32>) {
             let sequences = &part.records.sequences[part.first..part.end];

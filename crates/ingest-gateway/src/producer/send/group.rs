@@ -45,6 +45,9 @@ impl Group {
         let mut encoder = BatchEncoder::with_capacity(now_ms(), self.bytes_of_piece(bytes_max));
         let mut plan = Plan::new();
         for (_, batch) in &mut self.members {
+            if let Some(end) = known_end {
+                batch.progress.bound_since(end);
+            }
             let Some(since) = batch.progress.since.or(known_end) else {
                 // Its end was known a moment ago, and that is never forgotten.
                 break;

@@ -44,7 +44,7 @@ fn nothing_takes_more_than_the_bound_and_room_that_comes_back_is_used() {
         assert!(fill(&mut files, &mut rng, 600) > 5, "round {round}");
         assert!(bytes_under(dir.path()) <= BOUND.bytes_max);
         files.seal();
-        for number in files.sealed() {
+        for number in numbers(&files) {
             if rng.u8(..3) == 0 {
                 let path = data_path(dir.path(), number);
                 let mut bytes = fs::read(&path).unwrap();
@@ -70,7 +70,7 @@ fn nothing_takes_more_than_the_bound_and_room_that_comes_back_is_used() {
                 let held = bytes_under(dir.path());
                 assert!(held <= BOUND.bytes_max, "{held} in round {round}");
             }
-            if files.sealed().contains(&number) {
+            if numbers(&files).contains(&number) {
                 // The last process has not heard of the damage yet.
                 files.correct(number, &loaded(dir.path(), number).seen);
             }
@@ -103,7 +103,9 @@ fn what_is_damaged_is_set_aside_as_a_whole_where_a_copy_has_no_room() {
     files.mark_done(1, done(&read, &[0])).unwrap();
     assert_eq!(files.totals().entries, 0);
     assert!(bytes_under(dir.path()) <= BOUND.bytes_max);
-    let aside = dir.path().join(DAMAGED).join("00000000000000000001.pdlq");
+    // Under a name that no command takes for entries that are to be sent.
+    let name = "00000000000000000001-00000000000000000000";
+    let aside = dir.path().join(DAMAGED).join(name);
     assert!(aside.exists());
     // It is counted: there is less room than before.
     assert!(files.room() < 16 * 1024, "{}", files.room());

@@ -83,12 +83,12 @@ fn left() -> Left {
 
 fn state_of(dir: &Path) -> State {
     let mut state = State::new();
-    for number in data_numbers(dir).unwrap() {
+    for file in Listing::read(dir).unwrap().files {
         let each = &mut |entry: &Visited<'_>| {
             let progress = entry.marks.progress_of(entry.head, entry.position);
             state.insert(entry.head.batch.0[0], progress);
         };
-        visit(dir, number, each).unwrap();
+        visit(dir, &file, each).unwrap();
     }
     state
 }
@@ -117,8 +117,8 @@ fn judge(left: &Left, name: &str, bytes: &[u8], lost: &[u8], what: &str) -> u64 
     fs::write(dir.path().join(name), bytes).unwrap();
     let (mut files, damaged) = damage_counted(|| {
         let mut files = Files::open(dir.path(), SMALL).unwrap_or_else(|e| panic!("{what}: {e}"));
-        for number in files.sealed() {
-            let (seen, _) = visit(dir.path(), number, &mut |_| {}).unwrap();
+        for number in numbers(&files) {
+            let (seen, _) = visit(dir.path(), &file(dir.path(), number), &mut |_| {}).unwrap();
             files.correct(number, &seen);
             // Once is enough.
             files.correct(number, &seen);
@@ -132,13 +132,16 @@ fn judge(left: &Left, name: &str, bytes: &[u8], lost: &[u8], what: &str) -> u64 
     assert_eq!(files.totals().entries, expected.len() as u64, "{what}");
 
     // All that is left goes, and the files with it.
-    for number in files.sealed() {
+    for number in numbers(&files) {
         let all = loaded(dir.path(), number);
         let places: Vec<_> = (0..all.pending.len()).collect();
         files.mark_done(number, done(&all, &places)).unwrap();
     }
-    assert!(data_numbers(dir.path()).unwrap().is_empty(), "{what}");
-    assert!(marks_numbers(dir.path()).unwrap().is_empty(), "{what}");
+    assert_eq!(
+        Listing::read(dir.path()).unwrap(),
+        Listing::default(),
+        "{what}"
+    );
     drop(files);
     let files = Files::open(dir.path(), SMALL).unwrap();
     assert_eq!(files.totals().entries, 0, "{what}");

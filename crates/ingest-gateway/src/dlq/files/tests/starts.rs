@@ -1,0 +1,228 @@
+//! What a process finds and takes over from the one before it, and who may have the directory.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use pipeline_core::fsx::{
+    Step,
+    faults::{Fault, under},
+};
+
+use super::*;
+
+#[test]
+fn what_was_refused_after_a_failed_write_is_not_there_after_a_restart() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["kept"])]);
+    // As if the write of the second had failed half way.
+    let current = files.current.as_mut().unwrap();
+    let mut payload = Vec::new();
+    entry(2, &["refused"]).encode_into(&mut payload);
+    current.writer.append(&payload).unwrap();
+    let refusal = files.give_up_current("fsync", &io::Error::other("the disk is gone"));
+    assert!(!refusal.may_be_kept);
+    store(&mut files, &[entry(3, &["kept, too"])]);
+    drop(files);
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 2);
+    assert_eq!(numbers(&files), [1, 2]);
+}
+
+#[test]
+fn files_of_tomorrow_stay_as_they_are_and_do_not_stop_a_start() {
+    let dir = dir();
+    let path = data_path(dir.path(), 3);
+    let header = [b"sluicefr".as_slice(), &DATA_KIND, &3_u32.to_be_bytes()].concat();
+    let mut tomorrow = b"\x50\x2a\x4d\x18\x14\0\0\0".to_vec();
+    tomorrow.extend(&header);
+    tomorrow.extend(crc32c::crc32c(&header).to_be_bytes());
+    tomorrow.extend(b"who knows what");
+    fs::write(&path, &tomorrow).unwrap();
+    for start in 0..3 {
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        assert_eq!(files.totals().entries, start);
+        store(&mut files, &[entry(1, &["a"])]);
+        files.seal();
+        assert_eq!(numbers(&files)[0], 3);
+    }
+    assert_eq!(fs::read(path).unwrap(), tomorrow);
+}
+
+#[test]
+fn a_write_that_never_ended_leaves_nothing_behind() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a"])]);
+    let whole = files.totals().bytes;
+    store(&mut files, &[entry(2, &["b"])]);
+    drop(files);
+    let path = data_path(dir.path(), 1);
+    let bytes = fs::read(&path).unwrap();
+    for cut in 1..20 {
+        fs::write(&path, &bytes[..bytes.len() - cut]).unwrap();
+        for copy in file(dir.path(), 1).marks_paths(dir.path()) {
+            fs::remove_file(copy).unwrap();
+        }
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        let read = loaded(dir.path(), 1);
+        assert_eq!(
+            (read.pending.len(), read.seen.damage.len()),
+            (1, 0),
+            "cut {cut}"
+        );
+        assert_eq!(fs::metadata(&path).unwrap().len(), whole, "cut {cut}");
+        if cut == 19 {
+            files.mark_done(1, done(&read, &[0])).unwrap();
+            assert_eq!(files.totals(), Totals::default());
+        }
+    }
+}
+
+#[test]
+fn what_was_done_before_the_end_was_noted_counts_once_at_every_start() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(
+        &mut files,
+        &[entry(1, &["a", "b"]), entry(2, &["c"]), entry(3, &["d"])],
+    );
+    drop(files);
+    // As a process leaves it that could not note the end of the file, and later a replay.
+    let mark = Mark::Done(done(&loaded(dir.path(), 1), &[0]));
+    let mut marks = FrameWriter::create(&marks_paths(dir.path(), 1, 1)[0], MARKS_KIND).unwrap();
+    marks.append(&mark.encode()).unwrap();
+    marks.sync().unwrap();
+    drop(marks);
+    for _ in 0..3 {
+        let files = Files::open(dir.path(), LIMITS).unwrap();
+        assert_eq!((files.totals().entries, files.totals().records), (2, 2));
+        assert_eq!(numbers(&files), [1]);
+    }
+}
+
+#[test]
+fn an_entry_that_this_version_cannot_read_stays() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["a"])]);
+    let current = files.current.as_mut().unwrap();
+    current.writer.append(b"\xffan entry of tomorrow").unwrap();
+    current.writer.sync().unwrap();
+    drop(files);
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    let read = loaded(dir.path(), 1);
+    assert_eq!((read.pending.len(), read.seen.unknown), (1, 1));
+    files.mark_done(1, done(&read, &[0])).unwrap();
+    drop(files);
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 1);
+    assert!(data_path(dir.path(), 1).exists());
+}
+
+#[test]
+fn one_process_at_a_time_has_the_directory() {
+    let dir = dir();
+    let files = Files::open(dir.path(), LIMITS).unwrap();
+    let error = Files::open(dir.path(), LIMITS).unwrap_err();
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    drop(files);
+    Files::open(dir.path(), LIMITS).unwrap();
+}
+
+#[test]
+fn a_directory_that_is_gone_refuses_and_recovers_with_a_new_file() {
+    let dir = dir();
+    let queue = dir.path().join("queue");
+    let mut files = Files::open(&queue, LIMITS).unwrap();
+    fs::rename(&queue, dir.path().join("away")).unwrap();
+    let refusal = files.store(&[entry(1, &["a"])]).remove(0).unwrap_err();
+    assert!(!refusal.may_be_kept, "{refusal}");
+    assert_eq!(files.totals().entries, 0);
+    fs::rename(dir.path().join("away"), &queue).unwrap();
+    store(&mut files, &[entry(2, &["b"])]);
+    drop(files);
+    let files = Files::open(&queue, LIMITS).unwrap();
+    assert_eq!(files.totals().entries, 1);
+}
+
+#[test]
+fn a_look_at_who_has_the_directory_never_keeps_an_owner_out() {
+    let dir = dir();
+    drop(Files::open(dir.path(), LIMITS).unwrap());
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                holder(dir.path()).unwrap();
+            }
+        });
+        let opened: Result<Vec<_>, _> = (0..300)
+            .map(|_| Files::open(dir.path(), LIMITS).map(drop))
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        opened.unwrap();
+    });
+}
+
+#[test]
+fn the_directory_is_read_once_however_many_files_it_has() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    for id in 0..50 {
+        store(&mut files, &[entry(id, &["a"]), entry(id, &["b"])]);
+        files.seal();
+    }
+    drop(files);
+    let reads = under(dir.path()).step(Step::List).then(Fault::Takes(Duration::ZERO));
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(reads.hits(), 1);
+    let to = PartitionId(0);
+    for file in files.sealed() {
+        let read = load(dir.path(), &file, &|_, _| Choice::Send { to }).unwrap();
+        files.mark_done(file.number, done(&read, &[0])).unwrap();
+    }
+    for file in files.sealed() {
+        let read = load(dir.path(), &file, &|_, _| Choice::Send { to }).unwrap();
+        assert_eq!(read.pending.len(), 1, "the new marks are known");
+        files.mark_done(file.number, done(&read, &[0])).unwrap();
+    }
+    assert_eq!(reads.hits(), 1);
+    assert_eq!(files.totals(), Totals::default());
+    assert_eq!(Listing::read(dir.path()).unwrap(), Listing::default());
+}
+
+#[test]
+fn what_was_refused_and_cannot_be_cut_off_is_not_sent_and_goes_when_it_can() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    store(&mut files, &[entry(1, &["kept"])]);
+    let sync = under(dir.path()).step(Step::Sync).name_ends(".pdlq");
+    let sync = sync.nth(1).then(Fault::DoneButFails(5));
+    let cut = under(dir.path()).step(Step::Truncate).then(Fault::Fails(5));
+    let refusal = files
+        .store(&[entry(2, &["refused"])])
+        .remove(0)
+        .unwrap_err();
+    assert!(refusal.may_be_kept, "{refusal}");
+    assert_eq!((sync.hits(), cut.hits()), (1, 1));
+    assert_eq!(
+        numbers(&files),
+        [0; 0],
+        "it looks as if it had never been sent"
+    );
+    assert!(!files.take_back());
+    // Others have their place meanwhile.
+    store(&mut files, &[entry(3, &["kept, too"])]);
+    drop(cut);
+    assert!(files.take_back());
+    files.seal();
+    assert_eq!(numbers(&files), [1, 2]);
+    for number in [1, 2] {
+        assert_eq!(loaded(dir.path(), number).pending.len(), 1);
+    }
+    drop(files);
+    assert_eq!(Files::open(dir.path(), LIMITS).unwrap().totals().entries, 2);
+}
