@@ -176,7 +176,9 @@ fn the_directory_is_read_once_however_many_files_it_has() {
         files.seal();
     }
     drop(files);
-    let reads = under(dir.path()).step(Step::List).then(Fault::Takes(Duration::ZERO));
+    let reads = under(dir.path())
+        .step(Step::List)
+        .then(Fault::Takes(Duration::ZERO));
     let mut files = Files::open(dir.path(), LIMITS).unwrap();
     assert_eq!(reads.hits(), 1);
     let to = PartitionId(0);
