@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: faults under load, many times, and the oracle at the end.
 
 mod gateway;
+mod rebalances;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -49,6 +50,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(33);
 /// again, at 20,000 records a second or more. `pipeline` mixes all three and the broker, which is
 /// frozen for a while, killed and started again on its data; once, in the middle, all of Kafka is
 /// away for 20 s.
+///
+/// `rebalances`: up to four writers come and go: in each round one is started, ended, killed with
+/// -9, or frozen until others have its partitions, at times while the group is still at the move
+/// before. The order in each partition is compared with the log too (Debian: apt-get install
+/// kcat).
 #[derive(clap::Args)]
 pub struct Args {
     #[arg(value_enum)]
@@ -102,6 +108,7 @@ enum What {
     Writer,
     Aggregator,
     Pipeline,
+    Rebalances,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -111,6 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
     let cluster = cluster(args)?;
     let mut targets = match args.what {
         What::Gateway => return gateway::run(args, cluster),
+        What::Rebalances => return rebalances::run(args),
         What::Writer => vec![Target::Writer],
         What::Aggregator => vec![Target::Aggregator],
         What::Pipeline => vec![Target::Gateway, Target::Writer, Target::Aggregator],

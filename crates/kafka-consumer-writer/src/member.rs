@@ -26,7 +26,7 @@ pub enum MemberEnd {
     /// On request; `flushed` where all it had read is saved.
     Stopped { flushed: bool },
     /// Another process has taken its `groupInstanceID`: this one must not fight for it.
-    Fenced(String),
+    Fenced { instance: String, group: String },
 }
 
 /// Runs member number `index` until `shutdown`.
@@ -50,7 +50,11 @@ pub async fn run(
         session_timeout: shared.session_timeout,
         rebalance_timeout: shared.rebalance_timeout(),
     };
-    let is_static = config.instance_id.is_some();
+    let instance = config.instance_id.clone().unwrap_or_default();
+    let fenced = || MemberEnd::Fenced {
+        instance: instance.clone(),
+        group: shared.group_id.clone(),
+    };
     let mut member = Arc::new(Member::new(cluster.clone(), config));
     let mut failures = 0;
     loop {
@@ -65,8 +69,8 @@ pub async fn run(
             Ok(joined) => joined,
             Err(error) => {
                 count_error(&error);
-                if is_static && error.kind == ErrorKind::Lost {
-                    return MemberEnd::Fenced(error.to_string());
+                if error.kind == ErrorKind::Fenced {
+                    return fenced();
                 }
                 kafka_up(error.kind == ErrorKind::Fatal);
                 failures += 1;
@@ -100,10 +104,35 @@ pub async fn run(
             partitions = ?assignment.partitions.iter().map(|id| id.0).collect::<Vec<_>>(),
             "joined the group"
         );
+        shared.set_strangers(index, assignment.strangers.is_some());
+        if let Some(strangers) = &assignment.strangers {
+            tracing::error!(
+                group = shared.group_id,
+                strangers,
+                "the group has members that are no writers of Sluice: what they hold is not \
+                 stored; give the writers a kafka.groupID of their own"
+            );
+        }
         let session = Session::new(shared.clone(), cluster.clone(), member.clone(), &assignment);
         match Box::pin(session.run(&shutdown)).await {
             End::Rejoin | End::Lost => {}
-            End::Fenced => return MemberEnd::Fenced(format!("member {index} is fenced")),
+            End::Stalled => {
+                counter!(catalog::CONSUMER_STALLS).increment(1);
+                tracing::error!(
+                    group = shared.group_id,
+                    topic = shared.topic,
+                    member = index,
+                    stall_timeout = ?shared.stall_timeout,
+                    "nothing gets saved although messages wait: leaving the group until the store \
+                     takes files; what is not saved stays in Kafka"
+                );
+                give_way(&member).await;
+                tokio::select! {
+                    () = store_answers(&shared) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+            End::Fenced => return fenced(),
             End::Shutdown { flushed } => {
                 leave(&mut member, &shared).await;
                 return MemberEnd::Stopped { flushed };
@@ -119,6 +148,37 @@ async fn leave(member: &mut Arc<Member>, shared: &Shared) {
         .is_err()
     {
         tracing::warn!("the group did not answer the member's leaving in time");
+    }
+}
+
+async fn give_way(member: &Member) {
+    let pulse = member.pulse();
+    if tokio::time::timeout(LEAVE_TIMEOUT, pulse.give_way())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the group did not answer the member's leaving in time");
+    }
+}
+
+/// Until the store takes files again. One look at a time, however long the disk hangs.
+async fn store_answers(shared: &Arc<Shared>) {
+    let mut failures = 0;
+    loop {
+        let store = shared.store.clone();
+        match tokio::task::spawn_blocking(move || store.answers()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                failures += 1;
+                if u32::is_power_of_two(failures) {
+                    tracing::error!(%error, "the store does not take files yet");
+                }
+            }
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            // The runtime ends.
+            Err(_) => return,
+        }
+        tokio::time::sleep(JOIN_BACKOFF.pause(failures, fastrand::f64().max(0.2))).await;
     }
 }
 

@@ -36,8 +36,11 @@ const WORDS_EVERY: u32 = 30;
 pub enum ServiceError {
     #[error("topic {topic} cannot be used: {why}")]
     Unfit { topic: String, why: String },
-    #[error("another process has taken this group instance id: {0}")]
-    Fenced(String),
+    #[error(
+        "fenced: another process has joined group {group} with kafka.groupInstanceID {instance}; \
+         this one stops, what it had not saved stays in Kafka for the other"
+    )]
+    Fenced { instance: String, group: String },
     #[error(
         "not all that was read could be saved before the shutdown's deadline; it stays in Kafka"
     )]
@@ -73,19 +76,24 @@ pub async fn run(
         };
         members.spawn(member::run(shared.clone(), cluster, index, all.clone()));
     }
-    let mut result = Ok(());
+    let (mut fenced, mut flushed_all) = (None, true);
     while let Some(ended) = members.join_next().await {
         match ended {
-            Ok(MemberEnd::Stopped { flushed: true }) => {}
-            Ok(MemberEnd::Stopped { flushed: false }) => result = Err(ServiceError::NotFlushed),
-            Ok(MemberEnd::Fenced(error)) => {
-                result = Err(ServiceError::Fenced(error));
+            Ok(MemberEnd::Stopped { flushed }) => flushed_all &= flushed,
+            Ok(MemberEnd::Fenced { instance, group }) => {
+                let error = ServiceError::Fenced { instance, group };
+                tracing::error!("{error}");
+                fenced.get_or_insert(error);
                 all.cancel();
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
-    result
+    match fenced {
+        Some(error) => Err(error),
+        None if flushed_all => Ok(()),
+        None => Err(ServiceError::NotFlushed),
+    }
 }
 
 /// What no event tells.

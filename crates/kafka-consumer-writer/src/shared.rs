@@ -9,11 +9,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use metrics::gauge;
 use pipeline_core::{
     PartitionId,
     config::{Config, StartAt},
     record::Rules,
     store::{Chain, Store, StoreError},
+    telemetry::catalog,
 };
 use tokio::sync::Semaphore;
 
@@ -42,6 +44,7 @@ pub struct Shared {
     pub group_id: String,
     pub group_instance_id: Option<String>,
     pub session_timeout: Duration,
+    pub stall_timeout: Duration,
     pub shutdown_timeout: Duration,
     pub start_at: StartAt,
     pub dedup_max_batches: usize,
@@ -63,6 +66,8 @@ pub struct Shared {
     /// `--adopt`, and the partitions that have used it: each may be adopted once.
     adopt: bool,
     adopted: Mutex<BTreeSet<PartitionId>>,
+    /// Members of this process that see strangers in the group.
+    strangers: Mutex<BTreeSet<usize>>,
 }
 
 /// Why the service cannot start here.
@@ -105,6 +110,7 @@ impl Shared {
             group_id: config.kafka.group_id.clone(),
             group_instance_id: config.kafka.group_instance_id.clone(),
             session_timeout: consumer.session_timeout,
+            stall_timeout: consumer.stall_timeout,
             shutdown_timeout: consumer.shutdown_timeout,
             start_at: consumer.start_at,
             dedup_max_batches: consumer.dedup_max_batches,
@@ -133,6 +139,7 @@ impl Shared {
             running: AtomicUsize::new(0),
             adopt,
             adopted: Mutex::default(),
+            strangers: Mutex::default(),
         })
     }
 
@@ -195,6 +202,18 @@ impl Shared {
     /// From here on this partition's commits are ours.
     pub fn adopted(&self, partition: PartitionId) {
         self.lock_adopted().insert(partition);
+    }
+
+    /// Whether a member of this process sees members in the group that are no writers.
+    pub fn set_strangers(&self, member: usize, sees: bool) {
+        let mut seeing = self.strangers.lock().expect("no panic under this lock");
+        if sees {
+            seeing.insert(member);
+        } else {
+            seeing.remove(&member);
+        }
+        let value = if seeing.is_empty() { 0.0 } else { 1.0 };
+        gauge!(catalog::CONSUMER_GROUP_STRANGERS).set(value);
     }
 
     fn lock_adopted(&self) -> std::sync::MutexGuard<'_, BTreeSet<PartitionId>> {

@@ -22,8 +22,10 @@ pub enum ErrorKind {
     UnknownOutcome,
     /// The group moved on: join again.
     Rejoin,
-    /// This member was thrown out or fenced: its partitions are lost.
+    /// This member was thrown out: its partitions are lost. It may join again.
     Lost,
+    /// Another process has taken this static member's name: it must not join again.
+    Fenced,
     /// The offset asked for is not in the log.
     OffsetOutOfRange,
     /// The topic was made anew, or has no such partition: what is known of its offsets is void.
@@ -31,7 +33,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Retry,
         Self::RefreshAndRetry,
         Self::TooLarge,
@@ -40,6 +42,7 @@ impl ErrorKind {
         Self::UnknownOutcome,
         Self::Rejoin,
         Self::Lost,
+        Self::Fenced,
         Self::OffsetOutOfRange,
         Self::OtherTopic,
     ];
@@ -56,6 +59,7 @@ impl ErrorKind {
             Self::UnknownOutcome => "unknown_outcome",
             Self::Rejoin => "rejoin",
             Self::Lost => "lost",
+            Self::Fenced => "fenced",
             Self::OffsetOutOfRange => "offset_out_of_range",
             Self::OtherTopic => "other_topic",
         }

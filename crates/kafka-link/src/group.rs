@@ -1,8 +1,9 @@
 //! One member of one consumer group on one topic: join, heartbeat, commit, leave.
 //!
-//! The `consumer` protocol with the `range` assignor, eager: on a rebalance all is given up and
-//! joined anew. The leader's assignment is computed here. Speaks the classic protocol (KIP-62,
-//! KIP-345, KIP-394), which Kafka 3 and 4 and others know.
+//! The `consumer` protocol, eager: on a rebalance all is given up and joined anew. The leader's
+//! assignment is computed here. Speaks the classic protocol (KIP-62, KIP-345, KIP-394), which
+//! Kafka 3 and 4 and others know. The assignor has a name of its own: a consumer that is no writer
+//! of ours shares no assignor with us, so the broker lets no such two into one group.
 
 mod coordinator;
 mod join;
@@ -47,6 +48,9 @@ pub struct GroupConfig {
 pub struct Assignment {
     pub generation: i32,
     pub partitions: Vec<PartitionId>,
+    /// Where someone else is in the group who may hold partitions and stores nothing: who, for
+    /// people. Only the leader sees the others, but every member sees a group of the new protocol.
+    pub strangers: Option<String>,
 }
 
 /// What a heartbeat says.
@@ -96,8 +100,8 @@ impl Member {
     /// May be dropped and called again.
     ///
     /// # Errors
-    /// `Fatal` where the group speaks another protocol or has other assignors, `Lost` where a
-    /// static member was fenced; the rest may be tried again.
+    /// `Fatal` where the group speaks another protocol or has other assignors, `Fenced` where
+    /// another process has taken a static member's name; the rest may be tried again.
     pub async fn join(&mut self) -> Result<Assignment, KafkaError> {
         self.seat.join().await
     }
@@ -112,7 +116,7 @@ impl Member {
     /// See [`Pulse::heartbeat`].
     ///
     /// # Errors
-    /// `Lost` where the member is no longer one.
+    /// `Lost` or `Fenced` where the member is no longer one.
     pub async fn heartbeat(&self) -> Result<Beat, KafkaError> {
         self.seat.heartbeat().await
     }
@@ -136,9 +140,15 @@ impl Member {
         self.seat.committed(partitions).await
     }
 
-    /// Leaves the group (best effort, bounded). A static member does not leave.
+    /// Leaves the group at the process's end (best effort, bounded). A static member does not:
+    /// the group keeps its partitions for it until its session is over, so that a restart moves
+    /// none.
     pub async fn leave(&mut self) {
-        self.seat.leave().await;
+        if self.seat.config.instance_id.is_some() {
+            self.seat.place().give_up();
+        } else {
+            self.seat.leave().await;
+        }
     }
 }
 
@@ -146,7 +156,7 @@ impl Pulse {
     /// Follows the coordinator where it moves; ends within the session timeout.
     ///
     /// # Errors
-    /// `Lost` where the member is no longer one.
+    /// `Lost` or `Fenced` where the member is no longer one.
     pub async fn heartbeat(&self) -> Result<Beat, KafkaError> {
         self.seat.heartbeat().await
     }
@@ -170,6 +180,13 @@ impl Pulse {
         partitions: &[PartitionId],
     ) -> Result<BTreeMap<PartitionId, Committed>, KafkaError> {
         self.seat.committed(partitions).await
+    }
+
+    /// Leaves the group at once, static or not (best effort, bounded): others shall have the
+    /// partitions now. Heartbeats and commits say `Lost` from here on; a join makes it a member
+    /// again.
+    pub async fn give_way(&self) {
+        self.seat.leave().await;
     }
 }
 
@@ -253,7 +270,7 @@ impl Seat {
 
     async fn leave(&self) {
         let place = std::mem::take(&mut *self.place());
-        if place.member_id.is_empty() || self.config.instance_id.is_some() {
+        if place.member_id.is_empty() {
             return;
         }
         let manner = Manner {
@@ -272,7 +289,9 @@ impl Seat {
                     if version < LEAVE_MANY_VERSION {
                         request.with_member_id(member_id)
                     } else {
-                        let member = MemberIdentity::default().with_member_id(member_id);
+                        let member = MemberIdentity::default()
+                            .with_member_id(member_id)
+                            .with_group_instance_id(self.instance_id());
                         request.with_members(vec![member])
                     }
                 },
@@ -297,11 +316,16 @@ impl Seat {
         let group = &self.config.group_id;
         let call = format!("{call} of group {group}");
         let detail = if code == ResponseError::InconsistentGroupProtocol.code() {
-            Some("its other members use another protocol or have no assignor `range`")
+            Some(
+                "its other members are no writers of Sluice (they have another protocol or \
+                 assignor): writers need a kafka.groupID of their own",
+            )
+        } else if code == ResponseError::GroupIdNotFound.code() {
+            Some("perhaps it is a group of the new consumer protocol (KIP-848)")
         } else if code == ResponseError::InvalidSessionTimeout.code() {
             Some("see group.min.session.timeout.ms and group.max.session.timeout.ms of the broker")
         } else if code == ResponseError::FencedInstanceId.code() {
-            Some("another process has the same group instance id")
+            Some("another process has taken this member's group instance id")
         } else {
             None
         };
@@ -310,7 +334,7 @@ impl Seat {
 
     /// Takes in that the member is none any more, if it still is of `generation`.
     fn note(&self, error: &KafkaError, generation: i32) {
-        if error.kind != ErrorKind::Lost {
+        if !matches!(error.kind, ErrorKind::Lost | ErrorKind::Fenced) {
             return;
         }
         let mut place = self.place();

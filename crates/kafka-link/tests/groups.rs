@@ -10,6 +10,8 @@ use pipeline_core::{Offset, PartitionId};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
+
 fn config(group: &str, topic: &str) -> GroupConfig {
     GroupConfig {
         group_id: group.to_owned(),
@@ -224,9 +226,136 @@ async fn a_static_member_comes_back_to_its_partitions_and_fences_the_one_before(
     let mut newest = Member::new(cluster.clone(), named("two"));
     assert_eq!(timeout(LONG, newest.join()).await.unwrap().unwrap(), before);
     let fenced = old_again.heartbeat().await.unwrap_err();
-    assert_eq!(fenced.kind, ErrorKind::Lost, "{fenced}");
+    assert_eq!(fenced.kind, ErrorKind::Fenced, "{fenced}");
     assert_eq!(newest.heartbeat().await.unwrap(), Beat::Stable);
     one.stop().await;
+}
+
+#[tokio::test]
+async fn a_static_member_that_gives_way_is_out_at_once() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 2, &[]).await;
+    let config = GroupConfig {
+        // Far longer than the test waits.
+        session_timeout: Duration::from_secs(300),
+        ..config(&unique("group"), &topic)
+    };
+    let named = |name: &str| GroupConfig {
+        instance_id: Some(name.to_owned()),
+        ..config.clone()
+    };
+    let mut stuck = Member::new(cluster.clone(), named("one"));
+    assert_eq!(stuck.join().await.unwrap().partitions, ids(0..2));
+    stuck.pulse().give_way().await;
+    let other = Living::start(Member::new(cluster.clone(), named("two")));
+    assert_eq!(settled(&[&other], 2).await, [2]);
+    assert_eq!(stuck.heartbeat().await.unwrap_err().kind, ErrorKind::Lost);
+    let back = Living::start(stuck);
+    assert_eq!(settled(&[&other, &back], 2).await, [1, 1]);
+    for living in [other, back] {
+        living.stop().await.pulse().give_way().await;
+    }
+}
+
+#[tokio::test]
+async fn another_clients_assignor_keeps_either_out_of_the_others_group() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 2, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let mut ours = Member::new(cluster.clone(), config.clone());
+    ours.join().await.unwrap();
+    // One topic `t`, nothing else.
+    let metadata = b"\0\0\0\0\0\x01\0\x01t\xff\xff\xff\xff";
+    let broker = &stage.brokers[0];
+    for assignor in ["range", "cooperative-sticky"] {
+        let refused = common::raw::join(broker, &config.group_id, assignor, metadata).await;
+        assert_eq!(
+            refused.error_code, INCONSISTENT_GROUP_PROTOCOL,
+            "{assignor}"
+        );
+    }
+    assert_eq!(ours.heartbeat().await.unwrap(), Beat::Stable);
+    ours.leave().await;
+    let theirs = common::raw::join(broker, &config.group_id, "range", metadata).await;
+    assert_eq!(theirs.error_code, 0);
+    let refused = ours.join().await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Fatal, "{refused}");
+    assert_eq!(refused.code, Some(INCONSISTENT_GROUP_PROTOCOL));
+    let words = refused.to_string();
+    assert!(words.contains("InconsistentGroupProtocol (23)"), "{words}");
+    assert!(words.contains("kafka.groupID of their own"), "{words}");
+}
+
+#[tokio::test]
+async fn a_member_whose_metadata_cannot_be_read_gets_nothing_and_keeps_nobody_waiting() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 2, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let mut ours = Member::new(cluster.clone(), config.clone());
+    assert_eq!(ours.join().await.unwrap().strangers, None);
+    let (broker, group) = (stage.brokers[0].clone(), config.group_id.clone());
+    let joining =
+        tokio::spawn(async move { common::raw::join(&broker, &group, "sluice-range", b"?").await });
+    told_to_rebalance(&ours).await;
+    let given = ours.join().await.unwrap();
+    let stranger = joining.await.unwrap();
+    assert_eq!(given.partitions, ids(0..2));
+    let strangers = given.strangers.expect("it is named");
+    assert!(
+        strangers.contains(stranger.member_id.as_str()),
+        "{strangers}"
+    );
+    assert_eq!(ours.heartbeat().await.unwrap(), Beat::Stable);
+    ours.leave().await;
+}
+
+#[tokio::test]
+async fn a_consumer_of_the_new_protocol_in_the_group_is_named_until_it_leaves() {
+    let stage = Stage::any().await;
+    if stage.is_embedded() {
+        println!("only on Apache Kafka: the embedded broker has no groups of the new protocol");
+        return;
+    }
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 4, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let mut ours = Member::new(cluster.clone(), config.clone());
+    assert_eq!(ours.join().await.unwrap().partitions, ids(0..4));
+    let broker = &stage.brokers[0];
+    let stranger = common::raw::beat(broker, &config.group_id, "", 0, &topic).await;
+    assert_eq!(stranger.error_code, 0, "{stranger:?}");
+    told_to_rebalance(&ours).await;
+    let given = ours.join().await.unwrap();
+    let strangers = given.strangers.expect("it is named");
+    assert!(strangers.contains("KIP-848"), "{strangers}");
+    assert!(given.partitions.len() < 4, "{:?}", given.partitions);
+    let id = stranger.member_id.expect("an id");
+    let left = common::raw::beat(broker, &config.group_id, &id, -1, &topic).await;
+    assert_eq!(left.error_code, 0, "{left:?}");
+    // The group is one of the old protocol again, and whole.
+    let whole = async {
+        loop {
+            told_to_rebalance(&ours).await;
+            let given = ours.join().await.unwrap();
+            if given.strangers.is_none() && given.partitions == ids(0..4) {
+                return;
+            }
+        }
+    };
+    timeout(LONG, whole).await.expect("all partitions");
+    ours.leave().await;
+}
+
+async fn told_to_rebalance(member: &Member) {
+    let told = async {
+        while member.heartbeat().await.unwrap() == Beat::Stable {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, told).await.expect("a rebalance");
 }
 
 #[tokio::test]

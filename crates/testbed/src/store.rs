@@ -286,14 +286,23 @@ pub fn segments(topic: &Path) -> Result<Vec<PathBuf>> {
             .file_name()
             .is_some_and(|name| name.to_string_lossy().starts_with('p'))
         {
-            let files = list(&partition)?;
-            found.extend(files.into_iter().filter(|file| {
-                file.file_name()
-                    .is_some_and(|name| name.to_string_lossy().ends_with(".ndjson.zst"))
-            }));
+            found.extend(segments_of(&partition)?);
         }
     }
     Ok(found)
+}
+
+/// The segments of one partition's directory, in order of their offsets.
+///
+/// # Errors
+/// When it cannot be listed; one that is not there yet is empty.
+pub fn segments_of(partition: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = list(partition)?;
+    files.retain(|file| {
+        file.file_name()
+            .is_some_and(|name| name.to_string_lossy().ends_with(".ndjson.zst"))
+    });
+    Ok(files)
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -6,6 +6,7 @@
 mod bad_input;
 mod campaign;
 mod end_to_end;
+mod groups;
 mod kafka_away;
 mod kcat;
 mod kills;

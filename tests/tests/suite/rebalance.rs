@@ -6,6 +6,7 @@ use anyhow::Result;
 use testbed::{
     load::Load,
     process::poll_until,
+    rebalances,
     service::Service,
     stand::{Plan, Stand},
 };
@@ -67,6 +68,26 @@ fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
+    Ok(())
+}
+
+/// `cargo xtask chaos rebalances` does the same fifty times.
+#[test]
+fn writers_that_come_and_go_under_load_store_each_record_once_and_in_order() -> Result<()> {
+    let dir = RunDir::new("rebalances");
+    let plan = rebalances::Plan {
+        seed: 45,
+        rounds: 8,
+        stand: Plan {
+            partitions: PARTITIONS,
+            ..Plan::from_env()
+        },
+        load: load(45),
+        rest_within: Duration::from_secs(180),
+    };
+    let outcome = rebalances::run(&dir, &plan, &mut |line| println!("{line}"))?;
+    println!("{outcome}");
+    assert_holds(&outcome.verdict);
     Ok(())
 }
 

@@ -43,6 +43,7 @@ pub fn judge(kind: ErrorKind) -> Verdict {
         // None of these answers a produce. Should one come, nothing is known of what happened.
         ErrorKind::Rejoin
         | ErrorKind::Lost
+        | ErrorKind::Fenced
         | ErrorKind::OffsetOutOfRange
         | ErrorKind::OtherTopic => verdict(Next::Dlq, true, true),
     }

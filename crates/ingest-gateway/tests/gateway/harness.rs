@@ -358,6 +358,7 @@ fn config(brokers: Vec<String>, dir: &Path) -> Config {
             buffer_bytes: 1 << 30,
             dedup_max_batches: 1000,
             session_timeout: 10 * second,
+            stall_timeout: 60 * second,
             start_at: StartAt::Earliest,
             admin_addr: loopback,
             shutdown_timeout: second,

@@ -118,7 +118,7 @@ pub struct PartitionCore {
 #[derive(Debug)]
 enum State {
     Loading {
-        asked: bool,
+        asked: Option<Instant>,
     },
     Resting {
         until: Instant,
@@ -137,7 +137,7 @@ impl PartitionCore {
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
             settings,
-            state: State::Loading { asked: false },
+            state: State::Loading { asked: None },
             random: fastrand::Rng::with_seed(seed),
             serial: 0,
             failures: 0,
@@ -150,17 +150,17 @@ impl PartitionCore {
     pub fn poll(&mut self, now: Instant) -> Option<Action> {
         match &mut self.state {
             State::Loading { asked } => {
-                if *asked || self.drain.is_some() {
+                if asked.is_some() || self.drain.is_some() {
                     return None;
                 }
-                *asked = true;
+                *asked = Some(now);
                 Some(Action::Load)
             }
             State::Resting { until, .. } => {
                 if now < *until || self.drain.is_some() {
                     return None;
                 }
-                self.state = State::Loading { asked: true };
+                self.state = State::Loading { asked: Some(now) };
                 Some(Action::Load)
             }
             State::Claiming { .. } => None,
@@ -182,9 +182,19 @@ impl PartitionCore {
         [own, commit, drain].into_iter().flatten().min()
     }
 
+    /// Since when it waits for its chain to be read, or for a batch to be saved at last.
+    #[must_use]
+    pub fn waiting_since(&self) -> Option<Instant> {
+        match &self.state {
+            State::Loading { asked } => *asked,
+            State::Running(running) => running.saving_since(),
+            State::Resting { .. } | State::Claiming { .. } => None,
+        }
+    }
+
     /// The chain has been read.
     pub fn loaded(&mut self, outcome: LoadOutcome, now: Instant) {
-        if !matches!(self.state, State::Loading { asked: true }) {
+        if !matches!(self.state, State::Loading { asked: Some(_) }) {
             return;
         }
         match outcome {
@@ -294,7 +304,7 @@ impl PartitionCore {
         if !claims {
             return;
         }
-        match std::mem::replace(&mut self.state, State::Loading { asked: false }) {
+        match std::mem::replace(&mut self.state, State::Loading { asked: None }) {
             State::Claiming { memory, .. } if ok => {
                 let mut batcher = Batcher::new(self.settings.flush, memory.end.next);
                 if self.drain.is_some() {

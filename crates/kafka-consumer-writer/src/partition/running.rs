@@ -13,6 +13,8 @@ use pipeline_core::Offset;
 pub(super) struct Running {
     pub batcher: Batcher,
     saving: Saving,
+    /// When the save that has not landed yet was tried first.
+    since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl Running {
         Self {
             batcher,
             saving: Saving::Idle(memory),
+            since: None,
         }
     }
 
@@ -63,6 +66,7 @@ impl Running {
                     "a batch begins where the chain ends"
                 );
                 *serial += 1;
+                self.since = Some(now);
                 Box::new(SaveJob {
                     serial: *serial,
                     batch: Arc::new(batch),
@@ -133,6 +137,7 @@ impl Running {
             SaveOutcome::Landed(memory) => {
                 let next = memory.end.next;
                 self.saving = Saving::Idle(memory);
+                self.since = None;
                 Came::Landed(next)
             }
             SaveOutcome::Unknown(mut job) => {
@@ -143,6 +148,11 @@ impl Running {
             }
             SaveOutcome::Taken => Came::Taken,
         }
+    }
+
+    /// Since when a batch is being saved, all tries included.
+    pub fn saving_since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// Bytes in memory, those being saved included.

@@ -312,3 +312,27 @@ fn a_drain_ends_with_everything_committed_or_at_its_deadline() {
     }
     assert!(seen[0] > 50 && seen[1] > 50, "both ends are met: {seen:?}");
 }
+
+#[test]
+fn it_waits_from_the_first_try_of_a_save_or_a_load_until_that_has_come_to_something() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut core = PartitionCore::new(SETTINGS, 1);
+    assert_eq!(core.waiting_since(), None);
+    assert!(matches!(core.poll(now), Some(Action::Load)));
+    assert_eq!(core.waiting_since(), Some(now));
+    core.loaded(LoadOutcome::Ready(memory(0)), now);
+    let claim = core.commit_due(now).expect("the claim");
+    core.committed(claim, true, now);
+    assert_eq!(core.waiting_since(), None);
+    core.fetched(Offset(0), [gap(5, now, 1)]);
+    assert_eq!(core.waiting_since(), None, "nothing is due yet");
+    let begun = now + second;
+    let job = save(&mut core, begun).expect("due");
+    core.saved(job.serial, SaveOutcome::Unknown(job), begun + second);
+    assert_eq!(core.waiting_since(), Some(begun), "while it rests");
+    let again = save(&mut core, begun + 60 * second).expect("tried again");
+    assert_eq!(core.waiting_since(), Some(begun), "in a further try");
+    core.saved(again.serial, landed(&again), begun + 61 * second);
+    assert_eq!(core.waiting_since(), None);
+}

@@ -9,7 +9,7 @@ use kafka_link::{Beat, ErrorKind, FetchFrom, Fetched, KafkaError};
 use metrics::counter;
 use pipeline_core::{Offset, PartitionId, store::Totals, telemetry::catalog};
 
-use super::{End, FENCED_INSTANCE_ID, FLOW_BYTES, Session, count_error, kafka_up};
+use super::{End, Session, count_error, kafka_up, read::FLOW_BYTES};
 use crate::{
     batcher::{Batch, Chunk, Content},
     partition::{LoadOutcome, SaveOutcome},
@@ -77,6 +77,7 @@ impl Session {
                 tracing::warn!(%error, "heartbeat failed");
                 self.heard_error(&error, now);
             }
+            Event::LeftStuck => self.ending = Some(End::Lost),
             Event::LogEnds(ends) => {
                 for (partition, end) in ends {
                     match end {
@@ -102,6 +103,7 @@ impl Session {
         let news = reason != slot.reason;
         match &outcome {
             LoadOutcome::Ready(memory) => {
+                self.progress.made(now);
                 let next = memory.end.next;
                 self.shared.books.chain(partition, memory);
                 self.shared.dead_letters.passed(&slot.held.place, next);
@@ -140,6 +142,7 @@ impl Session {
         let topic = &self.shared.topic;
         match (&report.outcome, &report.trouble) {
             (SaveOutcome::Landed(memory), _) => {
+                self.progress.made(now);
                 let next = memory.end.next;
                 self.shared.books.chain(partition, memory);
                 self.shared.dead_letters.passed(&slot.held.place, next);
@@ -310,11 +313,13 @@ impl Session {
         match error.kind {
             ErrorKind::Lost => {
                 tracing::error!(%error, "this member is out of the group: dropping what is not committed");
-                self.ending = Some(if error.code == Some(FENCED_INSTANCE_ID) {
-                    End::Fenced
-                } else {
-                    End::Lost
-                });
+                if self.ending != Some(End::Fenced) {
+                    self.ending = Some(End::Lost);
+                }
+            }
+            ErrorKind::Fenced => {
+                tracing::error!(%error, "this member is fenced: dropping what is not committed");
+                self.ending = Some(End::Fenced);
             }
             ErrorKind::Rejoin => {
                 self.commits_refused = true;

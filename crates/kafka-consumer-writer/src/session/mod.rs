@@ -3,7 +3,9 @@
 //! that blocks: see [`steps`](crate::steps).
 
 mod hear;
+mod read;
 mod slot;
+mod stall;
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_link::{Assignment, Cluster, FetchFrom, FetchOptions, KafkaError, Member, TopicId};
+use kafka_link::{Assignment, Cluster, KafkaError, Member};
 use metrics::{Histogram, counter, gauge, histogram};
 use pipeline_core::{
     PartitionId,
@@ -21,6 +23,8 @@ use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use slot::Slot;
+use stall::Progress;
+pub use stall::Turns;
 
 use crate::{
     batcher::DrainState,
@@ -31,22 +35,8 @@ use crate::{
 
 /// Events waiting for the loop; who has more waits.
 const EVENTS_MAX: usize = 1024;
-/// A long poll with nothing to read, and one on a stream that flows: a little patience there
-/// makes few large answers of many small ones.
-const IDLE_WAIT: Duration = Duration::from_millis(500);
-const FLOW_WAIT: Duration = Duration::from_millis(20);
-const FLOW_BYTES: u32 = 64 << 10;
-/// How soon a full budget is looked at again.
-const ROOM_WAIT: Duration = Duration::from_millis(20);
-/// A partition's part of one fetch.
-const PARTITION_FETCH_BYTES: u64 = 1 << 20;
-/// How often the ends of logs are asked for, also of those that are not read.
-const LOG_ENDS_EVERY: Duration = Duration::from_secs(1);
 /// Once all is saved, how long an end waits for the commit: the chain knows better anyway.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The protocol's code for a static member whose id another process has taken.
-const FENCED_INSTANCE_ID: i16 = 82;
 
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +47,8 @@ pub enum End {
     Lost,
     /// Another process has taken this member's instance id.
     Fenced,
+    /// Nothing gets done although messages wait: others shall have the partitions.
+    Stalled,
     /// All is saved and committed, or (`false`) time ran out.
     Shutdown { flushed: bool },
 }
@@ -79,6 +71,8 @@ pub struct Session {
     /// When to look for room in the budget again.
     room_at: Option<Instant>,
     log_ends_at: Instant,
+    progress: Progress,
+    turns: Turns,
     /// Since when an end waits for nothing but commits.
     saved_since: Option<Instant>,
     histograms: Histograms,
@@ -108,8 +102,11 @@ impl Session {
         for partition in slots.keys() {
             shared.books.take(*partition);
         }
-        shared.books.assigned(Instant::now());
+        let now = Instant::now();
+        shared.books.assigned(now);
         Self {
+            progress: Progress::new(shared.stall_timeout, now),
+            turns: Turns::new(shared.stall_timeout, now),
             shared,
             cluster,
             member,
@@ -123,7 +120,7 @@ impl Session {
             commits_refused: false,
             ending: None,
             room_at: None,
-            log_ends_at: Instant::now(),
+            log_ends_at: now,
             saved_since: None,
             histograms: Histograms {
                 flush_records: histogram!(catalog::BATCH_FLUSH_RECORDS),
@@ -137,11 +134,21 @@ impl Session {
     /// tasks have ended then; only blocking threads may still be at work on a save, which is safe.
     pub async fn run(mut self, shutdown: &CancellationToken) -> End {
         let every = (self.shared.session_timeout / 4).min(Duration::from_secs(1));
-        let beat = steps::beat(self.member.clone(), every, self.events.clone());
+        let turns = self.turns.clone();
+        let beat = steps::beat(self.member.clone(), every, turns, self.events.clone());
         self.tasks.spawn(beat);
         let end = loop {
             let now = Instant::now();
+            self.turns.turn(now);
+            // Nothing is begun any more by one that is out.
+            if let Some(end @ (End::Lost | End::Fenced)) = self.ending {
+                break end;
+            }
             self.pump(now);
+            // One that ends has a nearer deadline.
+            if self.ending.is_none() && self.stalls_at().is_some_and(|at| at <= now) {
+                break End::Stalled;
+            }
             if let Some(end) = self.ended(now) {
                 break end;
             }
@@ -227,74 +234,6 @@ impl Session {
         self.tasks.spawn(commit);
     }
 
-    fn pump_fetch(&mut self, now: Instant) {
-        if self.fetching || self.ending.is_some() {
-            return;
-        }
-        let share = self.shared.share();
-        let mut asked = Vec::new();
-        let mut full = false;
-        for (partition, slot) in &self.slots {
-            if slot.asking_bounds || slot.fetch_not_before.is_some_and(|at| now < at) {
-                continue;
-            }
-            match slot.core.fetch_from(share) {
-                Some(offset) => asked.push(FetchFrom {
-                    topic_id: TopicId::parse(&slot.held.place.topic_id),
-                    partition: *partition,
-                    offset,
-                }),
-                None => full |= slot.core.is_running(),
-            }
-        }
-        if asked.is_empty() {
-            return;
-        }
-        let bytes = self.shared.fetch_bytes();
-        let Some(reserved) = self.shared.budget.try_take(bytes) else {
-            // A save of this member wakes it, one of another member does not.
-            self.room_at = Some(now + ROOM_WAIT);
-            return;
-        };
-        let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // Where a partition waits for room, the poll is short, so that it is soon asked again.
-        let patient = self.flowing || full;
-        let options = FetchOptions {
-            wait_max: if patient { FLOW_WAIT } else { IDLE_WAIT },
-            bytes_min: if self.flowing {
-                FLOW_BYTES.min(bytes_max)
-            } else {
-                1
-            },
-            bytes_max,
-            partition_bytes_max: u32::try_from(share.min(PARTITION_FETCH_BYTES))
-                .unwrap_or(u32::MAX)
-                .max(1),
-        };
-        self.fetching = true;
-        let (cluster, shared) = (self.cluster.clone(), self.shared.clone());
-        let fetch = steps::fetch(
-            cluster,
-            shared,
-            asked,
-            options,
-            reserved,
-            self.events.clone(),
-        );
-        self.tasks.spawn(fetch);
-    }
-
-    fn ask_log_ends(&mut self, now: Instant) {
-        self.log_ends_at = now + LOG_ENDS_EVERY;
-        if !self.slots.is_empty() {
-            let partitions = self.slots.keys().copied().collect();
-            let topic = self.shared.topic.clone();
-            let (cluster, events) = (self.cluster.clone(), self.events.clone());
-            self.tasks
-                .spawn(steps::log_ends(cluster, topic, partitions, events));
-        }
-    }
-
     /// The group rebalances: save what is here, within a bound.
     fn give_up(&mut self, now: Instant) {
         if self.ending.is_none() {
@@ -325,9 +264,6 @@ impl Session {
     /// Whether the session is over.
     fn ended(&mut self, now: Instant) -> Option<End> {
         let ending = self.ending?;
-        if matches!(ending, End::Lost | End::Fenced) {
-            return Some(ending);
-        }
         if self.slots.values().all(|slot| slot.core.all_saved()) {
             let since = *self.saved_since.get_or_insert(now);
             if now.saturating_duration_since(since) >= COMMIT_PATIENCE {
@@ -360,6 +296,12 @@ impl Session {
         })
     }
 
+    fn stalls_at(&self) -> Option<Instant> {
+        let slots = self.slots.values();
+        self.progress
+            .stalls_at(slots.filter_map(|slot| slot.core.waiting_since()))
+    }
+
     fn wake_at(&self, now: Instant) -> Instant {
         let cores = self.slots.values().filter_map(|slot| slot.core.wake_at());
         let fetches = self.slots.values().filter_map(|slot| slot.fetch_not_before);
@@ -367,6 +309,7 @@ impl Session {
         cores
             .chain(fetches)
             .chain(self.room_at)
+            .chain(self.stalls_at())
             .chain(self.saved_since.map(|since| since + COMMIT_PATIENCE))
             .filter(|at| *at > now)
             .fold(self.log_ends_at, Instant::min)

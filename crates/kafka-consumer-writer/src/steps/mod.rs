@@ -12,7 +12,8 @@ use std::{
 use kafka_link::{
     Beat, Cluster, Committed, ErrorKind, FetchFrom, FetchOptions, Fetched, KafkaError, Member,
 };
-use pipeline_core::{Offset, PartitionId};
+use metrics::counter;
+use pipeline_core::{Offset, PartitionId, telemetry::catalog};
 use tokio::sync::mpsc;
 
 pub use take::load;
@@ -22,6 +23,7 @@ use crate::{
     budget::Reserved,
     partition::{CommitDue, LoadOutcome, SaveJob},
     save::{self, SaveReport},
+    session::Turns,
     shared::{Held, Shared},
     takeover::commit_metadata,
 };
@@ -60,19 +62,28 @@ pub enum Event {
     },
     Committed(Vec<(PartitionId, CommitDue, Result<(), KafkaError>)>),
     Beat(Result<Beat, KafkaError>),
+    /// The session's loop had not turned for too long: the member has left the group.
+    LeftStuck,
     LogEnds(Vec<(PartitionId, Result<Offset, KafkaError>)>),
 }
 
 pub type Events = mpsc::Sender<Event>;
 
-/// Heartbeats until the member is out.
-pub async fn beat(member: Arc<Member>, every: Duration, events: Events) {
+/// Heartbeats until the member is out, or the session they speak for stands still.
+pub async fn beat(member: Arc<Member>, every: Duration, turns: Turns, events: Events) {
     let mut clock = tokio::time::interval(every);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
+        if turns.stuck(Instant::now()) {
+            tracing::error!("this member's session stands still: leaving the group");
+            counter!(catalog::CONSUMER_STALLS).increment(1);
+            member.pulse().give_way().await;
+            let _ = events.send(Event::LeftStuck).await;
+            return;
+        }
         let beat = member.heartbeat().await;
-        let out = matches!(&beat, Err(error) if matches!(error.kind, ErrorKind::Lost | ErrorKind::Rejoin));
+        let out = matches!(&beat, Err(error) if matches!(error.kind, ErrorKind::Lost | ErrorKind::Fenced | ErrorKind::Rejoin));
         if events.send(Event::Beat(beat)).await.is_err() || out {
             return;
         }

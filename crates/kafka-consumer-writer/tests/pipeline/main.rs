@@ -4,6 +4,7 @@
 mod raw;
 mod rig;
 
+mod groups;
 mod halts;
 mod strangers;
 mod takeovers;

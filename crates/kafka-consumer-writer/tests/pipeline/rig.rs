@@ -117,6 +117,13 @@ impl Rig {
         }
     }
 
+    /// The topic gets more partitions.
+    pub fn grow(&mut self, partitions: i32) {
+        self.broker.grow_topic(TOPIC, partitions).expect("it grows");
+        self.producer.forget(TOPIC);
+        self.partitions = partitions;
+    }
+
     /// Produces records of one batch, with these sequences; gives the first offset.
     pub async fn send(&self, partition: i32, batch: u64, sequences: &[u32], since: i64) -> i64 {
         let mut encoder = BatchEncoder::new(1_700_000_000_000);

@@ -139,10 +139,13 @@ pub(crate) fn kind_of(context: Context, code: i16) -> ErrorKind {
         // A newer generation may have given this member's partitions to others.
         E::IllegalGeneration
         | E::UnknownMemberId
-        | E::FencedInstanceId
         | E::FencedMemberEpoch
         | E::UnreleasedInstanceId => match context {
             Group | Commit => Kind::Lost,
+            _ => Kind::Fatal,
+        },
+        E::FencedInstanceId => match context {
+            Group | Commit => Kind::Fenced,
             _ => Kind::Fatal,
         },
 
@@ -250,7 +253,7 @@ mod tests {
                     ErrorKind::OffsetOutOfRange => assert_eq!(context, Fetch, "{at}"),
                     // No broker says that: metadata does.
                     ErrorKind::OtherTopic => panic!("{at}"),
-                    ErrorKind::Rejoin | ErrorKind::Lost => {
+                    ErrorKind::Rejoin | ErrorKind::Lost | ErrorKind::Fenced => {
                         assert!(matches!(context, Group | Commit), "{at}");
                     }
                     // A call that only reads has no outcome to be unknown.
@@ -325,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fenced_member_has_lost_and_a_rebalancing_one_rejoins() {
+    fn a_member_thrown_out_has_lost_a_fenced_one_ends_and_a_rebalancing_one_rejoins() {
         for context in [Group, Commit] {
             assert_eq!(
                 kind(context, ResponseError::RebalanceInProgress),
@@ -334,10 +337,11 @@ mod tests {
             for error in [
                 ResponseError::UnknownMemberId,
                 ResponseError::IllegalGeneration,
-                ResponseError::FencedInstanceId,
             ] {
                 assert_eq!(kind(context, error), ErrorKind::Lost);
             }
+            let fenced = kind(context, ResponseError::FencedInstanceId);
+            assert_eq!(fenced, ErrorKind::Fenced);
         }
     }
 

@@ -40,6 +40,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// From this version on protocol type and name are sent along.
 const NAMED_PROTOCOL_VERSION: i16 = 5;
 
+/// A group of the classic protocol has a leader. The broker makes a group one of the new protocol,
+/// and leads it itself, as soon as a member speaks that.
+const NEW_PROTOCOL: &str = "a consumer with group.protocol=consumer (KIP-848) is in it";
+
 /// How one round ended.
 enum Round {
     Assigned(Assignment),
@@ -83,12 +87,13 @@ impl Seat {
             );
             return Err(KafkaError::new(ErrorKind::Fatal, what));
         }
-        let leads = joined.leader.as_str() == member_id && !joined.skip_assignment;
-        let (dealt, assignments) = if leads {
-            self.deal_out(joined, deadline).await?
-        } else {
-            (None, Vec::new())
-        };
+        let leads = joined.leader.as_str() == member_id;
+        let mut strangers = joined.leader.is_empty().then(|| NEW_PROTOCOL.to_owned());
+        let mut assignments = Vec::new();
+        // A static leader that is back skips it: the assignment of before stands.
+        if leads && !joined.skip_assignment {
+            (assignments, strangers) = self.deal_out(joined, deadline).await?;
+        }
         let answer = self
             .coordinator
             .ask(
@@ -115,17 +120,18 @@ impl Seat {
             let error = self.refused(SyncGroupRequest::NAME, answer.error_code);
             return self.anew(error).map(Round::Anew);
         }
-        let partitions = decode_assignment(answer.assignment, &self.config.topic)?;
-        let partitions: Vec<PartitionId> = partitions.into_iter().map(PartitionId).collect();
+        let given = decode_assignment(answer.assignment, &self.config.topic)?;
+        let partitions: Vec<PartitionId> = given.partitions.into_iter().map(PartitionId).collect();
         *self.place() = Place {
             member_id,
             generation: Some(generation),
             partitions: partitions.clone(),
-            dealt,
+            dealt: given.dealt.filter(|_| leads),
         };
         Ok(Round::Assigned(Assignment {
             generation,
             partitions,
+            strangers,
         }))
     }
 
@@ -175,11 +181,11 @@ impl Seat {
     /// Sorts out whether joining begins anew after `error`, and as whom.
     fn anew(&self, error: KafkaError) -> Result<KafkaError, KafkaError> {
         let code = error.code.unwrap_or(0);
-        if code == ResponseError::FencedInstanceId.code() {
-            self.place().member_id.clear();
-            return Err(error);
-        }
         match error.kind {
+            ErrorKind::Fenced => {
+                self.place().member_id.clear();
+                Err(error)
+            }
             ErrorKind::Lost => {
                 if code == ResponseError::UnknownMemberId.code() {
                     self.place().member_id.clear();
@@ -191,18 +197,25 @@ impl Seat {
         }
     }
 
-    /// The leader's work: everyone's assignment, and how many partitions our topic has.
+    /// The leader's work: everyone's assignment, and who of them is not one of us.
     async fn deal_out(
         &self,
         joined: JoinGroupResponse,
         deadline: Instant,
-    ) -> Result<(Option<usize>, Vec<SyncGroupRequestAssignment>), KafkaError> {
+    ) -> Result<(Vec<SyncGroupRequestAssignment>, Option<String>), KafkaError> {
         let mut candidates = Vec::with_capacity(joined.members.len());
+        let mut strangers = Vec::new();
         for member in joined.members {
+            let member_id = member.member_id.as_str().to_owned();
+            // It gets nothing, rather than that nobody gets anything.
+            let topics = decode_subscription(member.metadata).unwrap_or_else(|error| {
+                strangers.push(format!("member {member_id}: {error}"));
+                Vec::new()
+            });
             candidates.push(Candidate {
-                member_id: member.member_id.as_str().to_owned(),
+                member_id,
                 instance_id: member.group_instance_id.map(|id| id.as_str().to_owned()),
-                topics: decode_subscription(member.metadata)?,
+                topics,
             });
         }
         let topics: BTreeSet<&String> = candidates
@@ -223,18 +236,18 @@ impl Seat {
                 Err(error) => tracing::warn!(topic, %error, "a topic of the group is left out"),
             }
         }
-        let dealt = counts.get(&self.config.topic);
-        let dealt = dealt.and_then(|count| usize::try_from(*count).ok());
+        let dealt = counts.get(&self.config.topic).copied().unwrap_or(0);
         let shares = range::assign(&candidates, &counts);
         let mut assignments = Vec::with_capacity(shares.len());
         for (member_id, share) in &shares {
             assignments.push(
                 SyncGroupRequestAssignment::default()
                     .with_member_id(text(member_id))
-                    .with_assignment(encode_assignment(share)?),
+                    .with_assignment(encode_assignment(share, dealt)?),
             );
         }
-        Ok((dealt, assignments))
+        let strangers = (!strangers.is_empty()).then(|| strangers.join("; "));
+        Ok((assignments, strangers))
     }
 
     fn manner(&self, deadline: Instant) -> Manner {

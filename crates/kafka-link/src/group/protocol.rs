@@ -17,7 +17,8 @@ use super::range::Share;
 use crate::{KafkaError, error::ErrorKind};
 
 pub(super) const PROTOCOL_TYPE: &str = "consumer";
-pub(super) const ASSIGNOR: &str = "range";
+/// Of our own, so that no other client has it; deals like Kafka's `range`.
+pub(super) const ASSIGNOR: &str = "sluice-range";
 
 /// The version written: subscriptions with (no) owned partitions, as eager members send.
 const VERSION: i16 = 1;
@@ -33,24 +34,38 @@ pub(super) fn decode_subscription(bytes: Bytes) -> Result<Vec<String>, KafkaErro
     read_subscription(bytes).map_err(|what| malformed(&what))
 }
 
-pub(super) fn encode_assignment(share: &Share) -> Result<Bytes, KafkaError> {
+/// One member's part. `dealt` says how many partitions our topic had for all of them: a leader
+/// that comes back later sees by it whether the topic has grown.
+pub(super) fn encode_assignment(share: &Share, dealt: i32) -> Result<Bytes, KafkaError> {
     let topics = share.iter().map(|(topic, partitions)| {
         TopicPartition::default()
             .with_topic(TopicName(StrBytes::from_string(topic.clone())))
             .with_partitions(partitions.clone())
     });
-    encode(&ConsumerProtocolAssignment::default().with_assigned_partitions(topics.collect()))
+    let assignment = ConsumerProtocolAssignment::default()
+        .with_assigned_partitions(topics.collect())
+        .with_user_data(Some(Bytes::copy_from_slice(&dealt.to_be_bytes())));
+    encode(&assignment)
 }
 
-/// The partitions of `topic` in an assignment, in order; nothing at all means none.
-pub(super) fn decode_assignment(bytes: Bytes, topic: &str) -> Result<Vec<i32>, KafkaError> {
+/// What a member reads in its assignment.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(super) struct Given {
+    /// Of one topic, in order.
+    pub partitions: Vec<i32>,
+    /// How many of that topic were dealt out to all, where the leader was one of us.
+    pub dealt: Option<usize>,
+}
+
+/// The partitions of `topic` in an assignment; nothing at all means none.
+pub(super) fn decode_assignment(bytes: Bytes, topic: &str) -> Result<Given, KafkaError> {
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Given::default());
     }
-    let mut partitions = read_assignment(bytes, topic).map_err(|what| malformed(&what))?;
-    partitions.sort_unstable();
-    partitions.dedup();
-    Ok(partitions)
+    let mut given = read_assignment(bytes, topic).map_err(|what| malformed(&what))?;
+    given.partitions.sort_unstable();
+    given.partitions.dedup();
+    Ok(given)
 }
 
 fn encode<M: Encodable>(message: &M) -> Result<Bytes, KafkaError> {
@@ -74,7 +89,7 @@ fn read_subscription(mut bytes: Bytes) -> Result<Vec<String>, String> {
     (0..count).map(|_| read_string(&mut bytes)).collect()
 }
 
-fn read_assignment(mut bytes: Bytes, topic: &str) -> Result<Vec<i32>, String> {
+fn read_assignment(mut bytes: Bytes, topic: &str) -> Result<Given, String> {
     read_version(&mut bytes)?;
     let mut ours = Vec::new();
     for _ in 0..read_count(&mut bytes)? {
@@ -86,7 +101,17 @@ fn read_assignment(mut bytes: Bytes, topic: &str) -> Result<Vec<i32>, String> {
             }
         }
     }
-    Ok(ours)
+    Ok(Given {
+        partitions: ours,
+        dealt: read_dealt(&mut bytes),
+    })
+}
+
+/// Another leader's user data means nothing to us.
+fn read_dealt(bytes: &mut Bytes) -> Option<usize> {
+    let len = bytes.try_get_i32().ok()?;
+    let dealt = bytes.try_get_i32().ok()?;
+    (len == 4).then(|| usize::try_from(dealt).ok()).flatten()
 }
 
 fn read_version(bytes: &mut Bytes) -> Result<(), String> {
@@ -119,10 +144,27 @@ mod tests {
         let bytes = encode_subscription("logs").unwrap();
         assert_eq!(decode_subscription(bytes).unwrap(), ["logs"]);
         let share: Share = [("logs".to_owned(), vec![2, 0]), ("x".to_owned(), vec![7])].into();
-        let bytes = encode_assignment(&share).unwrap();
-        assert_eq!(decode_assignment(bytes.clone(), "logs").unwrap(), [0, 2]);
-        assert!(decode_assignment(bytes, "other").unwrap().is_empty());
-        assert!(decode_assignment(Bytes::new(), "logs").unwrap().is_empty());
+        let bytes = encode_assignment(&share, 5).unwrap();
+        let given = |partitions: &[i32], dealt| Given {
+            partitions: partitions.to_vec(),
+            dealt,
+        };
+        let decoded = |topic| decode_assignment(bytes.clone(), topic).unwrap();
+        assert_eq!(decoded("logs"), given(&[0, 2], Some(5)));
+        assert_eq!(decoded("other"), given(&[], Some(5)));
+        let nothing = decode_assignment(Bytes::new(), "logs").unwrap();
+        assert_eq!(nothing, given(&[], None));
+    }
+
+    #[test]
+    fn what_another_leader_says_beside_the_partitions_is_not_read() {
+        // Version 0, one topic `t` with partition 3, and user data: none, null, foreign.
+        let parts = [0, 0, 0, 0, 0, 1, 0, 1, b't', 0, 0, 0, 1, 0, 0, 0, 3];
+        for user_data in [&b""[..], b"\xff\xff\xff\xff", b"\0\0\0\x05hello"] {
+            let bytes = [&parts[..], user_data].concat();
+            let given = decode_assignment(bytes.into(), "t").unwrap();
+            assert_eq!((given.partitions, given.dealt), (vec![3], None));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Kafka's `range` assignor: each topic's partitions in as many runs as it has members.
+//! As Kafka's `range` assignor: each topic's partitions in as many runs as it has members.
 //!
-//! Pure, and to the letter what other clients' leaders do, so that it does not matter who leads.
+//! Pure, and the same whoever leads, so that a new generation of the same members moves nothing.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 

@@ -35,6 +35,7 @@ pub(super) fn build(mut walked: Walked) -> Result<(Config, Item), Vec<Fault>> {
     let data_dir = data_dir(&mut walked);
     auth::check(&mut walked, &data_dir);
     check_write_timeout(&mut walked);
+    check_stall_timeout(&mut walked);
     check_listeners(&mut walked);
     check_dirs(&mut walked, &data_dir);
     if !walked.faults.is_empty() {
@@ -99,6 +100,7 @@ fn config(v: &Good<'_>) -> Config {
             buffer_bytes: v.number("consumer.bufferBytes"),
             dedup_max_batches: v.count("consumer.dedupMaxBatches"),
             session_timeout: v.duration("consumer.sessionTimeout"),
+            stall_timeout: stall_timeout(v),
             start_at: match v.text("consumer.startAt") {
                 "latest" => StartAt::Latest,
                 _ => StartAt::Earliest,
@@ -179,6 +181,29 @@ fn check_write_timeout(walked: &mut Walked) {
     {
         let found = format!("{write:?}");
         let allowed = format!("less than server.requestTimeout ({request:?})");
+        walked.fault(path, found, allowed);
+    }
+}
+
+/// Where only `persistTimeout` was set, the default follows it instead of contradicting it.
+fn stall_timeout(v: &Good<'_>) -> Duration {
+    let timeout = v.duration("consumer.stallTimeout");
+    if v.walked.is_given("consumer.stallTimeout") {
+        timeout
+    } else {
+        timeout.max(2 * v.duration("consumer.persistTimeout"))
+    }
+}
+
+fn check_stall_timeout(walked: &mut Walked) {
+    let path = "consumer.stallTimeout";
+    if let (Some(Value::Duration(stall)), Some(Value::Duration(persist))) =
+        (walked.get(path), walked.get("consumer.persistTimeout"))
+        && stall < persist
+        && walked.is_given(path)
+    {
+        let found = format!("{stall:?}");
+        let allowed = format!("not less than consumer.persistTimeout ({persist:?})");
         walked.fault(path, found, allowed);
     }
 }

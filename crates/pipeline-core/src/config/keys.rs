@@ -29,7 +29,6 @@ pub(super) const OFF: &str = "off";
 /// Keys whose work comes later: accepted at their default, refused at any other value, never
 /// accepted and ignored. Whoever builds one deletes its line.
 pub(super) const NOT_YET: &[&str] = &[
-    "kafka.groupInstanceID",
     "kafka.tls",
     "kafka.sasl",
     "storage.archiveDir",
@@ -182,7 +181,7 @@ pub(super) const KEYS: &[Key] = &[
     key("kafka.groupID", Name, REQUIRED,
         "The consumer group of the writers. All writers of one store share it."),
     key("kafka.groupInstanceID", Name, OFF,
-        "Fixed name of this writer in its group, so that a restart moves no partitions."),
+        "Fixed name of this writer in its group, another for each writer: a restart within `consumer.sessionTimeout` moves no partitions. With more than one of `consumers` each member adds its number (`-0`, `-1`, …). A writer that is stopped for good keeps its partitions until that timeout; of two with one name the earlier ends with an error."),
     key("kafka.batchSize", count(1, 1_000_000), "5000",
         "Most records of one write to one partition."),
     key("kafka.batchBytes", size(KIB, GIB), "1000000",
@@ -238,6 +237,8 @@ pub(super) const KEYS: &[Key] = &[
         "Batches that each partition remembers to tell duplicates by."),
     key("consumer.sessionTimeout", duration(SECOND, 30 * MINUTE), "10s",
         "Time without a heartbeat after which the group gives a member's partitions to others."),
+    key("consumer.stallTimeout", duration(SECOND, DAY), "5m",
+        "Time in which not one save of a member ends although messages wait (the disk hangs, or refuses every file) after which the member leaves the group, so that another writer can have its partitions; it joins again when the store takes files. Not less than `consumer.persistTimeout`; where that is set and this is not, at least twice it."),
     key("consumer.startAt", Choice(&["earliest", "latest"]), "earliest",
         "Where a partition begins that has no chain yet."),
     key("consumer.adminAddr", Addr, "127.0.0.1:9102",

@@ -149,6 +149,7 @@ pub struct Consumer {
     pub buffer_bytes: u64,
     pub dedup_max_batches: usize,
     pub session_timeout: Duration,
+    pub stall_timeout: Duration,
     pub start_at: StartAt,
     pub admin_addr: SocketAddr,
     pub shutdown_timeout: Duration,

@@ -114,6 +114,20 @@ impl Store {
         }))
     }
 
+    /// Whether the store is where it was and takes files. On a disk that hangs it does not return.
+    ///
+    /// # Errors
+    /// Names the step that failed.
+    pub fn answers(&self) -> Result<(), StoreError> {
+        // Never made anew: on a file system that was unmounted there is another place.
+        match Self::open_existing(&self.root)? {
+            Some(found) if found.id == self.id => probe_links(&self.root),
+            _ => Err(StoreError::at("find this store at", &self.root)(
+                io::Error::from(io::ErrorKind::NotFound),
+            )),
+        }
+    }
+
     #[must_use]
     pub fn id(&self) -> &StoreId {
         &self.id

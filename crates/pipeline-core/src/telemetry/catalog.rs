@@ -80,7 +80,7 @@ pub const REFUSED_REQUEST_CODES: [&str; 6] = [
 ];
 
 /// Kinds of Kafka errors, as `kafka_link::ErrorKind` spells them.
-pub const KAFKA_ERROR_KINDS: [&str; 10] = [
+pub const KAFKA_ERROR_KINDS: [&str; 11] = [
     "retry",
     "refresh",
     "too_large",
@@ -89,6 +89,7 @@ pub const KAFKA_ERROR_KINDS: [&str; 10] = [
     "unknown_outcome",
     "rejoin",
     "lost",
+    "fenced",
     "offset_out_of_range",
     "other_topic",
 ];
@@ -267,6 +268,10 @@ catalog! {
         .with(label::KIND, || KAFKA_ERROR_KINDS.to_vec());
     CONSUMER_REBALANCES = counter(WRITER, "consumer_rebalances_total", "rebalances",
         "Assignments of partitions that a member of this process was given.");
+    CONSUMER_STALLS = counter(WRITER, "consumer_stalls_total", "stalls",
+        "Times a member of this process left the group because nothing got saved.");
+    CONSUMER_GROUP_STRANGERS = gauge(WRITER, "consumer_group_strangers", "bool",
+        "1 while the consumer group has members that are no writers: what they hold is not stored.");
     CONSUMER_PARTITIONS_ASSIGNED = gauge(WRITER, "consumer_partitions_assigned", "partitions",
         "Partitions that the members of this process hold.");
     CONSUMER_PARTITIONS_HALTED = gauge(WRITER, "consumer_partitions_halted", "partitions",

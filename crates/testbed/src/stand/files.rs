@@ -43,6 +43,10 @@ pub fn service(
                 format!("dlq/producer-{}", number + 1),
             )
             .set("consumer.dlqDir", format!("dlq/consumer-{}", number + 1));
+        if let Some(instance) = config.get("kafka.groupInstanceID") {
+            let own = format!("{instance}-{}", number + 1);
+            config.set("kafka.groupInstanceID", own);
+        }
     }
     config.write(&file, "Made by Sluice's testbed.")?;
     let admin = match binary {

@@ -145,6 +145,7 @@ fn defaults_are_the_contracts() {
             buffer_bytes: 256 << 20,
             dedup_max_batches: 250_000,
             session_timeout: seconds(10),
+            stall_timeout: seconds(300),
             start_at: StartAt::Earliest,
             admin_addr: "127.0.0.1:9102".parse().unwrap(),
             shutdown_timeout: seconds(30),
@@ -333,6 +334,12 @@ fn keys_that_contradict_each_other_are_refused() {
         ),
         (json!({"ingestion": {"producerWriteTimeout": "29s"}}), None),
         (json!({"server": {"requestTimeout": "2s"}}), None),
+        (
+            json!({"consumer": {"stallTimeout": "4999ms"}}),
+            Some("consumer.stallTimeout"),
+        ),
+        (json!({"consumer": {"stallTimeout": "5s"}}), None),
+        (json!({"consumer": {"persistTimeout": "1h"}}), None),
         (
             json!({"server": {"adminAddr": "127.0.0.1:8080"}}),
             Some("server.adminAddr"),

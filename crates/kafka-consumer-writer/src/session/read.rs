@@ -1,0 +1,90 @@
+//! What a session asks of the log: one fetch at a time for all its partitions, and the logs' ends.
+
+use std::time::{Duration, Instant};
+
+use kafka_link::{FetchFrom, FetchOptions, TopicId};
+
+use super::Session;
+use crate::steps;
+
+/// A long poll with nothing to read, and one on a stream that flows: a little patience there
+/// makes few large answers of many small ones.
+const IDLE_WAIT: Duration = Duration::from_millis(500);
+const FLOW_WAIT: Duration = Duration::from_millis(20);
+pub(super) const FLOW_BYTES: u32 = 64 << 10;
+/// How soon a full budget is looked at again.
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+/// A partition's part of one fetch.
+const PARTITION_FETCH_BYTES: u64 = 1 << 20;
+/// How often the ends of logs are asked for, also of those that are not read.
+const LOG_ENDS_EVERY: Duration = Duration::from_secs(1);
+
+impl Session {
+    pub(super) fn pump_fetch(&mut self, now: Instant) {
+        if self.fetching || self.ending.is_some() {
+            return;
+        }
+        let share = self.shared.share();
+        let mut asked = Vec::new();
+        let mut full = false;
+        for (partition, slot) in &self.slots {
+            if slot.asking_bounds || slot.fetch_not_before.is_some_and(|at| now < at) {
+                continue;
+            }
+            match slot.core.fetch_from(share) {
+                Some(offset) => asked.push(FetchFrom {
+                    topic_id: TopicId::parse(&slot.held.place.topic_id),
+                    partition: *partition,
+                    offset,
+                }),
+                None => full |= slot.core.is_running(),
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let bytes = self.shared.fetch_bytes();
+        let Some(reserved) = self.shared.budget.try_take(bytes) else {
+            // A save of this member wakes it, one of another member does not.
+            self.room_at = Some(now + ROOM_WAIT);
+            return;
+        };
+        let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // Where a partition waits for room, the poll is short, so that it is soon asked again.
+        let patient = self.flowing || full;
+        let options = FetchOptions {
+            wait_max: if patient { FLOW_WAIT } else { IDLE_WAIT },
+            bytes_min: if self.flowing {
+                FLOW_BYTES.min(bytes_max)
+            } else {
+                1
+            },
+            bytes_max,
+            partition_bytes_max: u32::try_from(share.min(PARTITION_FETCH_BYTES))
+                .unwrap_or(u32::MAX)
+                .max(1),
+        };
+        self.fetching = true;
+        let (cluster, shared) = (self.cluster.clone(), self.shared.clone());
+        let fetch = steps::fetch(
+            cluster,
+            shared,
+            asked,
+            options,
+            reserved,
+            self.events.clone(),
+        );
+        self.tasks.spawn(fetch);
+    }
+
+    pub(super) fn ask_log_ends(&mut self, now: Instant) {
+        self.log_ends_at = now + LOG_ENDS_EVERY;
+        if !self.slots.is_empty() {
+            let partitions = self.slots.keys().copied().collect();
+            let topic = self.shared.topic.clone();
+            let (cluster, events) = (self.cluster.clone(), self.events.clone());
+            self.tasks
+                .spawn(steps::log_ends(cluster, topic, partitions, events));
+        }
+    }
+}
