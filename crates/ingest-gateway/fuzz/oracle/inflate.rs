@@ -9,6 +9,10 @@ use super::Options;
 
 /// Beyond this it is a bomb: cut off.
 const OUT_MAX: usize = 1 << 20;
+/// A larger window is filled in vain before anything is cut off, which costs a fuzzer a second:
+/// only every so manieth input may have one.
+const WINDOW_BYTES_MAX: usize = 1 << 18;
+const LARGE_WINDOW_EVERY: u8 = 16;
 
 pub fn inflate(data: &[u8]) {
     let Some((mut options, wire)) = Options::of(data) else {
@@ -20,6 +24,13 @@ pub fn inflate(data: &[u8]) {
         2 => Encoding::Brotli,
         _ => Encoding::Deflate,
     };
+    if encoding == Encoding::Brotli && !data[1].is_multiple_of(LARGE_WINDOW_EVERY) {
+        let mut inflater = Inflater::new(encoding);
+        let first = inflater.run(&wire[..wire.len().min(1)], &mut []);
+        if first.is_ok() && inflater.window_bytes() > WINDOW_BYTES_MAX {
+            return;
+        }
+    }
     let whole = run(encoding, wire, || (usize::MAX, 64 * 1024));
     let pieces = run(encoding, wire, || {
         (options.cuts.usize(1..40), options.cuts.usize(1..300))

@@ -19,10 +19,11 @@ use tokio::{sync::oneshot, time::timeout_at};
 use super::{
     body::{self, BodyLimits},
     incoming::Incoming,
-    problem::{Code, Problem, RecordFaults},
-    reply::{Accepted, RecordFault},
+    problem::{Code, Problem},
+    reply::Accepted,
     request::Head,
     room::Room,
+    verdict::Verdict,
 };
 use crate::{
     auth::keys::Client,
@@ -284,46 +285,6 @@ pub fn draining() -> Problem {
     Problem::new(Code::Draining, "the gateway is shutting down").closing()
 }
 
-/// The records of a body that go on, and what is said of the others.
-#[derive(Debug)]
-struct Verdict {
-    records: crate::decode::RecordBatch,
-    faults: RecordFaults,
-}
-
-impl Verdict {
-    fn of(decoded: DecodedBatch, invalid_records: InvalidRecords) -> Result<Self, Problem> {
-        let foreign = decoded.rejected_by_code[RecordErrorCode::ForeignSite as usize];
-        let faults = RecordFaults {
-            omitted: decoded.errors_omitted(),
-            rejected: decoded.rejected,
-            errors: decoded.errors.into_iter().map(RecordFault::from).collect(),
-        };
-        let records = decoded.records;
-        if records.is_empty() {
-            let detail = match faults.rejected {
-                0 => "the body holds no record".to_owned(),
-                n => format!("none of {n} records is valid"),
-            };
-            let code = if foreign > 0 && foreign == faults.rejected {
-                Code::ForeignSite
-            } else {
-                Code::NoValidRecord
-            };
-            return Err(Problem::new(code, detail).with_records(faults));
-        }
-        if invalid_records == InvalidRecords::Reject && faults.rejected > 0 {
-            let detail = format!(
-                "{} of {} records are not valid, and ingestion.invalidRecords is `reject`",
-                faults.rejected,
-                faults.rejected + records.len() as u64
-            );
-            return Err(Problem::new(Code::InvalidRecords, detail).with_records(faults));
-        }
-        Ok(Self { records, faults })
-    }
-}
-
 fn origin_of(head: &Head, client: &Client) -> Origin {
     Origin {
         received_ms: now_ms(),
@@ -352,7 +313,10 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::{batch::test::batch_of, producer::drain::drain, queue::QueueLimits};
+    use crate::{
+        batch::test::batch_of, http::problem::RecordFaults, producer::drain::drain,
+        queue::QueueLimits,
+    };
 
     fn ingest(async_ack: bool) -> Ingest {
         let second = Duration::from_secs(1);

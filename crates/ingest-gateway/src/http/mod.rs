@@ -18,6 +18,7 @@ pub mod reply;
 pub mod request;
 pub mod room;
 pub mod tls;
+mod verdict;
 pub mod wire;
 
 use std::{
