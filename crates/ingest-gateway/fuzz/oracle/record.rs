@@ -1,6 +1,6 @@
 //! One record.
 
-use pipeline_core::record::{append_element, append_json};
+use pipeline_core::record::{RecordErrorCode, append_element, append_json, judge_json};
 
 use super::{Options, batch};
 
@@ -14,6 +14,10 @@ pub fn record(data: &[u8]) {
     let result = append_json(input, rules, &mut out);
     assert!(out.starts_with(&before));
     let line = &out[before.len()..];
+    let mut quick = Vec::new();
+    let code: Result<(), RecordErrorCode> = judge_json(input, rules, &mut quick);
+    assert_eq!(code, result.clone().map_err(|error| error.code));
+    assert_eq!(quick, line);
     match &result {
         Ok(()) => {
             batch::check_line(line, rules);

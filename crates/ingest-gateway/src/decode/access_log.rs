@@ -12,41 +12,40 @@
 //! and not kept: their meaning differs from server to server.
 
 use pipeline_core::record::{
-    Known, RecordError, RecordErrorCode, Rules, TextRecord, shown, timestamp::Civil,
+    Known, RecordErrorCode, Refusal, Rules, TextRecord, shown, timestamp::Civil,
 };
+
+use super::sink::Judge;
 
 const TIME_ALLOWED: &str = "a time such as 17/May/2015:10:05:03 +0000";
 
+/// As one line of a log.
+pub(super) struct AsLogLine;
+
+impl Judge for AsLogLine {
+    #[inline]
+    fn append<R: Refusal>(&self, raw: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), R> {
+        append_line(raw, rules, out)
+    }
+}
+
 /// Appends the record of one line.
-pub(super) fn append_line(
-    line: &[u8],
-    rules: &Rules,
-    out: &mut Vec<u8>,
-) -> Result<(), RecordError> {
+fn append_line<R: Refusal>(line: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), R> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = simdutf8::basic::from_utf8(line).map_err(|_| {
-        let at = std::str::from_utf8(line).map_or_else(|error| error.valid_up_to(), str::len);
-        RecordError::invalid_utf8(line, at)
-    })?;
-    let parts = Parts::of(text).map_err(|broken| broken.error(line))?;
+    let text = simdutf8::basic::from_utf8(line).map_err(|_| R::invalid_utf8(line))?;
+    let parts = Parts::of(text).map_err(|broken| broken.refusal::<R>(line))?;
     let time = civil(parts.time)
         .ok_or("it has another form")
         .and_then(|civil| civil.to_timestamp().map_err(|reason| reason.0))
         .map_err(|reason| {
-            let found = format!("\"{}\"", shown(parts.time.as_bytes()));
-            let mut error = RecordError::of_field(
-                RecordErrorCode::Invalid,
-                Known::Timestamp,
-                &found,
-                TIME_ALLOWED,
-            );
-            error.message.push_str(": ");
-            error.message.push_str(reason);
-            error
+            R::refuse(RecordErrorCode::Invalid, Some(Known::Timestamp), || {
+                let found = shown(parts.time.as_bytes());
+                format!("timestamp: found \"{found}\", allowed is {TIME_ALLOWED}: {reason}")
+            })
         })?;
     let (method, path, protocol) = request(parts.request);
 
-    let mut record = TextRecord::new(rules, out);
+    let mut record = TextRecord::<R>::new(rules, out);
     record.time(time)?;
     record.known(Known::Path, path)?;
     record.known(Known::UserAgent, parts.agent)?;
@@ -92,20 +91,19 @@ struct Broken {
 }
 
 impl Broken {
-    fn error(&self, line: &[u8]) -> RecordError {
-        let found = match line.get(self.at..) {
-            Some(rest) if !rest.is_empty() => format!("`{}`", shown(rest)),
-            _ => "the end".to_owned(),
-        };
-        RecordError::new(
-            RecordErrorCode::Malformed,
+    fn refusal<R: Refusal>(&self, line: &[u8]) -> R {
+        R::new(RecordErrorCode::Malformed, || {
+            let found = match line.get(self.at..) {
+                Some(rest) if !rest.is_empty() => format!("`{}`", shown(rest)),
+                _ => "the end".to_owned(),
+            };
             format!(
                 "at byte {} of the line `{}`: expected {}, found {found}",
                 self.at,
                 shown(line),
                 self.expected
-            ),
-        )
+            )
+        })
     }
 }
 

@@ -8,7 +8,8 @@
 //! no row is not read again for each line of it ([`Astray`]), so that work is bounded by length.
 
 use pipeline_core::record::{
-    Known, RecordError, RecordErrorCode, Rules, SHOWN_BYTES_MAX, TextRecord, shown, shown_head,
+    Known, RecordError, RecordErrorCode, Refusal, Rules, SHOWN_BYTES_MAX, TextRecord, shown,
+    shown_head,
 };
 
 mod columns;
@@ -18,7 +19,7 @@ use super::{
     BodyError,
     carry::{self, Carried, Carry},
     lines::is_blank,
-    sink::Sink,
+    sink::{Judge, Sink},
 };
 use columns::{COLUMNS_MAX, Column, Columns, columns_of};
 use rows::{Ahead, Cell, End, NOT_ENDED, Row};
@@ -217,7 +218,7 @@ impl Csv {
             }
         };
         let raw = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        sink.record(raw, |rules, out| append_row(&row, columns, rules, out))
+        sink.record(raw, &AsRow { row: &row, columns })
     }
 
     /// The first line of a row that is none, and the length of its line break.
@@ -229,21 +230,14 @@ impl Csv {
         reason: &str,
         sink: &mut Sink,
     ) -> Result<(), BodyError> {
-        let why = || {
-            let mut found = line[..line.len().min(SHOWN_BYTES_MAX)].to_vec();
-            found.extend_from_slice(&b"\n"[..line_break]);
-            let found = shown_head(&found, line.len() + line_break);
-            format!("{reason}: found `{found}`")
-        };
+        let broken = BrokenLine { line_break, reason };
         if self.columns.is_none() && columns::looks_like_a_header(line) {
             // Without it nobody knows what the cells of the other rows are.
-            let why = why();
+            let why = broken.why(line);
             return Err(BodyError::unreadable(format!("the CSV header: {why}")));
         }
         self.columns.get_or_insert_with(Columns::without_header);
-        sink.record(line, |_, _| {
-            Err(RecordError::new(RecordErrorCode::Malformed, why()))
-        })
+        sink.record(line, &broken)
     }
 
     /// A line that is too long, as far as it is in `bytes`; gives its length with its line break.
@@ -285,35 +279,63 @@ fn blank_lines(bytes: &[u8], last: bool) -> usize {
     at
 }
 
-fn append_row(
+/// A row that was split.
+struct AsRow<'r> {
+    row: &'r Row<'r>,
+    columns: &'r Columns,
+}
+
+impl Judge for AsRow<'_> {
+    #[inline]
+    fn append<R: Refusal>(&self, _: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), R> {
+        append_row(self.row, self.columns, rules, out)
+    }
+}
+
+/// A line that begins no row.
+struct BrokenLine<'r> {
+    line_break: usize,
+    reason: &'r str,
+}
+
+impl BrokenLine<'_> {
+    fn why(&self, line: &[u8]) -> String {
+        let mut found = line[..line.len().min(SHOWN_BYTES_MAX)].to_vec();
+        found.extend_from_slice(&b"\n"[..self.line_break]);
+        let found = shown_head(&found, line.len() + self.line_break);
+        format!("{}: found `{found}`", self.reason)
+    }
+}
+
+impl Judge for BrokenLine<'_> {
+    fn append<R: Refusal>(&self, raw: &[u8], _: &Rules, _: &mut Vec<u8>) -> Result<(), R> {
+        Err(R::new(RecordErrorCode::Malformed, || self.why(raw)))
+    }
+}
+
+fn append_row<R: Refusal>(
     row: &Row<'_>,
     columns: &Columns,
     rules: &Rules,
     out: &mut Vec<u8>,
-) -> Result<(), RecordError> {
+) -> Result<(), R> {
     if row.count != columns.0.len() {
-        return Err(RecordError::new(
-            RecordErrorCode::Malformed,
+        return Err(R::new(RecordErrorCode::Malformed, || {
             format!(
                 "the row has {} cells, allowed are {}",
                 row.count,
                 columns.0.len()
-            ),
-        ));
+            )
+        }));
     }
-    let mut record = TextRecord::new(rules, out);
+    let mut record = TextRecord::<R>::new(rules, out);
     for (at, column) in columns.0.iter().enumerate() {
         let bytes = row.bytes(at);
         let text = simdutf8::basic::from_utf8(&bytes).map_err(|_| {
-            let mut error = RecordError::invalid_utf8(
-                &bytes,
-                std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len),
-            );
-            error.message.insert_str(
-                0,
-                &format!("column `{}`: ", shown(column.name().as_bytes())),
-            );
-            error
+            R::new(RecordErrorCode::InvalidUtf8, || {
+                let name = shown(column.name().as_bytes());
+                format!("column `{name}`: {}", RecordError::invalid_utf8(&bytes))
+            })
         })?;
         match column {
             // Blanks around what is no text mean nothing.

@@ -3,11 +3,15 @@
 //! Beside the batch only the record is kept that the pieces so far end in, and of one that is too
 //! long only its head. A record that stands whole in a piece is read where it stands.
 
-use pipeline_core::record::{Rules, append_json};
+use pipeline_core::record::Rules;
 
 use super::{
-    BodyError, DecodedBatch, Limits, Media, access_log::append_line, csv::Csv, json::Json,
-    lines::Lines, sink::Sink,
+    BodyError, DecodedBatch, Limits, Media,
+    access_log::AsLogLine,
+    csv::Csv,
+    json::Json,
+    lines::Lines,
+    sink::{AsJson, Sink},
 };
 
 /// A byte order mark is no part of any of these formats, and Windows tools write it.
@@ -83,9 +87,9 @@ impl Decoder {
         match &mut self.state {
             State::Start(..) => unreachable!("it has begun"),
             State::Json(json) => json.finish(sink)?,
-            State::Ndjson(lines) => lines.finish(sink, append_json)?,
+            State::Ndjson(lines) => lines.finish(sink, &AsJson)?,
             State::Csv(csv) => csv.finish(sink)?,
-            State::Text(lines) => lines.finish(sink, append_line)?,
+            State::Text(lines) => lines.finish(sink, &AsLogLine)?,
         }
         Ok(self.sink.finish())
     }
@@ -113,9 +117,9 @@ impl Decoder {
         match &mut self.state {
             State::Start(..) => Ok(()),
             State::Json(json) => json.push(piece, sink),
-            State::Ndjson(lines) => lines.push(piece, sink, append_json),
+            State::Ndjson(lines) => lines.push(piece, sink, &AsJson),
             State::Csv(csv) => csv.push(piece, sink),
-            State::Text(lines) => lines.push(piece, sink, append_line),
+            State::Text(lines) => lines.push(piece, sink, &AsLogLine),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! unreadable.
 
 use pipeline_core::record::{
-    self, SHOWN_BYTES_MAX,
+    SHOWN_BYTES_MAX,
     json::{Broken, Cursor, Fault, FaultKind, Skipper},
     shown_head,
 };
@@ -13,7 +13,7 @@ use pipeline_core::record::{
 use super::{
     BodyError,
     carry::{Carried, Carry},
-    sink::Sink,
+    sink::{AsJson, Sink},
 };
 
 /// Deepest nesting of a text that is passed: a bit of memory a level. A record is far below.
@@ -182,7 +182,7 @@ impl Json {
         match end {
             Some(end) if self.place != Place::Other => {
                 let value = &rest[..end];
-                sink.record(value, |rules, out| record::append_json(value, rules, out))
+                sink.record(value, &AsJson)
             }
             _ => {
                 let (max, head_max) = self.bounds(sink);
@@ -210,7 +210,7 @@ impl Json {
                 return Err(no_records(head, len));
             }
             Carried::Whole(value) => {
-                sink.record(value, |rules, out| record::append_json(value, rules, out))?;
+                sink.record(value, &AsJson)?;
             }
             Carried::Head(head, len) => sink.too_long(head, len)?,
         }

@@ -1,12 +1,10 @@
 //! Bodies of one record a line. Whole lines are read where they stand; blank ones are skipped and
 //! not counted; the last one may end with the body.
 
-use pipeline_core::record::{RecordError, Rules};
-
 use super::{
     BodyError,
     carry::{Carried, Carry},
-    sink::Sink,
+    sink::{Judge, Sink},
 };
 
 #[derive(Default)]
@@ -22,19 +20,19 @@ impl Lines {
         &mut self,
         mut piece: &[u8],
         sink: &mut Sink,
-        append: impl Fn(&[u8], &Rules, &mut Vec<u8>) -> Result<(), RecordError>,
+        judge: &impl Judge,
     ) -> Result<(), BodyError> {
         if !self.carry.is_empty() {
             let end = memchr::memchr(b'\n', piece);
             self.carry(&piece[..end.unwrap_or(piece.len())], sink);
             let Some(end) = end else { return Ok(()) };
-            self.finish(sink, &append)?;
+            self.finish(sink, judge)?;
             piece = &piece[end + 1..];
         }
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let line = &piece[..end];
             if !is_blank(line) {
-                sink.record(line, |rules, out| append(line, rules, out))?;
+                sink.record(line, judge)?;
             }
             piece = &piece[end + 1..];
         }
@@ -43,15 +41,11 @@ impl Lines {
     }
 
     /// The line that is carried has ended.
-    pub fn finish(
-        &mut self,
-        sink: &mut Sink,
-        append: impl Fn(&[u8], &Rules, &mut Vec<u8>) -> Result<(), RecordError>,
-    ) -> Result<(), BodyError> {
+    pub fn finish(&mut self, sink: &mut Sink, judge: &impl Judge) -> Result<(), BodyError> {
         if self.filled {
             match self.carry.carried(sink.raw_max()) {
                 Carried::Whole(line) => {
-                    sink.record(line, |rules, out| append(line, rules, out))?;
+                    sink.record(line, judge)?;
                 }
                 Carried::Head(head, len) => sink.too_long(head, len)?,
             }

@@ -1,6 +1,6 @@
 //! Takes records in the order of the body, numbers them, and holds the limits of a batch.
 
-use pipeline_core::record::{self, RecordError, Rules};
+use pipeline_core::record::{self, RecordError, RecordErrorCode, Refusal, Rules};
 
 use super::{BodyError, DecodedBatch, IndexedError, Limits};
 
@@ -13,6 +13,19 @@ const ROOM_BYTES_MIN: usize = 4 * 1024;
 const ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A finished batch gives back more room than this.
 const WASTE_BYTES_MAX: usize = 16 * 1024;
+
+/// How the text of one record is judged, and its line made. Asked for the code alone first, and
+/// for the whole error only where that is kept: a body may be all faults.
+pub(super) trait Judge {
+    /// Puts the line of `raw` behind the others, or leaves nothing behind.
+    fn append<R: Refusal>(&self, raw: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), R>;
+}
+
+/// As JSON.
+pub(super) struct AsJson;
+
+/// It is too long, and has so many bytes.
+struct TooLong(usize);
 
 pub(super) struct Sink {
     rules: Rules,
@@ -73,19 +86,15 @@ impl Sink {
         lines.reserve_exact(now.max(ahead));
     }
 
-    /// The next record, `raw`: `append` puts its line behind the others, or leaves nothing behind.
+    /// The next record.
     #[inline]
-    pub fn record(
-        &mut self,
-        raw: &[u8],
-        append: impl FnOnce(&Rules, &mut Vec<u8>) -> Result<(), RecordError>,
-    ) -> Result<(), BodyError> {
+    pub fn record(&mut self, raw: &[u8], judge: &impl Judge) -> Result<(), BodyError> {
         if raw.len() > self.raw_max() {
             return self.too_long(raw, raw.len());
         }
-        match append(&self.rules, &mut self.decoded.records.lines) {
+        match judge.append(raw, &self.rules, &mut self.decoded.records.lines) {
             Ok(()) => self.accepted(),
-            Err(error) => self.rejected(raw, error),
+            Err(code) => self.rejected(raw, code, judge),
         }
     }
 
@@ -108,7 +117,7 @@ impl Sink {
     /// The next record has `len` bytes, of which `head` is there.
     #[cold]
     pub fn too_long(&mut self, head: &[u8], len: usize) -> Result<(), BodyError> {
-        self.rejected(head, RecordError::too_large(len, &self.rules))
+        self.rejected(head, RecordErrorCode::TooLarge, &TooLong(len))
     }
 
     /// How many were rejected.
@@ -130,11 +139,19 @@ impl Sink {
     }
 
     #[cold]
-    fn rejected(&mut self, raw: &[u8], error: RecordError) -> Result<(), BodyError> {
+    fn rejected(
+        &mut self,
+        raw: &[u8],
+        code: RecordErrorCode,
+        judge: &impl Judge,
+    ) -> Result<(), BodyError> {
         let index = self.take_index()?;
         self.decoded.rejected += 1;
-        self.decoded.rejected_by_code[error.code as usize] += 1;
+        self.decoded.rejected_by_code[code as usize] += 1;
         if self.decoded.errors.len() < self.limits.errors_max {
+            let lines = &mut self.decoded.records.lines;
+            let judged: Result<(), RecordError> = judge.append(raw, &self.rules, lines);
+            let error = judged.expect_err("it was refused before");
             let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
             let raw = raw[..raw.len().min(self.limits.rejected_bytes_max)].to_vec();
             self.errors_bytes += size_of::<IndexedError>() + error.message.len() + raw.len();
@@ -169,5 +186,58 @@ impl Sink {
         let records = &self.decoded.records;
         let words = records.ends.capacity() + records.sequences.capacity();
         records.lines.capacity() + words * size_of::<u32>() + self.errors_bytes
+    }
+}
+
+impl Judge for AsJson {
+    #[inline]
+    fn append<R: Refusal>(&self, raw: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), R> {
+        record::judge_json(raw, rules, out)
+    }
+}
+
+impl Judge for TooLong {
+    fn append<R: Refusal>(&self, _: &[u8], rules: &Rules, _: &mut Vec<u8>) -> Result<(), R> {
+        Err(R::too_large(self.0, rules))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Refuses all and counts how often it is asked to say why.
+    struct Refuses(Cell<usize>);
+
+    impl Judge for Refuses {
+        fn append<R: Refusal>(&self, _: &[u8], _: &Rules, _: &mut Vec<u8>) -> Result<(), R> {
+            Err(R::new(RecordErrorCode::Malformed, || {
+                self.0.set(self.0.get() + 1);
+                "never".to_owned()
+            }))
+        }
+    }
+
+    #[test]
+    fn a_message_is_made_only_for_an_error_that_is_kept() {
+        let rules = Rules {
+            record_bytes_max: 100,
+            default_site: None,
+            bound_site: None,
+        };
+        let limits = Limits {
+            errors_max: 3,
+            ..Limits::default()
+        };
+        let mut sink = Sink::new(rules, limits);
+        let refuses = Refuses(Cell::new(0));
+        for _ in 0..10 {
+            sink.record(b"x", &refuses).unwrap();
+        }
+        assert_eq!(refuses.0.get(), 3);
+        let decoded = sink.finish();
+        assert_eq!((decoded.rejected, decoded.errors.len()), (10, 3));
     }
 }

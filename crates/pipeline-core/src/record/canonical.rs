@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Known, NESTING_MAX, RecordError, RecordErrorCode, Rules, check,
+    Known, NESTING_MAX, RecordError, RecordErrorCode, Refusal, Rules, check,
     json::{self, Cursor, Fault, FaultKind, Kind},
     scan::{self, Scan, Value},
     shown,
@@ -19,6 +19,14 @@ use super::{
 /// # Errors
 /// The first fault found: of the encoding, else of the grammar, else of a field.
 pub fn append_json(input: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    judge_json(input, rules, out).or_else(|_: RecordErrorCode| judge_json(input, rules, out))
+}
+
+/// The same for who may not want the message of each fault.
+///
+/// # Errors
+/// As [`append_json`].
+pub fn judge_json<R: Refusal>(input: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), R> {
     let place = json::trimmed(input);
     let record = &input[place.clone()];
     match scan::object(record, 0) {
@@ -33,12 +41,12 @@ pub fn append_json(input: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(),
 
 /// The same for the object that begins at `at` of a longer text, such as an array's element;
 /// gives the place just behind it. `None` where it is no valid record: the caller finds its end
-/// with [`json::Cursor::value`] and lets [`append_json`] say why.
+/// with [`json::Cursor::value`] and lets [`judge_json`] say why.
 #[must_use]
 pub fn append_element(input: &[u8], at: usize, rules: &Rules, out: &mut Vec<u8>) -> Option<usize> {
     let rest = input.get(at..)?;
     let scan = scan::object(rest, 0).ok()?;
-    append_scanned(&rest[..scan.end], &scan, rules, out).ok()?;
+    append_scanned::<RecordErrorCode>(&rest[..scan.end], &scan, rules, out).ok()?;
     Some(at + scan.end)
 }
 
@@ -54,34 +62,29 @@ enum Replacement<'a> {
     Text(&'a str),
 }
 
-fn append_scanned(
+fn append_scanned<R: Refusal>(
     record: &[u8],
     scan: &Scan,
     rules: &Rules,
     out: &mut Vec<u8>,
-) -> Result<(), RecordError> {
-    let record = utf8(record)?;
+) -> Result<(), R> {
+    let record = simdutf8::basic::from_utf8(record).map_err(|_| R::invalid_utf8(record))?;
     if let Some(field) = scan.duplicate {
-        return Err(RecordError::of_field(
-            RecordErrorCode::Duplicate,
-            field,
-            "it twice",
-            "once",
-        ));
+        return Err(check::twice(field));
     }
     let mut edits = [const { None }; 3];
 
-    let (value, time) = required(record, scan, Known::Timestamp)?;
-    let time = check::time(time.as_bytes())?;
+    let (value, time) = required::<R>(record, scan, Known::Timestamp)?;
+    let time = check::time::<R>(time.as_bytes())?;
     // A time that is spelled with escapes is written plainly.
     if !time.is_canonical() || value.kind != (Kind::String { escaped: false }) {
         edits[0] = Some(Edit::new(value, Replacement::Time(time)));
     }
 
-    let (_, path) = required(record, scan, Known::Path)?;
-    check::path(&path)?;
+    let (_, path) = required::<R>(record, scan, Known::Path)?;
+    check::path::<R>(&path)?;
 
-    let (value, agent) = required(record, scan, Known::UserAgent)?;
+    let (value, agent) = required::<R>(record, scan, Known::UserAgent)?;
     if check::is_blank(&agent) {
         edits[1] = Some(Edit::new(value, Replacement::Text("-")));
     }
@@ -92,12 +95,12 @@ fn append_scanned(
         Known::Referer,
         Known::Protocol,
     ] {
-        optional_text(record, scan, field)?;
+        optional_text::<R>(record, scan, field)?;
     }
     for field in [Known::Status, Known::Bytes, Known::DurationMs] {
         match scan.get(field) {
             Some(value) if value.kind == Kind::Number => {
-                check::number(field, &record.as_bytes()[value.start..value.end])?;
+                check::number::<R>(field, &record.as_bytes()[value.start..value.end])?;
             }
             Some(value) if value.kind != Kind::Null => {
                 return Err(check::wrong_type(field, record.as_bytes(), value));
@@ -106,10 +109,10 @@ fn append_scanned(
         }
     }
 
-    let site = optional_text(record, scan, Known::Site)?;
+    let site = optional_text::<R>(record, scan, Known::Site)?;
     let mut added_site = None;
     // Absent, `null` and "" are the same.
-    if let Some(right) = rules.site_for(&site)? {
+    if let Some(right) = rules.site_for::<R>(&site)? {
         match scan.get(Known::Site) {
             Some(value) => edits[2] = Some(Edit::new(value, Replacement::Text(right))),
             None => added_site = Some(right),
@@ -131,7 +134,7 @@ fn append_scanned(
     };
     if found > rules.record_bytes_max {
         out.truncate(start);
-        return Err(RecordError::too_large(found, rules));
+        return Err(R::too_large(found, rules));
     }
     Ok(())
 }
@@ -185,24 +188,13 @@ fn append_changed(
     out.push(b'}');
 }
 
-fn utf8(record: &[u8]) -> Result<&str, RecordError> {
-    simdutf8::basic::from_utf8(record).map_err(|_| {
-        // The slower check knows the place.
-        let at = std::str::from_utf8(record).map_or_else(|error| error.valid_up_to(), str::len);
-        RecordError::invalid_utf8(record, at)
-    })
-}
-
-fn required<'a>(
+fn required<'a, R: Refusal>(
     record: &'a str,
     scan: &Scan,
     field: Known,
-) -> Result<(Value, Cow<'a, str>), RecordError> {
-    const NAMES_SHOWN: usize = 8;
+) -> Result<(Value, Cow<'a, str>), R> {
     let Some(value) = scan.get(field) else {
-        let names = scan::names(record.as_bytes(), 0, NAMES_SHOWN + 1);
-        let shown = &names[..names.len().min(NAMES_SHOWN)];
-        return Err(check::missing(field, shown, names.len() > shown.len()));
+        return Err(check::missing(field, || scan::names(record.as_bytes(), 0)));
     };
     match text(record, value) {
         Some(text) => Ok((value, text)),
@@ -211,11 +203,11 @@ fn required<'a>(
 }
 
 /// The text of an optional field; absent and `null` are empty.
-fn optional_text<'a>(
+fn optional_text<'a, R: Refusal>(
     record: &'a str,
     scan: &Scan,
     field: Known,
-) -> Result<Cow<'a, str>, RecordError> {
+) -> Result<Cow<'a, str>, R> {
     match scan.get(field) {
         None => Ok(Cow::Borrowed("")),
         Some(value) if value.kind == Kind::Null => Ok(Cow::Borrowed("")),
@@ -241,28 +233,26 @@ pub(super) fn text(record: &str, value: Value) -> Option<Cow<'_, str>> {
 
 /// Why `input` is not one JSON object; the record begins at `start`, where `fault` counts from.
 #[cold]
-fn unreadable(input: &[u8], start: usize, fault: Fault) -> RecordError {
-    if let Err(error) = std::str::from_utf8(input) {
-        return RecordError::invalid_utf8(input, error.valid_up_to());
+fn unreadable<R: Refusal>(input: &[u8], start: usize, fault: Fault) -> R {
+    if simdutf8::basic::from_utf8(input).is_err() {
+        return R::invalid_utf8(input);
     }
     let fault = Fault {
         at: fault.at + start,
         ..fault
     };
     if input.len() == start {
-        return RecordError::new(
-            RecordErrorCode::Malformed,
-            "found nothing, allowed is a JSON object".to_owned(),
-        );
+        return R::new(RecordErrorCode::Malformed, || {
+            "found nothing, allowed is a JSON object".to_owned()
+        });
     }
     if fault.kind == FaultKind::TooDeep {
-        return RecordError::new(
-            RecordErrorCode::TooDeep,
+        return R::new(RecordErrorCode::TooDeep, || {
             format!(
                 "at byte {}: nested deeper than the allowed {NESTING_MAX} levels",
                 fault.at
-            ),
-        );
+            )
+        });
     }
     // A whole value that is just no object is not broken JSON.
     let mut cursor = Cursor::new(input, start);
@@ -276,11 +266,10 @@ fn unreadable(input: &[u8], start: usize, fault: Fault) -> RecordError {
             Kind::Array => "the array ",
             Kind::Object | Kind::True | Kind::False | Kind::Null => "",
         };
-        let found = shown(&input[start..cursor.at]);
-        return RecordError::new(
-            RecordErrorCode::WrongType,
-            format!("found {what}{found}, a record is a JSON object"),
-        );
+        return R::new(RecordErrorCode::WrongType, || {
+            let found = shown(&input[start..cursor.at]);
+            format!("found {what}{found}, a record is a JSON object")
+        });
     }
-    RecordError::new(RecordErrorCode::Malformed, fault.describe(input, 0))
+    R::new(RecordErrorCode::Malformed, || fault.describe(input, 0))
 }

@@ -2,7 +2,7 @@
 //! text that was split into fields.
 
 use super::{
-    Known, RecordError, RecordErrorCode, json,
+    Known, RecordError, RecordErrorCode, Refusal, json,
     json::Kind,
     scan::Value,
     shown,
@@ -22,6 +22,10 @@ const DURATION_ALLOWED: &str = "a number of 0 or more";
 /// # Errors
 /// Names what was found and what is allowed.
 pub fn check_site(site: &str) -> Result<(), RecordError> {
+    judge_site(site)
+}
+
+pub(super) fn judge_site<R: Refusal>(site: &str) -> Result<(), R> {
     let label = |label: &str| {
         let bytes = label.as_bytes();
         bytes.len() <= LABEL_BYTES_MAX
@@ -42,22 +46,18 @@ pub fn check_site(site: &str) -> Result<(), RecordError> {
     ))
 }
 
-pub(super) fn time(text: &[u8]) -> Result<Timestamp<'_>, RecordError> {
+pub(super) fn time<R: Refusal>(text: &[u8]) -> Result<Timestamp<'_>, R> {
     timestamp::parse(text).map_err(|reason| {
-        let text = String::from_utf8_lossy(text);
-        let mut error = quoted(
-            RecordErrorCode::Invalid,
-            Known::Timestamp,
-            &text,
-            timestamp::ALLOWED,
-        );
-        error.message.push_str(": ");
-        error.message.push_str(&reason.to_string());
-        error
+        let found = || format!("\"{}\"", shown(text));
+        let allowed = timestamp::ALLOWED;
+        R::refuse(RecordErrorCode::Invalid, Some(Known::Timestamp), || {
+            let name = Known::Timestamp.name();
+            format!("{name}: found {}, allowed is {allowed}: {reason}", found())
+        })
     })
 }
 
-pub(super) fn path(text: &str) -> Result<(), RecordError> {
+pub(super) fn path<R: Refusal>(text: &str) -> Result<(), R> {
     if is_blank(text) {
         return Err(quoted(
             RecordErrorCode::Invalid,
@@ -109,7 +109,7 @@ pub(super) fn duration_ms(number: &[u8]) -> Option<f64> {
 }
 
 /// Whether `number`, a number by JSON's grammar, may be the value of `field`.
-pub(super) fn number(field: Known, number: &[u8]) -> Result<(), RecordError> {
+pub(super) fn number<R: Refusal>(field: Known, number: &[u8]) -> Result<(), R> {
     let (good, allowed) = match field {
         Known::Status => (status(number).is_some(), STATUS_ALLOWED),
         Known::Bytes => (bytes(number).is_some(), BYTES_ALLOWED),
@@ -118,16 +118,16 @@ pub(super) fn number(field: Known, number: &[u8]) -> Result<(), RecordError> {
     if good {
         return Ok(());
     }
-    Err(RecordError::of_field(
+    Err(R::of_field(
         RecordErrorCode::Invalid,
         field,
-        &shown(number),
+        || shown(number),
         allowed,
     ))
 }
 
 /// Whether text from outside of JSON is a number as JSON spells it, and one that `field` may have.
-pub(super) fn number_text(field: Known, text: &str) -> Result<(), RecordError> {
+pub(super) fn number_text<R: Refusal>(field: Known, text: &str) -> Result<(), R> {
     let mut cursor = json::Cursor::new(text.as_bytes(), 0);
     let kind = cursor.value(json::STRUCTURE);
     if kind == Ok(Kind::Number) && cursor.at == text.len() {
@@ -143,40 +143,51 @@ pub(super) fn number_text(field: Known, text: &str) -> Result<(), RecordError> {
 
 /// An optional or required field with a value of the wrong type.
 #[cold]
-pub(super) fn wrong_type(field: Known, input: &[u8], value: Value) -> RecordError {
-    let raw = shown(&input[value.start..value.end]);
-    let found = match value.kind {
-        Kind::String { .. } => format!("the string {raw}"),
-        Kind::Number => format!("the number {raw}"),
-        Kind::Array => format!("the array {raw}"),
-        Kind::Object => format!("the object {raw}"),
-        Kind::True | Kind::False | Kind::Null => raw,
+pub(super) fn wrong_type<R: Refusal>(field: Known, input: &[u8], value: Value) -> R {
+    let found = || {
+        let raw = shown(&input[value.start..value.end]);
+        match value.kind {
+            Kind::String { .. } => format!("the string {raw}"),
+            Kind::Number => format!("the number {raw}"),
+            Kind::Array => format!("the array {raw}"),
+            Kind::Object => format!("the object {raw}"),
+            Kind::True | Kind::False | Kind::Null => raw,
+        }
     };
-    RecordError::of_field(RecordErrorCode::WrongType, field, &found, allowed(field))
+    R::of_field(RecordErrorCode::WrongType, field, found, allowed(field))
 }
 
-/// A required field that is not there. `names` are those that are.
+/// A required field that is not there. `names` gives those that are, and whether there are more.
 #[cold]
-pub(super) fn missing(field: Known, names: &[&[u8]], more: bool) -> RecordError {
-    let mut list = names
-        .iter()
-        .map(|name| format!("`{}`", shown(name)))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more {
-        list.push_str(", …");
-    }
-    if list.is_empty() {
-        list.push_str("no fields");
-    }
-    RecordError {
-        field: Some(field.name().into()),
-        code: RecordErrorCode::Missing,
-        message: format!(
+pub(super) fn missing<'n, R: Refusal>(
+    field: Known,
+    names: impl FnOnce() -> (Vec<&'n [u8]>, bool),
+) -> R {
+    R::refuse(RecordErrorCode::Missing, Some(field), || {
+        let (names, more) = names();
+        let mut list = names
+            .iter()
+            .map(|name| format!("`{}`", shown(name)))
+            .collect::<Vec<_>>()
+            .join(", ");
+        if more {
+            list.push_str(", …");
+        }
+        if list.is_empty() {
+            list.push_str("no fields");
+        }
+        format!(
             "{} is missing: found {list}; required are `timestamp`, `path` and `userAgent`",
             field.name()
-        ),
-    }
+        )
+    })
+}
+
+/// A field that stands twice.
+#[cold]
+pub(super) fn twice<R: Refusal>(field: Known) -> R {
+    let found = || "it twice".to_owned();
+    R::of_field(RecordErrorCode::Duplicate, field, found, "once")
 }
 
 fn allowed(field: Known) -> &'static str {
@@ -191,11 +202,7 @@ fn allowed(field: Known) -> &'static str {
 }
 
 #[cold]
-fn quoted(code: RecordErrorCode, field: Known, found: &str, allowed: &str) -> RecordError {
-    RecordError::of_field(
-        code,
-        field,
-        &format!("\"{}\"", shown(found.as_bytes())),
-        allowed,
-    )
+fn quoted<R: Refusal>(code: RecordErrorCode, field: Known, found: &str, allowed: &str) -> R {
+    let found = || format!("\"{}\"", shown(found.as_bytes()));
+    R::of_field(code, field, found, allowed)
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Known, RecordError, RecordErrorCode,
+    Known, RecordError, RecordErrorCode, Refusal,
     canonical::text,
     check,
     json::{Fault, Kind},
@@ -32,20 +32,17 @@ pub struct Fields<'a> {
 /// # Errors
 /// Where the line is not one (a damaged or foreign file).
 pub fn read(line: &[u8]) -> Result<Fields<'_>, RecordError> {
-    let text = simdutf8::basic::from_utf8(line).map_err(|_| {
-        let at = std::str::from_utf8(line).map_or_else(|error| error.valid_up_to(), str::len);
-        RecordError::invalid_utf8(line, at)
-    })?;
+    let text = simdutf8::basic::from_utf8(line).map_err(|_| RecordError::invalid_utf8(line))?;
     let scan = scan::object(line, 0).map_err(|fault| broken(line, fault))?;
     if scan.end != line.len() {
-        return Err(RecordError::new(
-            RecordErrorCode::Malformed,
-            format!("at byte {}: something stands behind the record", scan.end),
-        ));
+        return Err(RecordError::new(RecordErrorCode::Malformed, || {
+            format!("at byte {}: something stands behind the record", scan.end)
+        }));
     }
     let reader = Reader { text, scan: &scan };
     Ok(Fields {
-        timestamp_ms: check::time(reader.required(Known::Timestamp)?.as_bytes())?.to_ms(),
+        timestamp_ms: check::time::<RecordError>(reader.required(Known::Timestamp)?.as_bytes())?
+            .to_ms(),
         path: reader.required(Known::Path)?,
         user_agent: reader.required(Known::UserAgent)?,
         // An empty site is none.
@@ -80,10 +77,8 @@ impl<'a> Reader<'a, '_> {
 
     #[inline]
     fn required(&self, field: Known) -> Result<Cow<'a, str>, RecordError> {
-        self.text(field)?.ok_or_else(|| {
-            let names = scan::names(self.text.as_bytes(), 0, 8);
-            check::missing(field, &names, false)
-        })
+        self.text(field)?
+            .ok_or_else(|| check::missing(field, || scan::names(self.text.as_bytes(), 0)))
     }
 
     #[inline]
@@ -111,5 +106,5 @@ impl<'a> Reader<'a, '_> {
 
 #[cold]
 fn broken(line: &[u8], fault: Fault) -> RecordError {
-    RecordError::new(RecordErrorCode::Malformed, fault.describe(line, 0))
+    RecordError::new(RecordErrorCode::Malformed, || fault.describe(line, 0))
 }

@@ -20,12 +20,14 @@ mod check;
 
 mod canonical;
 mod fields;
+mod refusal;
 mod site;
 mod text;
 
-pub use canonical::{append_element, append_json};
+pub use canonical::{append_element, append_json, judge_json};
 pub use check::check_site;
 pub use fields::{Fields, read};
+pub use refusal::Refusal;
 pub use scan::Known;
 pub use text::TextRecord;
 
@@ -112,49 +114,6 @@ pub const NESTING_MAX: usize = 64;
 
 /// Longest part of a found value that a message shows, in characters.
 const SHOWN_MAX: usize = 60;
-
-impl RecordError {
-    #[must_use]
-    pub fn new(code: RecordErrorCode, message: String) -> Self {
-        Self {
-            field: None,
-            code,
-            message,
-        }
-    }
-
-    /// An error of a field; its message names it, what was `found` and what is `allowed`.
-    #[must_use]
-    pub fn of_field(code: RecordErrorCode, field: Known, found: &str, allowed: &str) -> Self {
-        Self {
-            field: Some(Cow::Borrowed(field.name())),
-            code,
-            message: format!("{}: found {found}, allowed is {allowed}", field.name()),
-        }
-    }
-
-    /// A record that is longer than [`Rules::record_bytes_max`].
-    #[must_use]
-    pub fn too_large(found: usize, rules: &Rules) -> Self {
-        Self::new(
-            RecordErrorCode::TooLarge,
-            format!(
-                "the record has {found} bytes, allowed are {}",
-                rules.record_bytes_max
-            ),
-        )
-    }
-
-    /// Bytes that are no UTF-8 from `at` on.
-    #[must_use]
-    pub fn invalid_utf8(bytes: &[u8], at: usize) -> Self {
-        let found = bytes.get(at).copied().unwrap_or_default();
-        Self::new(
-            RecordErrorCode::InvalidUtf8,
-            format!("at byte {at}: found byte 0x{found:02x}, which is not UTF-8"),
-        )
-    }
-}
 
 /// What was found, for a message: shortened, on one line, whatever bytes it has.
 #[must_use]

@@ -178,11 +178,12 @@ fn known_escaped(key: &[u8]) -> Option<Known> {
     Known::of(json::unescape(key).as_bytes())
 }
 
-/// The names of the fields of a scanned object, for messages.
-pub(super) fn names(bytes: &[u8], at: usize, take: usize) -> Vec<&[u8]> {
+/// The names of the first fields of a scanned object, for messages, and whether there are more.
+pub(super) fn names(bytes: &[u8], at: usize) -> (Vec<&[u8]>, bool) {
+    const SHOWN: usize = 8;
     let mut cursor = Cursor::new(bytes, at + 1);
     let mut names = Vec::new();
-    while names.len() < take {
+    while names.len() <= SHOWN {
         cursor.blanks();
         let start = cursor.at + 1;
         if cursor.string("a key", INSIDE).is_err() {
@@ -198,5 +199,7 @@ pub(super) fn names(bytes: &[u8], at: usize, take: usize) -> Vec<&[u8]> {
         cursor.blanks();
         cursor.at += 1;
     }
-    names
+    let more = names.len() > SHOWN;
+    names.truncate(SHOWN);
+    (names, more)
 }

@@ -20,7 +20,7 @@ fn both(claimed: &str, rules: &Rules) -> Result<String, RecordError> {
     };
     let json = line(&site, rules);
     let mut out = Vec::new();
-    let mut record = TextRecord::new(rules, &mut out);
+    let mut record = TextRecord::<RecordError>::new(rules, &mut out);
     let text = [
         (Known::Timestamp, "2015-05-17T10:05:03Z"),
         (Known::Path, "/a"),

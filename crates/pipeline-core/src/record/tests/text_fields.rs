@@ -6,7 +6,7 @@ use super::*;
 fn text_fields_make_the_same_line_as_json() {
     let mut out = b"before".to_vec();
     let rules = with_site("d.example");
-    let mut record = TextRecord::new(&rules, &mut out);
+    let mut record = TextRecord::<RecordError>::new(&rules, &mut out);
     for (field, text) in [
         (Known::Timestamp, "2015-05-17T12:05:03+02:00"),
         (Known::Path, "/\"\\\u{1}\u{1f600}\n\t\r"),
@@ -56,7 +56,7 @@ fn text_fields_follow_the_same_rules_and_leave_nothing_behind() {
         ),
     ] {
         let mut out = b"before".to_vec();
-        let mut record = TextRecord::new(&rules, &mut out);
+        let mut record = TextRecord::<RecordError>::new(&rules, &mut out);
         let result = fields
             .iter()
             .try_for_each(|(field, text)| record.known(*field, text));
