@@ -129,6 +129,14 @@ fn header_len(bytes: &[u8]) -> Result<Option<usize>, Corrupt> {
         }
     }
     if flags & FHCRC != 0 {
+        let Some(&[low, high]) = bytes.get(len..len + 2) else {
+            return Ok(None);
+        };
+        let mut crc = Crc::new();
+        crc.update(&bytes[..len]);
+        if u32::from(u16::from_le_bytes([low, high])) != crc.sum() & 0xffff {
+            return Err(corrupt("a header's checksum differs"));
+        }
         len += 2;
     }
     Ok((len <= bytes.len()).then_some(len))

@@ -175,6 +175,26 @@ fn a_gzip_header_may_have_all_its_parts() {
 }
 
 #[test]
+fn the_checksum_of_a_gzip_header_is_held_where_it_has_one() {
+    let mut body = gzip(&items());
+    body[3] = 2;
+    let mut crc = flate2::Crc::new();
+    crc.update(&body[..10]);
+    let [low, high, ..] = crc.sum().to_le_bytes();
+    body.splice(10..10, [low, high]);
+    for piece in [1, body.len()] {
+        let all = inflate(Encoding::Gzip, &body, piece, 1 << 20);
+        assert_eq!(all, Ok(items()));
+        for place in [4, 10, 11] {
+            let mut damaged = body.clone();
+            damaged[place] ^= 1;
+            let result = inflate(Encoding::Gzip, &damaged, piece, 1 << 20);
+            assert!(is_corrupt(&result), "byte {place}");
+        }
+    }
+}
+
+#[test]
 fn raw_deflate_is_understood_as_well() {
     let mut encoder = write::DeflateEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(&items()).expect("writes to memory");
