@@ -114,7 +114,7 @@ async fn wrong_requests(described: &mut Described, gateway: &Running) {
         assert_eq!(heard.await.status, status, "{method} {target} {headers:?}");
     }
 
-    let mut stream = stalled(gateway).await;
+    let mut stream = stalled(gateway, 0).await;
     described.check("post", "/logs", &hear(&mut stream).await);
 }
 
@@ -126,11 +126,13 @@ async fn probes(described: &mut Described, gateway: &Running) {
 }
 
 /// A request whose body never ends.
-async fn stalled(gateway: &Running) -> TcpStream {
+/// A request that stops in a record of which it has sent so many bytes.
+async fn stalled(gateway: &Running, bytes: usize) -> TcpStream {
     let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
-    let head = head("POST", "/logs", &[JSON], 100);
+    let head = head("POST", "/logs", &[JSON], bytes + 100);
     stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(b"[").await.unwrap();
+    let begun = format!(r#"[{{"path":"{}"#, "a".repeat(bytes));
+    stream.write_all(begun.as_bytes()).await.unwrap();
     stream
 }
 
@@ -190,7 +192,8 @@ async fn full_queue(described: &mut Described) {
 
 async fn no_memory(described: &mut Described) {
     let mut stage = Stage::new(1).await;
-    stage.config.server.memory_budget = 256 << 10;
+    // Connections have half of it, so bodies must hold something to have the rest.
+    stage.config.server.memory_budget = 1 << 20;
     let gateway = stage.start().await;
     let mut waiting = Vec::new();
     let refused = loop {
@@ -198,7 +201,7 @@ async fn no_memory(described: &mut Described) {
         if heard.status != 202 {
             break heard;
         }
-        waiting.push(stalled(&gateway).await);
+        waiting.push(stalled(&gateway, 60_000).await);
         assert!(waiting.len() < 90, "no bound");
     };
     assert_eq!(refused.problem(), (503, "memory".to_owned()));
@@ -236,7 +239,7 @@ async fn draining(described: &mut Described) {
     let stage = Stage::new(1).await;
     let gateway = stage.start().await;
     // So that it has something to wait for.
-    let in_work = stalled(&gateway).await;
+    let in_work = stalled(&gateway, 0).await;
     gateway.ask("GET", "/livez", &[], b"").await;
     gateway.request_shutdown();
     loop {
