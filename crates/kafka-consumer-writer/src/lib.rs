@@ -20,9 +20,11 @@ pub mod assemble;
 pub mod dead_letters;
 pub mod load;
 pub mod save;
+pub mod snapshots;
 pub mod takeover;
 pub mod window;
 
 mod sequences;
 
+pub mod repair;
 pub mod verify;

@@ -4,7 +4,7 @@ use std::{io, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
 use kafka_consumer_writer::{
-    service,
+    repair, service,
     shared::{OpenError, Shared},
     verify,
 };
@@ -39,6 +39,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Set the damaged end of a chain aside, if Kafka still has its offsets: the writer reads them
+    /// once more. Stop all writers first; exit 0 when nothing is damaged any more, 1 when not
+    Repair {
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,6 +56,9 @@ fn main() -> ExitCode {
         // A closed stdout is no damage, but nobody has read that it is whole either.
         let code = verify::run(&config.storage.logs_dir, json, &mut out);
         return code.unwrap_or(exit::FAILED).into();
+    }
+    if let Some(Command::Repair { dry_run }) = args.command {
+        return repair::command(&config, dry_run).into();
     }
     start_logging(&config.telemetry);
     let metrics = start_metrics(Service::Writer);

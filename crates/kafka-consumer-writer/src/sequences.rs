@@ -9,10 +9,10 @@ const BLOCK_RUNS_MAX: usize = 2048;
 const BLOCK_WORDS: usize = 1024;
 
 /// A set of `u32`, never empty.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sequences(Form);
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 enum Form {
     /// Both ends inside.
     One { first: u32, last: u32 },
@@ -21,7 +21,7 @@ enum Form {
     Blocks(Box<Vec<(u16, Block)>>),
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 enum Block {
     /// Sorted, apart from each other, both ends inside.
     Runs(Vec<(u16, u16)>),
@@ -70,6 +70,29 @@ impl Sequences {
         }
         if let Form::Blocks(blocks) = &mut self.0 {
             insert_into_blocks(blocks, first, last);
+        }
+    }
+
+    /// Fills `runs` with the set's runs, in order, apart from each other, both ends inside.
+    pub fn runs_into(&self, runs: &mut Vec<(u32, u32)>) {
+        runs.clear();
+        match &self.0 {
+            Form::One { first, last } => runs.push((*first, *last)),
+            Form::Blocks(blocks) => {
+                for (high, block) in blocks.iter() {
+                    let base = u32::from(*high) << 16;
+                    block.each_run(&mut |first, last| {
+                        let (first, last) = (base | u32::from(first), base | u32::from(last));
+                        match runs.last_mut() {
+                            // A run may go on in the next block.
+                            Some(before) if u64::from(before.1) + 1 == u64::from(first) => {
+                                before.1 = last;
+                            }
+                            _ => runs.push((first, last)),
+                        }
+                    });
+                }
+            }
         }
     }
 
@@ -123,6 +146,21 @@ impl Block {
         }
     }
 
+    fn each_run(&self, visit: &mut dyn FnMut(u16, u16)) {
+        match self {
+            Self::Runs(runs) => runs.iter().for_each(|(first, last)| visit(*first, *last)),
+            Self::Bits(words) => {
+                let mut low = 0_u32;
+                while let Some(first) = next_bit(words, low, true) {
+                    let end = next_bit(words, first, false).unwrap_or(1 << 16);
+                    #[allow(clippy::cast_possible_truncation)]
+                    visit(first as u16, (end - 1) as u16);
+                    low = end;
+                }
+            }
+        }
+    }
+
     #[cfg(test)]
     fn heap_bytes(&self) -> usize {
         match self {
@@ -131,6 +169,18 @@ impl Block {
         }
     }
 }
+
+/// Sets are equal by what they hold, whatever their form.
+impl PartialEq for Sequences {
+    fn eq(&self, other: &Self) -> bool {
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        self.runs_into(&mut own);
+        other.runs_into(&mut others);
+        own == others
+    }
+}
+
+impl Eq for Sequences {}
 
 fn insert_into_blocks(blocks: &mut Vec<(u16, Block)>, first: u32, last: u32) {
     let (first_high, first_low) = split(first);
@@ -156,6 +206,23 @@ fn set_bits(words: &mut [u64; BLOCK_WORDS], first: u16, last: u16) {
         let high = if at == to { last % 64 } else { 63 };
         *word |= (u64::MAX >> (63 - (high - low))) << low;
     }
+}
+
+/// The first bit from `from` on that is set, or not.
+fn next_bit(words: &[u64; BLOCK_WORDS], from: u32, set: bool) -> Option<u32> {
+    let mut at = from as usize / 64;
+    let mut above = u64::MAX.checked_shl(from % 64)?;
+    while at < BLOCK_WORDS {
+        let word = if set { words[at] } else { !words[at] } & above;
+        if word != 0 {
+            return u32::try_from(at * 64)
+                .ok()
+                .map(|low| low + word.trailing_zeros());
+        }
+        at += 1;
+        above = u64::MAX;
+    }
+    None
 }
 
 fn split(sequence: u32) -> (u16, u16) {
@@ -191,6 +258,13 @@ mod tests {
                 sequences.insert_run(first, last);
                 model.extend(first..=last);
             }
+            let mut runs = Vec::new();
+            sequences.runs_into(&mut runs);
+            let held: Vec<u32> = runs.iter().flat_map(|run| run.0..=run.1).collect();
+            assert!(held.iter().eq(&model), "seed {seed}");
+            for pair in runs.windows(2) {
+                assert!(pair[0].1 + 1 < pair[1].0, "seed {seed}: {pair:?} touch");
+            }
             for &inside in &model {
                 assert!(sequences.contains(inside), "seed {seed}: lost {inside}");
                 for near in [inside.wrapping_sub(1), inside.wrapping_add(1)] {
@@ -211,6 +285,9 @@ mod tests {
             sequences.insert_run(sequence, sequence);
         }
         assert!(sequences.contains(999_998) && !sequences.contains(999_999));
+        let mut runs = Vec::new();
+        sequences.runs_into(&mut runs);
+        assert_eq!((runs.len(), runs[499_999]), (500_000, (999_998, 999_998)));
         assert!(
             sequences.heap_bytes() < 160 * 1024,
             "{} bytes for half a million sequences",

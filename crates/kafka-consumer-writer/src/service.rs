@@ -18,6 +18,7 @@ use crate::{
     member::{self, MemberEnd},
     session::{count_error, kafka_up},
     shared::{Shared, now_ms},
+    snapshots,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,14 +58,15 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), ServiceError> {
     // Ends with this function.
-    let mut gauges = JoinSet::new();
-    gauges.spawn(show_gauges(shared.clone()));
+    let mut beside = JoinSet::new();
+    beside.spawn(show_gauges(shared.clone()));
+    beside.spawn(snapshots::keep(shared.clone()));
     let first = new_cluster(kafka);
     tokio::select! {
         ready = topic_ready(&first, kafka) => ready?,
         () = shutdown.cancelled() => return Ok(()),
     }
-    gauges.spawn(show_lag_of_not_held(shared.clone(), first.clone()));
+    beside.spawn(show_lag_of_not_held(shared.clone(), first.clone()));
     let mut members = JoinSet::new();
     let all = shutdown.child_token();
     for index in 0..kafka.consumers {
@@ -146,7 +148,7 @@ async fn show_lag_of_not_held(shared: Arc<Shared>, cluster: Cluster) {
     }
 }
 
-fn new_cluster(kafka: &Kafka) -> Cluster {
+pub(crate) fn new_cluster(kafka: &Kafka) -> Cluster {
     Cluster::new(ClusterConfig {
         brokers: kafka.brokers.clone(),
         client_id: "kafka-consumer-writer".to_owned(),

@@ -26,6 +26,7 @@ use crate::{
     dead_letters::{DeadLetters, Place},
     partition::Settings,
     save::SaveContext,
+    snapshots::Snapshots,
 };
 
 /// Bounds of one segment: large enough that fsync and zstd are cheap per record, small enough
@@ -56,6 +57,8 @@ pub struct Shared {
     pub dead_letters: DeadLetters,
     pub budget: Budget,
     pub books: Books,
+    /// What is in the chains and in no snapshot yet.
+    pub snapshots: Snapshots,
     /// Id of this process, in every segment it writes.
     pub writer: [u8; 16],
     /// Segments being made, one for each core: that is what takes processor and memory.
@@ -133,6 +136,7 @@ impl Shared {
             dead_letters,
             budget: Budget::new(consumer.buffer_bytes),
             books: Books::default(),
+            snapshots: Snapshots::default(),
             writer,
             making: Arc::new(Semaphore::new(cores)),
             disk: Arc::new(Semaphore::new(DISK_MAX)),

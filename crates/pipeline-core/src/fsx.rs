@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use file::{
-    Access, File, Step, list_dir, open, open_or_create, read, read_dir, remove_file, rename,
+    Access, File, Step, link, list_dir, open, open_or_create, read, read_dir, remove_file, rename,
 };
 use file::{make_dir, step};
 
@@ -201,11 +201,7 @@ impl Temporary {
     /// # Errors
     /// As the file system says; whether the name exists is then unknown.
     pub fn link(&self, to: &Path) -> io::Result<bool> {
-        match step(Step::Link, to, || fs::hard_link(&self.path, to)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
-        }
+        link(&self.path, to)
     }
 
     /// Renames the file to `to`, which is replaced. Not durable before [`sync_dir`].

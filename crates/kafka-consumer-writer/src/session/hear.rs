@@ -145,6 +145,7 @@ impl Session {
                 self.progress.made(now);
                 let next = memory.end.next;
                 self.shared.books.chain(partition, memory);
+                self.shared.snapshots.lock().landed(partition, now);
                 self.shared.dead_letters.passed(&slot.held.place, next);
                 if let Some(encoded) = &report.encoded {
                     count_fates(&encoded.trailer.own_totals());

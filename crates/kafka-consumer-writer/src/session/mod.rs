@@ -173,6 +173,7 @@ impl Session {
         self.shared.remove_running(self.slots.len());
         for partition in self.slots.keys() {
             self.shared.books.let_go(*partition, now);
+            self.shared.snapshots.lock().let_go(*partition);
         }
         self.tasks.shutdown().await;
         end

@@ -234,7 +234,8 @@ pub async fn remove_copies(held: Held, next: Offset) {
     .await;
 }
 
-async fn log_bounds(
+/// Where the log of a partition begins and ends.
+pub(crate) async fn log_bounds(
     cluster: &Cluster,
     topic: &str,
     partition: PartitionId,

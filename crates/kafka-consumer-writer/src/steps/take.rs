@@ -3,15 +3,17 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kafka_link::{
     Cluster, ErrorKind, FetchFrom, FetchOptions, KafkaError, Member, TopicId, TopicInfo,
 };
+use metrics::histogram;
 use pipeline_core::{
     PartitionId,
     store::{ChainFault, LastMessage, message_hash},
+    telemetry::catalog,
 };
 
 use super::{Event, Events, acquire, blocking, log_bounds};
@@ -122,7 +124,14 @@ async fn load_one(
 ) -> Result<Memory, NotReady> {
     let (shared, partition) = (&held.shared, held.partition());
     let batches_max = shared.dedup_max_batches;
+    let started = Instant::now();
     let loaded = on_disk(held, move |held| load::load(&held.chain, batches_max)).await?;
+    histogram!(catalog::CONSUMER_TAKEOVER_DURATION).record(started.elapsed().as_secs_f64());
+    let behind = loaded.as_ref().map_or(0, |loaded| loaded.behind);
+    shared
+        .snapshots
+        .lock()
+        .taken(partition, behind, Instant::now());
     if let Some(loaded) = &loaded {
         // Before its log is asked for: a topic made anew may have no such partition.
         same_topic(&loaded.start, &topic.cluster_id, &topic.topic_id)?;

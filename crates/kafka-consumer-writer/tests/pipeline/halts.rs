@@ -1,7 +1,11 @@
 //! Where chain, log and group do not belong together the partition stands still, and where they
 //! do nothing stops it.
 
-use std::time::Duration;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use dev_broker::TopicSpec;
 use kafka_link::{Committed, GroupConfig, Member};
@@ -46,6 +50,50 @@ async fn the_groups_offsets_may_be_set_anywhere_and_change_nothing() {
         let writer = rig.writer("", "");
         rig.caught_up().await;
         writer.stop().await;
+    }
+    rig.check_exact(sent);
+}
+
+/// As `kafka-consumer-groups --delete` does: DeleteGroups, version 0.
+fn delete_group(rig: &Rig) {
+    let client = b"admin";
+    let mut request = Vec::new();
+    request.extend_from_slice(&42_i16.to_be_bytes());
+    request.extend_from_slice(&0_i16.to_be_bytes());
+    request.extend_from_slice(&7_i32.to_be_bytes());
+    for text in [&client[..], GROUP.as_bytes()] {
+        if text != client {
+            request.extend_from_slice(&1_i32.to_be_bytes());
+        }
+        request.extend_from_slice(&(text.len() as i16).to_be_bytes());
+        request.extend_from_slice(text);
+    }
+    let mut broker = TcpStream::connect(rig.broker.addr()).expect("connected");
+    let len = request.len() as i32;
+    broker.write_all(&len.to_be_bytes()).expect("sent");
+    broker.write_all(&request).expect("sent");
+    let mut len = [0; 4];
+    broker.read_exact(&mut len).expect("answered");
+    let mut answer = vec![0; i32::from_be_bytes(len) as usize];
+    broker.read_exact(&mut answer).expect("answered");
+    assert_eq!(answer[answer.len() - 2..], [0, 0], "no error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_group_changes_nothing() {
+    let rig = Rig::new(2).await;
+    let mut sent = Vec::new();
+    for round in 0..3 {
+        for partition in 0..2 {
+            let batch = 2 * round + partition as u64;
+            rig.send(partition, batch, &[0, 1, 2], 0).await;
+            sent.extend((0..3).map(|sequence| (batch, sequence)));
+        }
+        let writer = rig.writer("", "");
+        rig.caught_up().await;
+        writer.stop().await;
+        delete_group(&rig);
+        assert_eq!(rig.committed(0), None);
     }
     rig.check_exact(sent);
 }

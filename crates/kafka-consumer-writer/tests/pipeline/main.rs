@@ -6,6 +6,8 @@ mod rig;
 
 mod groups;
 mod halts;
+mod repairs;
+mod snapshots;
 mod strangers;
 mod takeovers;
 mod troubles;

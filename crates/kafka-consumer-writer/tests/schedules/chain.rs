@@ -16,7 +16,10 @@ use kafka_consumer_writer::{
 };
 use pipeline_core::{
     Offset,
-    store::{ChainEnd, ChainFault, Cursor, Encoded, Fate, Published, StoreError, Totals, Visited},
+    store::{
+        ChainEnd, ChainFault, Cursor, Encoded, EncodedSnapshot, Fate, Published, StoreError,
+        Totals, Visited, removal::plan,
+    },
 };
 
 #[derive(Clone)]
@@ -31,6 +34,13 @@ pub struct State {
     pub watermark: Offset,
     /// Names that are there.
     pub names: BTreeMap<Offset, Arc<Encoded>>,
+    /// By where they end: their bytes and how many of their two files are there.
+    snapshots: BTreeMap<Offset, (Vec<u8>, u8)>,
+    /// Made, and not yet put.
+    unput: Vec<EncodedSnapshot>,
+    /// Planned, watermark put, and not yet done.
+    unremoved: Vec<Vec<Offset>>,
+    pub removed: u64,
     pub aside: BTreeSet<i64>,
 }
 
@@ -43,6 +53,10 @@ impl Disk {
             history: BTreeMap::new(),
             watermark: start,
             names: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            unput: Vec::new(),
+            unremoved: Vec::new(),
+            removed: 0,
             aside: BTreeSet::new(),
         })))
     }
@@ -58,30 +72,96 @@ impl Disk {
         last.map_or(state.start, |(_, segment)| segment.trailer.next)
     }
 
-    /// What a take-over reads: snapshots stand for the segments that are gone.
+    /// What a take-over reads: the newest snapshot and the segments behind it. It must be what all
+    /// segments that ever were say.
     pub fn load(&self, batches_max: usize) -> Memory {
         let state = self.lock();
-        let mut window = Window::new(batches_max);
-        let mut end = ChainEnd {
-            next: state.start,
-            last: None,
-            totals: Totals::default(),
-            last_message: None,
+        let mut memory = Memory {
+            window: Window::new(batches_max),
+            end: ChainEnd {
+                next: state.start,
+                last: None,
+                totals: Totals::default(),
+                last_message: None,
+            },
         };
-        for segment in state.history.values() {
-            window.apply(&segment.trailer.stored);
-            end = end_of(segment);
+        if let Some((_, (bytes, _))) = state.snapshots.last_key_value() {
+            let (head, window) = Window::restore(bytes, batches_max).expect("whole");
+            let known = head.names.iter().filter(|name| **name >= state.watermark);
+            let there = state.names.range(state.watermark..head.end.next);
+            assert!(known.eq(there.map(|(name, _)| name)), "a name is missing");
+            memory = Memory {
+                window,
+                end: head.end,
+            };
         }
-        Memory { window, end }
+        while let Some(segment) = state.names.get(&memory.end.next) {
+            memory.window.apply(&segment.trailer.stored);
+            memory.end = end_of(segment);
+        }
+        let mut expected = Window::new(batches_max);
+        for segment in state.history.values() {
+            expected.apply(&segment.trailer.stored);
+        }
+        assert_eq!(memory.window, expected);
+        let last = state.history.last_key_value();
+        assert_eq!(memory.end.last, last.map(|(_, segment)| segment.link()));
+        memory
     }
 
-    /// Removes the oldest segment, as retention does: watermark first, never the end.
-    pub fn remove_oldest(&self) {
-        let mut state = self.lock();
-        let mut names = state.names.keys().copied();
-        if let (Some(oldest), Some(second)) = (names.next(), names.next()) {
-            state.watermark = second;
-            state.names.remove(&oldest);
+    /// One step of the keeping of snapshots or of a removal, by whoever wakes just now: each may
+    /// be late, and each may be its last.
+    pub fn retain(&self, batches_max: usize, random: &mut fastrand::Rng) {
+        let some = |random: &mut fastrand::Rng, len: usize| (len > 0).then(|| random.usize(0..len));
+        match random.u32(0..4) {
+            0 => {
+                let memory = self.load(batches_max);
+                let mut state = self.lock();
+                if memory.end.last.is_some() {
+                    let names = state.names.range(state.watermark..);
+                    let names = names.map(|(name, _)| *name).collect();
+                    state.unput.push(memory.window.save(&memory.end, names));
+                }
+            }
+            1 => {
+                let mut state = self.lock();
+                let Some(at) = some(random, state.unput.len()) else {
+                    return;
+                };
+                let snapshot = state.unput.swap_remove(at);
+                let files = 1 + u8::from(random.bool());
+                let kept = (snapshot.bytes, files);
+                let old = state.snapshots.entry(snapshot.next).or_insert(kept);
+                old.1 = old.1.max(files);
+                let whole = state.snapshots.iter().rev().find(|(_, kept)| kept.1 == 2);
+                if let Some((&greatest, _)) = whole {
+                    state.snapshots.retain(|next, _| *next >= greatest);
+                }
+            }
+            2 => {
+                let mut state = self.lock();
+                let files = state.snapshots.iter().rev();
+                let covered = files
+                    .flat_map(|(next, (_, files))| std::iter::repeat_n(*next, *files as usize))
+                    .nth(1);
+                let names: Vec<Offset> = state.names.keys().copied().collect();
+                let before = Offset(random.i64(0..1_000));
+                let plan = plan(&names, Some(state.watermark), covered, before);
+                state.watermark = plan.watermark.unwrap_or(state.watermark);
+                state.unremoved.push(plan.remove);
+            }
+            _ => {
+                let mut state = self.lock();
+                let Some(at) = some(random, state.unremoved.len()) else {
+                    return;
+                };
+                for _ in 0..random.usize(1..4) {
+                    if let Some(oldest) = state.unremoved[at].first().copied() {
+                        state.unremoved[at].remove(0);
+                        state.removed += u64::from(state.names.remove(&oldest).is_some());
+                    }
+                }
+            }
         }
     }
 }

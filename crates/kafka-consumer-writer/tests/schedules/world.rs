@@ -123,15 +123,20 @@ impl World {
         self.check()
     }
 
+    /// How many segments were removed behind the writers.
+    pub fn removed(&self) -> u64 {
+        self.disk.lock().removed
+    }
+
     fn step(&mut self) {
         match self.random.u32(0..100) {
             0..=11 => self.log.grow(&mut self.random),
             12..=13 => self.assign(),
-            14 => self.disk.remove_oldest(),
+            14 | 22..=25 => self.disk.retain(self.window, &mut self.random),
             15 if self.random.u32(0..6) == 0 => {
                 self.log.start = self.random.i64(self.log.start..=self.log.end());
             }
-            16..=25 => self.now += Duration::from_millis(self.random.u64(0..2_000)),
+            16..=21 => self.now += Duration::from_millis(self.random.u64(0..2_000)),
             26 => {
                 // A process dies; what its threads had begun may still happen.
                 if let Some(writer) = self.random.choice(&mut self.writers) {

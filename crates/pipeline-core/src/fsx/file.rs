@@ -208,6 +208,19 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     step(Step::Open, path, || fs::read(path))
 }
 
+/// Gives a file the new name `to` as well; `Ok(false)`: that name was taken. Not durable before
+/// the directory is synced.
+///
+/// # Errors
+/// As the file system says; whether the name exists is then unknown.
+pub fn link(from: &Path, to: &Path) -> io::Result<bool> {
+    match step(Step::Link, to, || fs::hard_link(from, to)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The entries of a directory.
 ///
 /// # Errors

@@ -3,7 +3,9 @@
 
 use std::{
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
     time::SystemTime,
 };
 
@@ -26,6 +28,17 @@ pub struct Chain {
     dir: PathBuf,
     topic: String,
     partition: PartitionId,
+    /// The last segment that was published through this value or a clone of it.
+    own: Arc<Mutex<Option<Own>>>,
+}
+
+/// One file, and no other that stands under its name later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Own {
+    first: Offset,
+    device: u64,
+    inode: u64,
+    modified: SystemTime,
 }
 
 /// The file `START`.
@@ -55,6 +68,7 @@ impl Chain {
             dir,
             topic: topic.to_owned(),
             partition,
+            own: Arc::default(),
         }
     }
 
@@ -76,6 +90,10 @@ impl Chain {
     #[must_use]
     pub fn segment_path(&self, first: Offset) -> PathBuf {
         self.dir.join(format!("{:020}{SEGMENT_SUFFIX}", first.0))
+    }
+
+    pub(super) fn watermark_path(&self, at: Offset) -> PathBuf {
+        self.dir.join(format!("w{:020}", at.0))
     }
 
     #[must_use]
@@ -129,7 +147,7 @@ impl Chain {
     /// # Errors
     /// Where it cannot be made durable.
     pub fn put_watermark(&self, at: Offset) -> Result<(), StoreError> {
-        let path = self.dir.join(format!("w{:020}", at.0));
+        let path = self.watermark_path(at);
         fsx::put_if_absent(&path, b"").map_err(StoreError::at("put", &path))?;
         Ok(())
     }
@@ -146,6 +164,7 @@ impl Chain {
         let temporary = fsx::Temporary::write_in(&self.dir, &segment.bytes).map_err(
             StoreError::at("write and fsync a temporary file for", &path),
         )?;
+        let own = Own::at(first, temporary.path()).map_err(StoreError::at("look at", &path))?;
         let linked = temporary
             .link(&path)
             .map_err(StoreError::at("link segment", &path))?;
@@ -156,13 +175,38 @@ impl Chain {
             return Ok(Published::NameTaken);
         }
         // Our name was free: it is the chain's next one, or one whose segment has been removed. The
-        // watermark above a removed name was put before that removal, so it is seen here.
-        if self.watermark()?.is_some_and(|watermark| watermark > first) {
+        // watermark above a removed name was put before that removal, so it is seen here. Removal is
+        // oldest first: while our own file before it stands, ours cannot have been removed, and
+        // the directory (long, mostly) need not be listed.
+        let behind_own = self.stands_behind_own(segment)?;
+        if !behind_own && self.watermark()?.is_some_and(|watermark| watermark > first) {
             fsx::remove_file(&path).map_err(StoreError::at("remove", &path))?;
             self.sync()?;
             return Ok(Published::BelowWatermark);
         }
+        *self.lock_own() = Some(own);
         Ok(Published::Linked)
+    }
+
+    /// Whether the segment before is one that was published here, and the file is still that one.
+    fn stands_behind_own(&self, segment: &Encoded) -> Result<bool, StoreError> {
+        let own = *self.lock_own();
+        let Some(own) = own.filter(|own| {
+            let previous = segment.trailer.previous;
+            previous.is_some_and(|link| link.first == own.first)
+        }) else {
+            return Ok(false);
+        };
+        let path = self.segment_path(own.first);
+        match Own::at(own.first, &path) {
+            Ok(found) => Ok(found == own),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::at("look at", &path)(error)),
+        }
+    }
+
+    fn lock_own(&self) -> MutexGuard<'_, Option<Own>> {
+        self.own.lock().expect("no panic under this lock")
     }
 
     /// Removes temporary files last written before `before`: those of attempts that died. Should
@@ -205,6 +249,20 @@ impl Chain {
     }
 }
 
+impl Own {
+    /// Opened, not only asked for: a shared file system answers from its server then.
+    fn at(first: Offset, path: &Path) -> io::Result<Self> {
+        let metadata = fsx::open(path)?.metadata()?;
+        Ok(Self {
+            first,
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            // An inode may be used again, by a file that is written later.
+            modified: metadata.modified()?,
+        })
+    }
+}
+
 /// What a chain's directory holds, by name alone.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
@@ -213,14 +271,14 @@ pub(super) struct Listing {
     pub watermark: Option<Offset>,
 }
 
-fn watermark_of(name: &str) -> Option<Offset> {
+pub(super) fn watermark_of(name: &str) -> Option<Offset> {
     name.strip_prefix('w').and_then(offset_of)
 }
 
 const SEGMENT_SUFFIX: &str = ".ndjson.zst";
 
 /// Of exactly 20 digits.
-fn offset_of(digits: &str) -> Option<Offset> {
+pub(super) fn offset_of(digits: &str) -> Option<Offset> {
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| digits.parse().ok())?
         .map(Offset)

@@ -18,13 +18,14 @@
 //!              batch (varint): 0 none; 1 new, 16 bytes follow; n + 2 the n-th new one again
 //!              first sequence (varint), if there is a batch
 //! ```
-//! Varints are LEB128, unsigned, at most ten bytes.
+//! Varints are those of `varint`.
 
 use std::collections::HashMap;
 
 use super::{
     segment::SegmentError,
     trailer::{Fate, FateRun, LastMessage, Link, SegmentHash, StoredRun, Totals, Trailer},
+    varint::{Reader, damaged, distance, put, put_offset, unzigzag, zigzag},
 };
 use crate::ids::{BatchId, Offset};
 
@@ -51,25 +52,8 @@ pub fn encode(trailer: &Trailer) -> Vec<u8> {
     put(&mut out, trailer.data_len);
     out.extend_from_slice(&trailer.data_sha256);
     put(&mut out, trailer.plain_len);
-    let totals = &trailer.totals;
-    for total in [
-        totals.stored,
-        totals.duplicate,
-        totals.poison,
-        totals.undecidable,
-        totals.skipped,
-        totals.lost,
-    ] {
-        put(&mut out, total);
-    }
-    match &trailer.last {
-        None => out.push(0),
-        Some(last) => {
-            out.push(1);
-            put_offset(&mut out, last.offset);
-            out.extend_from_slice(&last.hash);
-        }
-    }
+    put_totals(&mut out, &trailer.totals);
+    put_last(&mut out, trailer.last.as_ref());
     put(&mut out, trailer.fates.len() as u64);
     for run in &trailer.fates {
         put(&mut out, run.count << 3 | run.fate as u64);
@@ -108,7 +92,7 @@ fn put_stored(out: &mut Vec<u8>, trailer: &Trailer) {
 
 /// Reads what [`encode`] wrote.
 pub fn decode(bytes: &[u8]) -> Result<Trailer, SegmentError> {
-    let mut from = Reader(bytes);
+    let mut from = Reader::new(bytes);
     let magic: [u8; 4] = from.array("magic")?;
     if magic != MAGIC {
         return Err(damaged(format!(
@@ -141,22 +125,8 @@ pub fn decode(bytes: &[u8]) -> Result<Trailer, SegmentError> {
     let data_len = from.number("data length")?;
     let data_sha256 = from.array("data hash")?;
     let plain_len = from.number("plain length")?;
-    let totals = Totals {
-        stored: from.number("totals.stored")?,
-        duplicate: from.number("totals.duplicate")?,
-        poison: from.number("totals.poison")?,
-        undecidable: from.number("totals.undecidable")?,
-        skipped: from.number("totals.skipped")?,
-        lost: from.number("totals.lost")?,
-    };
-    let last = if from.flag("last")? {
-        Some(LastMessage {
-            offset: from.offset("last.offset")?,
-            hash: from.array("last.hash")?,
-        })
-    } else {
-        None
-    };
+    let totals = totals(&mut from)?;
+    let last = last(&mut from)?;
     let number = from.count("fates", 1)?;
     let mut fates = Vec::with_capacity(number);
     for _ in 0..number {
@@ -167,10 +137,10 @@ pub fn decode(bytes: &[u8]) -> Result<Trailer, SegmentError> {
         });
     }
     let stored = stored(&mut from, first)?;
-    if !from.0.is_empty() {
+    if !from.rest().is_empty() {
         return Err(damaged(format!(
             "trailer has {} bytes behind its end",
-            from.0.len()
+            from.rest().len()
         )));
     }
     Ok(Trailer {
@@ -185,6 +155,52 @@ pub fn decode(bytes: &[u8]) -> Result<Trailer, SegmentError> {
         data_len,
         data_sha256,
         plain_len,
+    })
+}
+
+pub(super) fn put_totals(out: &mut Vec<u8>, totals: &Totals) {
+    for total in [
+        totals.stored,
+        totals.duplicate,
+        totals.poison,
+        totals.undecidable,
+        totals.skipped,
+        totals.lost,
+    ] {
+        put(out, total);
+    }
+}
+
+pub(super) fn totals(from: &mut Reader<'_>) -> Result<Totals, SegmentError> {
+    Ok(Totals {
+        stored: from.number("totals.stored")?,
+        duplicate: from.number("totals.duplicate")?,
+        poison: from.number("totals.poison")?,
+        undecidable: from.number("totals.undecidable")?,
+        skipped: from.number("totals.skipped")?,
+        lost: from.number("totals.lost")?,
+    })
+}
+
+pub(super) fn put_last(out: &mut Vec<u8>, last: Option<&LastMessage>) {
+    match last {
+        None => out.push(0),
+        Some(last) => {
+            out.push(1);
+            put_offset(out, last.offset);
+            out.extend_from_slice(&last.hash);
+        }
+    }
+}
+
+pub(super) fn last(from: &mut Reader<'_>) -> Result<Option<LastMessage>, SegmentError> {
+    Ok(if from.flag("last")? {
+        Some(LastMessage {
+            offset: from.offset("last.offset")?,
+            hash: from.array("last.hash")?,
+        })
+    } else {
+        None
     })
 }
 
@@ -245,101 +261,4 @@ fn fate(code: u64) -> Result<Fate, SegmentError> {
         5 => Fate::Lost,
         _ => return Err(damaged(format!("unknown fate {code}"))),
     })
-}
-
-fn damaged(detail: String) -> SegmentError {
-    SegmentError::Damaged(detail)
-}
-
-fn distance(from: Offset, to: Offset) -> u64 {
-    u64::try_from(to.0 - from.0).expect("a checked draft's offsets go up")
-}
-
-fn put_offset(out: &mut Vec<u8>, offset: Offset) {
-    put(out, distance(Offset(0), offset));
-}
-
-fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], SegmentError> {
-        let (head, rest) = self
-            .0
-            .split_first_chunk()
-            .ok_or_else(|| damaged(format!("trailer ends within {what}")))?;
-        self.0 = rest;
-        Ok(*head)
-    }
-
-    fn flag(&mut self, what: &str) -> Result<bool, SegmentError> {
-        match self.array(what)? {
-            [0] => Ok(false),
-            [1] => Ok(true),
-            [other] => Err(damaged(format!("flag of {what} is {other}"))),
-        }
-    }
-
-    fn number(&mut self, what: &str) -> Result<u64, SegmentError> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array(what)?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                break;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(damaged(format!("{what} does not fit into 64 bits")))
-    }
-
-    fn u32(&mut self, what: &str) -> Result<u32, SegmentError> {
-        let value = self.number(what)?;
-        u32::try_from(value).map_err(|_| damaged(format!("{what} is {value}, too large")))
-    }
-
-    fn offset(&mut self, what: &str) -> Result<Offset, SegmentError> {
-        self.offset_after(Offset(0), what)
-    }
-
-    fn offset_after(&mut self, base: Offset, what: &str) -> Result<Offset, SegmentError> {
-        let value = self.number(what)?;
-        i64::try_from(value)
-            .ok()
-            .and_then(|value| base.0.checked_add(value))
-            .map(Offset)
-            .ok_or_else(|| damaged(format!("{what} is {value} above {base}, too large")))
-    }
-
-    /// A number of elements, each of at least `bytes_min`: never more than the bytes allow, so
-    /// that memory asked for by a damaged number is bounded.
-    fn count(&mut self, what: &str, bytes_min: usize) -> Result<usize, SegmentError> {
-        let value = self.number(what)?;
-        usize::try_from(value)
-            .ok()
-            .filter(|count| {
-                count
-                    .checked_mul(bytes_min)
-                    .is_some_and(|len| len <= self.0.len())
-            })
-            .ok_or_else(|| damaged(format!("{value} {what} in {} bytes", self.0.len())))
-    }
 }

@@ -5,23 +5,33 @@
 //! <logsDir>/_live/<topic>/p00003/START               where the chain begins
 //! <logsDir>/_live/<topic>/p00003/w<20 digits>        watermark: names below belong to no chain
 //! <logsDir>/_live/<topic>/p00003/<20 digits>.ndjson.zst
+//! <logsDir>/_live/<topic>/p00003/<20 digits>.window-a, -b   snapshot of the duplicate window
+//! <logsDir>/_aside/<topic>/p00003/...                what a repair has set aside
 //! ```
 //!
 //! Everything here blocks; callers put it on a blocking thread. Nothing here knows Kafka or a
 //! clock. The order of steps is the contract's Store section. In reading order: `trailer` says
 //! what a segment knows of its offsets, `codec` and [`segment`] hold the bytes, `owner` the root,
-//! [`chain`] one partition's directory, `walk` the way along it, [`verify`] the offline proof.
+//! [`chain`] one partition's directory, `walk` the way along it, `snapshot` and `shelf` what lets a
+//! walk begin near the end, [`removal`] what lets go of its beginning, [`verify`] the offline proof, [`repair`] what can
+//! be done where it fails.
 
 mod trailer;
 
 mod codec;
 pub mod segment;
+mod varint;
 
 mod owner;
 
 pub mod chain;
 mod walk;
 
+pub mod removal;
+mod shelf;
+mod snapshot;
+
+pub mod repair;
 pub mod verify;
 
 #[cfg(test)]
@@ -29,7 +39,10 @@ mod tests;
 
 pub use chain::{Chain, Published, Start};
 pub use owner::{Store, StoreError, StoreId};
+pub use removal::Removal;
 pub use segment::{Draft, Encoded, SegmentError, read_segment, read_trailer};
+pub use shelf::{Resumed, SnapshotFile};
+pub use snapshot::{EncodedSnapshot, SnapshotBatch, SnapshotHead, SnapshotReader, SnapshotWriter};
 pub use trailer::{
     Fate, FateRun, LastMessage, Link, SegmentHash, StoredRecord, StoredRun, Totals, Trailer,
     message_hash,

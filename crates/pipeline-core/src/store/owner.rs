@@ -150,6 +150,15 @@ impl Store {
         )
     }
 
+    /// Where a repair puts what it takes out of a chain; no reader looks there.
+    #[must_use]
+    pub fn aside_dir(&self, chain: &Chain) -> PathBuf {
+        self.root
+            .join("_aside")
+            .join(chain.topic())
+            .join(format!("p{:05}", chain.partition().0))
+    }
+
     /// Every chain that has a directory, in order of topic and partition.
     ///
     /// # Errors

@@ -89,14 +89,25 @@ impl Chain {
                 }),
             };
         };
-        let mut walk = Walk::begin(self, &start, &listing, from)?;
+        self.walk_listed(&start, &listing, from, visit).map(Some)
+    }
+
+    /// As [`walk`](Self::walk), of a chain that is there and has been listed before.
+    pub(super) fn walk_listed(
+        &self,
+        start: &Start,
+        listing: &Listing,
+        from: Option<Cursor>,
+        visit: &mut dyn FnMut(Visited) -> bool,
+    ) -> Result<ChainEnd, ChainFault> {
+        let mut walk = Walk::begin(self, start, listing, from)?;
         while let Some(visited) = walk.step(from.is_none())? {
             if !visit(visited) {
-                return Ok(Some(walk.end));
+                return Ok(walk.end);
             }
         }
         debug_assert_eq!(walk.reached, listing.segments.len(), "no name is ahead");
-        Ok(Some(walk.end))
+        Ok(walk.end)
     }
 
     /// Where the segment with the greatest name ends and its running totals, without a walk: good

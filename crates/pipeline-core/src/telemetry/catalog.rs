@@ -126,6 +126,9 @@ pub const RUN_OUTCOMES: [&str; 6] = [
     "failed",
 ];
 
+/// What became of a snapshot of a duplicate window.
+pub const SNAPSHOT_OUTCOMES: [&str; 2] = ["written", "failed"];
+
 /// Settings of a topic that weaken the promise where they are not as it needs them.
 pub const WEAK_SETTINGS: [&str; 4] = [
     "replication_factor",
@@ -310,6 +313,11 @@ catalog! {
         "Records in the consumer's dead letter queue.");
     CONSUMER_DLQ_BYTES = gauge(WRITER, "consumer_dlq_bytes", "bytes",
         "Bytes of the consumer's dead letter queue on disk.");
+    CONSUMER_TAKEOVER_DURATION = histogram(WRITER, "consumer_takeover_duration_seconds", "seconds",
+        SECONDS, "Reading a partition's chain when it is taken over.");
+    STORE_SNAPSHOTS = counter(WRITER, "store_snapshots_total", "snapshots",
+        "Snapshots of duplicate windows that were due, by what became of them.")
+        .with(label::OUTCOME, || SNAPSHOT_OUTCOMES.to_vec());
     STORE_CHAIN_RECORDS = gauge(WRITER, "store_chain_records", "records",
         "Offsets by what became of them, since the beginning of the chains this process holds.")
         .with(label::FATE, || FATES.to_vec());

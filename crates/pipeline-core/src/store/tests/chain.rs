@@ -200,6 +200,38 @@ fn a_publisher_below_the_watermark_removes_its_file() {
 }
 
 #[test]
+fn a_publisher_trusts_its_last_segment_only_while_it_is_the_very_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(14);
+    let frozen = random_chain(dir.path(), &mut rng, 1);
+    let own = extend(&mut rng, &frozen);
+    let (draft, lines) = random_draft(&mut rng, &end_of(&frozen));
+    let late = draft.encode(&lines, 1);
+    // Another process goes on and removes; then one more late one puts back what we had written.
+    let other = Store::open(dir.path())
+        .unwrap()
+        .chain("logs", PartitionId(3));
+    for _ in 0..3 {
+        extend(&mut rng, &other);
+    }
+    let end = end_of(&other).last.unwrap().first;
+    other.put_watermark(end).unwrap();
+    for old in walk(&other, None).unwrap() {
+        assert_eq!(old.trailer.first, end);
+    }
+    for name in other.list().unwrap().segments {
+        if name < end {
+            fs::remove_file(other.segment_path(name)).unwrap();
+        }
+    }
+    assert_eq!(frozen.publish(&late).unwrap(), Published::BelowWatermark);
+    fs::write(other.segment_path(own.trailer.first), &own.bytes).unwrap();
+    assert_eq!(frozen.publish(&late).unwrap(), Published::BelowWatermark);
+    assert!(!frozen.segment_path(late.trailer.first).exists());
+    assert_eq!(end_of(&frozen).last.unwrap().first, end);
+}
+
+#[test]
 fn a_walk_begins_at_the_greatest_watermark() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = fastrand::Rng::with_seed(5);

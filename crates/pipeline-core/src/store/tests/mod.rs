@@ -3,7 +3,9 @@
 mod chain;
 #[cfg(feature = "fault-injection")]
 mod faults;
+mod repair;
 mod segment;
+mod snapshot;
 mod verify;
 
 use std::path::Path;

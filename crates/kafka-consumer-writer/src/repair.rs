@@ -1,0 +1,267 @@
+//! `repair`: sets the damaged end of a chain aside, if Kafka still has its offsets. The writer
+//! then reads them once more.
+//!
+//! Whoever repairs joins the group and must get all partitions: so no other writer extends a chain
+//! meanwhile. One that is frozen finds its place taken when it wakes, or halts.
+
+use std::{io::Write, path::PathBuf, time::Duration};
+
+use kafka_link::{Cluster, GroupConfig, KafkaError, Member, TopicInfo};
+use pipeline_core::{
+    Offset,
+    config::Config,
+    lifecycle::exit,
+    store::{
+        Chain, Store,
+        repair::{Examined, Repair},
+    },
+};
+
+use crate::{
+    service::new_cluster,
+    steps::log_bounds,
+    takeover::{Difference, same_topic},
+};
+
+/// For all that is asked of Kafka, the dead members' session timeout included.
+const KAFKA_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why a chain that could be repaired is not.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error("{0}")]
+    Hopeless(String),
+    #[error(transparent)]
+    Difference(#[from] Difference),
+    #[error(
+        "Kafka has nothing before {log_start} any more: {lost} records from {next} on would be lost; restore the file from a backup"
+    )]
+    Expired {
+        next: Offset,
+        log_start: Offset,
+        lost: i64,
+    },
+    #[error("the log ends at {log_end}, before {next}: it was truncated")]
+    Truncated { next: Offset, log_end: Offset },
+    #[error(
+        "other members of group {group} hold {theirs} of the {all} partitions: stop all writers first"
+    )]
+    InUse {
+        group: String,
+        theirs: usize,
+        all: usize,
+    },
+    #[error("the chain has changed meanwhile: run it again")]
+    Changed,
+    #[error("{0}")]
+    Disk(String),
+    #[error("Kafka does not answer: {0}")]
+    Kafka(String),
+}
+
+struct Finding {
+    chain: Chain,
+    outcome: Result<Repair, Refused>,
+}
+
+/// The command: as [`run`], on stdout.
+#[must_use]
+pub fn command(config: &Config, dry_run: bool) -> u8 {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("failed to start the runtime: {error}");
+            return exit::FAILED;
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let code = runtime.block_on(run(config, dry_run, &mut out));
+    code.unwrap_or(exit::FAILED)
+}
+
+/// Repairs what can be repaired; gives the exit code: 0 when nothing is damaged any more (or, dry,
+/// when all damage can be repaired), 1 when not.
+///
+/// # Errors
+/// Where `out` cannot be written.
+pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io::Result<u8> {
+    let topic = &config.kafka.topic;
+    let root = config.storage.logs_dir.clone();
+    let looked = blocking({
+        let topic = topic.clone();
+        move || look(root, &topic)
+    });
+    let (store, mut damaged, whole) = match looked.await {
+        Ok(looked) => looked,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(exit::FAILED);
+        }
+    };
+    writeln!(
+        out,
+        "{topic}: {whole} chains whole, {} damaged",
+        damaged.len()
+    )?;
+    if damaged.is_empty() {
+        return Ok(exit::OK);
+    }
+    let cluster = new_cluster(&config.kafka);
+    judge_all(&cluster, topic, &mut damaged).await;
+    let mut member = None;
+    if !dry_run && damaged.iter().any(|finding| finding.outcome.is_ok()) {
+        match join(&cluster, config).await {
+            Ok(joined) => member = Some(joined),
+            Err(refused) => {
+                writeln!(out, "nothing is repaired: {refused}")?;
+                return Ok(exit::FAILED);
+            }
+        }
+    }
+    let mut code = exit::OK;
+    for Finding { chain, outcome } in damaged {
+        let name = format!("{topic} p{:05}", chain.partition().0);
+        let outcome = match outcome {
+            Ok(repair) => {
+                writeln!(out, "{name}: {}", repair.damage)?;
+                if dry_run {
+                    for path in &repair.aside {
+                        writeln!(out, "  would set aside {}", path.display())?;
+                    }
+                    writeln!(out, "  the writer would read on at {}", repair.next)?;
+                    continue;
+                }
+                let (next, to) = (repair.next, store.aside_dir(&chain));
+                let moved = blocking(move || chain.set_aside(&repair, &to)).await;
+                moved
+                    .map_err(|error| Refused::Disk(error.to_string()))
+                    .and_then(|moved| moved.ok_or(Refused::Changed))
+                    .map(|moved| (next, moved))
+            }
+            Err(refused) => Err(refused),
+        };
+        match outcome {
+            Ok((next, moved)) => {
+                for path in moved {
+                    writeln!(out, "  set aside as {}", path.display())?;
+                }
+                writeln!(out, "  the writer reads on at {next}")?;
+            }
+            Err(refused) => {
+                code = exit::FAILED;
+                writeln!(out, "{name}: not repaired: {refused}")?;
+            }
+        }
+    }
+    if let Some(mut member) = member {
+        member.leave().await;
+    }
+    Ok(code)
+}
+
+type Looked = (Store, Vec<Finding>, usize);
+
+/// Every damaged chain of the topic, and how many are whole.
+fn look(root: PathBuf, topic: &str) -> Result<Looked, String> {
+    let store = Store::open_existing(&root).map_err(|error| error.to_string())?;
+    let store = store.ok_or_else(|| format!("there is no store at {}", root.display()))?;
+    let mut damaged = Vec::new();
+    let mut whole = 0;
+    for chain in store.chains().map_err(|error| error.to_string())? {
+        if chain.topic() != topic {
+            continue;
+        }
+        let outcome = match chain.examine(&mut || {}) {
+            Ok(Examined::Whole) => {
+                whole += 1;
+                continue;
+            }
+            Ok(Examined::Repairable(repair)) => Ok(repair),
+            Ok(Examined::Hopeless { damage, why }) => {
+                Err(Refused::Hopeless(format!("{damage}: {why}")))
+            }
+            Err(fault) => Err(Refused::Hopeless(fault.to_string())),
+        };
+        damaged.push(Finding { chain, outcome });
+    }
+    Ok((store, damaged, whole))
+}
+
+/// Asks Kafka about what could be repaired.
+async fn judge_all(cluster: &Cluster, topic: &str, damaged: &mut [Finding]) {
+    for finding in damaged {
+        let Ok(repair) = &finding.outcome else {
+            continue;
+        };
+        let partition = finding.chain.partition();
+        let asked = async {
+            let info = cluster.topic(topic).await?;
+            let bounds = log_bounds(cluster, topic, partition).await?;
+            Ok::<_, KafkaError>((info, bounds))
+        };
+        let refused = match tokio::time::timeout(KAFKA_PATIENCE, asked).await {
+            Ok(Ok((info, bounds))) => judge(repair, &info, bounds).err(),
+            Ok(Err(error)) => Some(Refused::Kafka(error.to_string())),
+            Err(_) => Some(Refused::Kafka(format!("for {KAFKA_PATIENCE:?}"))),
+        };
+        if let Some(refused) = refused {
+            finding.outcome = Err(refused);
+        }
+    }
+}
+
+/// Whether Kafka has all from the repaired chain's end on.
+fn judge(repair: &Repair, info: &TopicInfo, bounds: (Offset, Offset)) -> Result<(), Refused> {
+    same_topic(&repair.start, &info.cluster_id, &info.topic_id)?;
+    let (next, (log_start, log_end)) = (repair.next, bounds);
+    if next < log_start {
+        let lost = log_start.0 - next.0;
+        return Err(Refused::Expired {
+            next,
+            log_start,
+            lost,
+        });
+    }
+    if log_end < next {
+        return Err(Refused::Truncated { next, log_end });
+    }
+    Ok(())
+}
+
+/// Joins the group as its only member.
+async fn join(cluster: &Cluster, config: &Config) -> Result<Member, Refused> {
+    let kafka = |error: KafkaError| Refused::Kafka(error.to_string());
+    let all = cluster.topic(&config.kafka.topic).await.map_err(kafka)?;
+    let all = all.partitions.len();
+    let session_timeout = config.consumer.session_timeout;
+    let group = GroupConfig {
+        group_id: config.kafka.group_id.clone(),
+        instance_id: None,
+        topic: config.kafka.topic.clone(),
+        session_timeout,
+        rebalance_timeout: config.consumer.persist_timeout + session_timeout,
+    };
+    let mut member = Member::new(cluster.clone(), group);
+    let joined = tokio::time::timeout(KAFKA_PATIENCE, member.join()).await;
+    let assignment = match joined {
+        Ok(joined) => joined.map_err(kafka)?,
+        Err(_) => return Err(Refused::Kafka(format!("for {KAFKA_PATIENCE:?}"))),
+    };
+    let ours = assignment.partitions.len();
+    if ours < all {
+        member.leave().await;
+        return Err(Refused::InUse {
+            group: config.kafka.group_id.clone(),
+            theirs: all - ours,
+            all,
+        });
+    }
+    Ok(member)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,239 @@
+//! What can be done about a damaged chain without losing anything: its end, from the first segment
+//! that is damaged or missing on, is set aside, so that it is read from Kafka once more. Whether
+//! Kafka still has it is the caller's question.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    chain::{Chain, Start},
+    owner::StoreError,
+    segment::{SegmentError, read_segment},
+    shelf::remove_if_there,
+    snapshot::SnapshotReader,
+    trailer::{Link, Totals},
+    walk::{ChainFault, check_place},
+};
+use crate::{fsx, ids::Offset};
+
+/// What an examination has found.
+#[derive(Debug)]
+pub enum Examined {
+    Whole,
+    Repairable(Repair),
+    /// Nothing that stands here can replace what is damaged.
+    Hopeless {
+        damage: ChainFault,
+        why: String,
+    },
+}
+
+/// The end of a chain that can be set aside.
+#[derive(Debug)]
+pub struct Repair {
+    pub start: Start,
+    /// Where the chain will end: from there on Kafka must have all.
+    pub next: Offset,
+    pub damage: ChainFault,
+    /// What has to go, in this order.
+    pub aside: Vec<PathBuf>,
+    /// The directory as it was looked at.
+    seen: Vec<Offset>,
+}
+
+impl Chain {
+    /// Reads every byte from the watermark on, until something is wrong. `progress` is called for
+    /// each segment.
+    ///
+    /// # Errors
+    /// Where the disk does not answer, or `START` is damaged.
+    pub fn examine(&self, progress: &mut dyn FnMut()) -> Result<Examined, ChainFault> {
+        let listing = self.list()?;
+        let Some(start) = self.start()? else {
+            if listing.segments.is_empty() {
+                return Ok(Examined::Whole);
+            }
+            return Ok(Examined::Hopeless {
+                damage: ChainFault::Missing {
+                    path: self.start_path(),
+                    detail: "the chain has been begun".to_owned(),
+                },
+                why: "restore START from a backup".to_owned(),
+            });
+        };
+        let floor = listing.watermark.unwrap_or(start.first_offset);
+        let mut whole = Whole {
+            next: floor,
+            last: None,
+            totals: listing.watermark.is_none().then(Totals::default),
+            names: Vec::new(),
+        };
+        let damage = loop {
+            match whole.step(self, &start, listing.watermark.is_some()) {
+                Ok(true) => progress(),
+                Ok(false) => break None,
+                Err(fault @ ChainFault::Io(_)) => return Err(fault),
+                Err(damage) => break Some(damage),
+            }
+        };
+        let above = listing.segments.partition_point(|name| *name < whole.next);
+        let strange = listing.segments[..above]
+            .iter()
+            .find(|name| **name >= floor && !whole.names.contains(name));
+        let behind = &listing.segments[above..];
+        let damage = match (damage, strange, behind.first()) {
+            (Some(damage), ..) => damage,
+            (None, Some(strange), _) => ChainFault::Damaged {
+                path: self.segment_path(*strange),
+                detail: "belongs to no chain".to_owned(),
+            },
+            (None, None, Some(later)) => ChainFault::Missing {
+                path: self.segment_path(whole.next),
+                detail: format!("{} is there", self.segment_path(*later).display()),
+            },
+            (None, None, None) if whole.names.is_empty() && listing.watermark.is_some() => {
+                ChainFault::Missing {
+                    path: self.segment_path(floor),
+                    detail: "the watermark stands there".to_owned(),
+                }
+            }
+            (None, None, None) => return Ok(Examined::Whole),
+        };
+        let hopeless = |damage, why: &str| {
+            let why = why.to_owned();
+            Ok(Examined::Hopeless { damage, why })
+        };
+        if strange.is_some() {
+            return hopeless(
+                damage,
+                "nobody links such a name: look at where it came from",
+            );
+        }
+        if listing.watermark.is_some() {
+            if whole.names.is_empty() {
+                return hopeless(
+                    damage,
+                    "no whole segment is left before it; restore it from a backup",
+                );
+            }
+            if !self.has_snapshot_up_to(whole.next)? {
+                return hopeless(
+                    damage,
+                    "segments behind the watermark are gone, and no snapshot of the duplicate \
+                     window stands that ends before the damage; restore it from a backup",
+                );
+            }
+        }
+        let mut aside: Vec<PathBuf> = Vec::new();
+        // First what knows of the end, then the end from behind: cut off anywhere, the chain
+        // still halts.
+        for file in self.snapshots()? {
+            if file.next > whole.next {
+                aside.push(file.path);
+            }
+        }
+        aside.extend(behind.iter().rev().map(|name| self.segment_path(*name)));
+        Ok(Examined::Repairable(Repair {
+            start,
+            next: whole.next,
+            damage,
+            aside,
+            seen: listing.segments,
+        }))
+    }
+
+    /// Moves what an examination found into `dir`, each file durable there before it is gone here;
+    /// `Ok(None)`: the chain is not as it was then. Gives the new paths.
+    ///
+    /// # Errors
+    /// Where a step failed; examine it again.
+    pub fn set_aside(
+        &self,
+        repair: &Repair,
+        dir: &Path,
+    ) -> Result<Option<Vec<PathBuf>>, StoreError> {
+        if self.list()?.segments != repair.seen {
+            return Ok(None);
+        }
+        fsx::create_dirs(dir).map_err(StoreError::at("make directory", dir))?;
+        let mut moved = Vec::new();
+        for path in &repair.aside {
+            let to = free_name(dir, path)?;
+            fsx::sync_dir(dir).map_err(StoreError::at("fsync directory", dir))?;
+            remove_if_there(path)?;
+            self.sync()?;
+            moved.push(to);
+        }
+        Ok(Some(moved))
+    }
+
+    fn has_snapshot_up_to(&self, next: Offset) -> Result<bool, StoreError> {
+        for file in self.snapshots()? {
+            if file.next <= next
+                && let Some(bytes) = file.read()?
+                && SnapshotReader::open(&bytes).is_ok()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The part of the chain that has been read and is whole.
+struct Whole {
+    next: Offset,
+    last: Option<Link>,
+    /// `None` before the first segment behind a watermark.
+    totals: Option<Totals>,
+    names: Vec<Offset>,
+}
+
+impl Whole {
+    /// Takes in the next segment; `Ok(false)`: there is none.
+    fn step(&mut self, chain: &Chain, start: &Start, removed: bool) -> Result<bool, ChainFault> {
+        let path = chain.segment_path(self.next);
+        let (trailer, hash, _) = match read_segment(&path) {
+            Ok(read) => read,
+            Err(SegmentError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            Err(SegmentError::Io(error)) => return Err(StoreError::at("read", &path)(error).into()),
+            Err(SegmentError::Damaged(detail)) => return Err(ChainFault::Damaged { path, detail }),
+        };
+        let known = !(removed && self.names.is_empty());
+        let placed = if trailer.first == self.next {
+            let previous = known.then_some(self.last);
+            check_place(&trailer, Some(start), previous, self.totals.as_ref())
+        } else {
+            Err(format!(
+                "holds the segment that begins at {}",
+                trailer.first
+            ))
+        };
+        placed.map_err(|detail| ChainFault::Damaged { path, detail })?;
+        self.names.push(trailer.first);
+        self.last = Some(Link {
+            first: trailer.first,
+            hash,
+        });
+        self.totals = Some(trailer.totals);
+        self.next = trailer.next;
+        Ok(true)
+    }
+}
+
+/// Links the file into `dir`, under its own name or the first number behind it that is free.
+fn free_name(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    for number in 0_u32.. {
+        let to = if number == 0 {
+            dir.join(&*name)
+        } else {
+            dir.join(format!("{name}.{number}"))
+        };
+        if fsx::link(path, &to).map_err(StoreError::at("set aside", path))? {
+            return Ok(to);
+        }
+    }
+    unreachable!("more than four billion copies")
+}

@@ -1,0 +1,127 @@
+use std::{fs, path::PathBuf};
+
+use super::*;
+use crate::store::repair::{Examined, Repair};
+
+fn names(chain: &Chain) -> Vec<Offset> {
+    chain.list().unwrap().segments
+}
+
+fn examine(chain: &Chain) -> Examined {
+    chain.examine(&mut || {}).unwrap()
+}
+
+fn repairable(chain: &Chain) -> Repair {
+    match examine(chain) {
+        Examined::Repairable(repair) => repair,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn aside(dir: &tempfile::TempDir) -> PathBuf {
+    dir.path().join("_aside/logs/p00003")
+}
+
+fn spoil(path: &std::path::Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_or_missing_segment_takes_the_end_behind_it_aside_and_the_rest_is_whole() {
+    for (seed, segment) in (0..12).zip([0, 3, 5].into_iter().cycle()) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let chain = random_chain(dir.path(), &mut rng, 6);
+        assert!(matches!(examine(&chain), Examined::Whole));
+        let all = names(&chain);
+        let path = chain.segment_path(all[segment]);
+        let is_missing = seed % 2 == 0 && segment < 5;
+        if is_missing {
+            fs::remove_file(&path).unwrap();
+        } else {
+            let len = fs::read(&path).unwrap().len();
+            spoil(&path, rng.usize(..len));
+        }
+        let found = repairable(&chain);
+        assert_eq!(found.next, all[segment]);
+        let damage = found.damage.to_string();
+        assert!(damage.contains(&path.display().to_string()), "{damage}");
+        // Cut off after any file, it is found again.
+        let cut = Repair {
+            aside: found.aside[..1].to_vec(),
+            ..repairable(&chain)
+        };
+        chain.set_aside(&cut, &aside(&dir)).unwrap().unwrap();
+        assert!(
+            chain.set_aside(&found, &aside(&dir)).unwrap().is_none(),
+            "the chain has changed since"
+        );
+        if names(&chain).len() > segment {
+            chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+        }
+        assert!(matches!(examine(&chain), Examined::Whole));
+        assert_eq!(names(&chain), all[..segment]);
+        assert_eq!(end_of(&chain).next, all[segment]);
+        let kept = fs::read_dir(aside(&dir)).unwrap().count();
+        assert_eq!(kept, 6 - segment - usize::from(is_missing));
+        // Twice is kept twice.
+        extend(&mut rng, &chain);
+        spoil(&chain.segment_path(all[segment]), 0);
+        chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+        assert_eq!(fs::read_dir(aside(&dir)).unwrap().count(), kept + 1);
+        extend(&mut rng, &chain);
+    }
+}
+
+#[test]
+fn snapshots_that_know_of_the_end_go_with_it_and_without_one_before_it_nothing_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    let snapshot = |chain: &Chain| {
+        let head = SnapshotHead {
+            end: end_of(chain),
+            names: names(chain),
+            window_start: Offset(0),
+        };
+        SnapshotWriter::new(&head, 0).finish()
+    };
+    chain.put_snapshot(&snapshot(&chain)).unwrap();
+    let all = names(&chain);
+    spoil(&chain.segment_path(all[3]), 9);
+    // Nothing is gone: the trailers say what the window held.
+    assert_eq!(repairable(&chain).aside.len(), 3);
+    spoil(&chain.segment_path(all[3]), 9);
+    chain.remove_before(all[2], &mut || true).unwrap();
+    spoil(&chain.segment_path(all[3]), 9);
+    let Examined::Hopeless { why, .. } = examine(&chain) else {
+        panic!("the snapshot's window holds what the damaged segment has stored");
+    };
+    assert!(why.contains("no snapshot"), "{why}");
+    spoil(&chain.segment_path(all[3]), 9);
+    let covered = extend(&mut rng, &chain);
+    spoil(&chain.segment_path(covered.trailer.first), 9);
+    let repair = repairable(&chain);
+    assert_eq!(repair.aside.len(), 1, "the snapshot before it stays");
+    chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+    assert_eq!(end_of(&chain).next, covered.trailer.first);
+    assert_eq!(chain.snapshots().unwrap().len(), 2);
+    // At the watermark there is nothing to go back to.
+    spoil(&chain.segment_path(all[2]), 9);
+    assert!(matches!(examine(&chain), Examined::Hopeless { .. }));
+}
+
+#[test]
+fn a_name_within_a_segment_is_left_for_people() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = random_chain(dir.path(), &mut fastrand::Rng::with_seed(2), 3);
+    let all = names(&chain);
+    let strange = chain.segment_path(Offset(all[1].0 + 1));
+    fs::copy(chain.segment_path(all[1]), &strange).unwrap();
+    let Examined::Hopeless { damage, .. } = examine(&chain) else {
+        panic!("it is strange");
+    };
+    assert!(damage.to_string().contains(&strange.display().to_string()));
+}
