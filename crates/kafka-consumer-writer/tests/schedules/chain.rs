@@ -109,9 +109,15 @@ impl Disk {
         memory
     }
 
-    /// One step of the keeping of snapshots or of a removal, by whoever wakes just now: each may
+    /// Some steps of the keeping of snapshots and of removals, by whoever wakes just now: each may
     /// be late, and each may be its last.
     pub fn retain(&self, batches_max: usize, random: &mut fastrand::Rng) {
+        for _ in 0..random.usize(1..12) {
+            self.retain_step(batches_max, random);
+        }
+    }
+
+    fn retain_step(&self, batches_max: usize, random: &mut fastrand::Rng) {
         let some = |random: &mut fastrand::Rng, len: usize| (len > 0).then(|| random.usize(0..len));
         match random.u32(0..4) {
             0 => {
@@ -145,10 +151,12 @@ impl Disk {
                     .flat_map(|(next, (_, files))| std::iter::repeat_n(*next, *files as usize))
                     .nth(1);
                 let names: Vec<Offset> = state.names.keys().copied().collect();
-                let before = Offset(random.i64(0..1_000));
+                let before = Offset(random.i64(0..200));
                 let plan = plan(&names, Some(state.watermark), covered, before);
                 state.watermark = plan.watermark.unwrap_or(state.watermark);
-                state.unremoved.push(plan.remove);
+                if !plan.remove.is_empty() {
+                    state.unremoved.push(plan.remove);
+                }
             }
             _ => {
                 let mut state = self.lock();

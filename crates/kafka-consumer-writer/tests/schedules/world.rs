@@ -113,6 +113,9 @@ impl World {
             }
             let newest = self.writers.len() - 1;
             self.act(newest);
+            if self.random.u32(0..40) == 0 {
+                self.disk.retain(self.window, &mut self.random);
+            }
             if self.random.u32(0..4) == 0 {
                 // The dead go on waking.
                 let writer = self.random.usize(0..self.writers.len());

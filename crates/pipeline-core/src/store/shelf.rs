@@ -14,7 +14,8 @@ use std::{
 use super::{
     chain::{Chain, Listing, offset_of},
     owner::{StoreError, each_name},
-    snapshot::{EncodedSnapshot, SnapshotHead},
+    segment::SegmentError,
+    snapshot::{EncodedSnapshot, SnapshotHead, SnapshotReader},
     walk::{ChainEnd, ChainFault, Cursor, Visited},
 };
 use crate::{fsx, ids::Offset};
@@ -66,6 +67,20 @@ impl Chain {
             remove_if_there(&old.path)?;
         }
         Ok(())
+    }
+
+    /// What is wrong with the snapshots, by file.
+    pub(super) fn snapshot_faults(&self) -> Result<Vec<(PathBuf, String)>, StoreError> {
+        let mut faults = Vec::new();
+        for file in self.snapshots()? {
+            // One that is gone has been replaced meanwhile.
+            if let Some(bytes) = file.read()?
+                && let Err(error) = check_snapshot(&bytes, file.next)
+            {
+                faults.push((file.path, error.to_string()));
+            }
+        }
+        Ok(faults)
     }
 
     /// Walks from the end of a snapshot to the end of the chain, `visit`ing what is behind it. The
@@ -143,6 +158,19 @@ impl Chain {
             },
         })
     }
+}
+
+/// Reads it to its end.
+fn check_snapshot(bytes: &[u8], next: Offset) -> Result<(), SegmentError> {
+    let mut snapshot = SnapshotReader::open(bytes)?;
+    while snapshot.batch()?.is_some() {}
+    if snapshot.head.end.next == next {
+        return Ok(());
+    }
+    Err(SegmentError::Damaged(format!(
+        "holds the snapshot that ends at {}",
+        snapshot.head.end.next
+    )))
 }
 
 /// The files that greater ones have replaced: those below the greatest number that is complete.

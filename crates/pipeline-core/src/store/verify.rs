@@ -133,7 +133,18 @@ impl<'a> Proof<'a> {
             }
             step();
         }
+        self.check_snapshots();
         self.report
+    }
+
+    /// Without one a chain is whole all the same; the writer says where it needs one.
+    fn check_snapshots(&mut self) {
+        match self.chain.snapshot_faults() {
+            Ok(faults) => faults
+                .into_iter()
+                .for_each(|(path, detail)| self.damaged(path, detail)),
+            Err(error) => self.unreadable(self.chain.dir().to_owned(), &error),
+        }
     }
 
     fn look_at(&mut self, name: Offset) -> Result<(), StoreError> {

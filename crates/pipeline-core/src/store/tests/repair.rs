@@ -49,10 +49,8 @@ fn a_damaged_or_missing_segment_takes_the_end_behind_it_aside_and_the_rest_is_wh
         let damage = found.damage.to_string();
         assert!(damage.contains(&path.display().to_string()), "{damage}");
         // Cut off after any file, it is found again.
-        let cut = Repair {
-            aside: found.aside[..1].to_vec(),
-            ..repairable(&chain)
-        };
+        let mut cut = repairable(&chain);
+        cut.aside.truncate(1);
         chain.set_aside(&cut, &aside(&dir)).unwrap().unwrap();
         assert!(
             chain.set_aside(&found, &aside(&dir)).unwrap().is_none(),

@@ -197,6 +197,29 @@ fn nothing_is_removed_without_two_whole_snapshots() {
 }
 
 #[test]
+fn verify_names_a_damaged_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = random_chain(dir.path(), &mut fastrand::Rng::with_seed(15), 4);
+    let damage = || {
+        let report = crate::store::verify::verify(dir.path(), &mut |_, _| {});
+        let found = report.unwrap().remove(0).damage;
+        found.into_iter().map(|it| it.path).collect::<Vec<_>>()
+    };
+    chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+    remove(&chain, Offset(i64::MAX));
+    assert!(damage().is_empty());
+    let files = chain.snapshots().unwrap();
+    fs::write(&files[1].path, "cut off").unwrap();
+    assert_eq!(damage(), [files[1].path.clone()]);
+    let whole = files[0].read().unwrap().unwrap();
+    fs::write(&files[1].path, &whole).unwrap();
+    assert!(damage().is_empty());
+    let elsewhere = chain.dir().join(format!("{:020}.window-a", 1));
+    fs::write(&elsewhere, whole).unwrap();
+    assert_eq!(damage(), [elsewhere], "under another number");
+}
+
+#[test]
 fn a_removal_goes_up_to_what_is_asked_and_covered_and_the_chain_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = fastrand::Rng::with_seed(6);
