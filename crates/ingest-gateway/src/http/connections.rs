@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Answer, App,
     activity::{Activity, Begun},
+    gate::{Gate, Unwanted},
     incoming::Incoming,
     places::Places,
     room::{self, ConnectionRoom, HTTP2_WINDOW_BYTES},
@@ -45,9 +46,9 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// Of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
-/// What a client may send of a body that nobody reads yet. HTTP/2's own default: it may send that
-/// much before it hears of any other.
-const STREAM_WINDOW_BYTES: u32 = 65_535;
+/// What a client may send of a body that nobody reads yet, once it has heard of this: with its head
+/// and its frames less than a [`Gate`] lets through.
+const STREAM_WINDOW_BYTES: u32 = 60 * 1024;
 /// Streams that a client opens and resets before they are taken; more end the connection.
 const RESETS_MAX: usize = 20;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -226,8 +227,10 @@ where
         () = slot.serve(is_http2, shared) => {}
         () = shared.close.cancelled() => return,
     }
-    if !is_http2 {
-        seen.follow();
+    let gate = is_http2.then(Gate::new);
+    match &gate {
+        Some(gate) => wire.bound(Arc::clone(gate)),
+        None => seen.follow(),
     }
     wire.put_back(first);
     let io = TokioIo::new(wire);
@@ -236,6 +239,8 @@ where
         let comes = !request.body().is_end_stream();
         let begun = served.begin(comes, Instant::now());
         let (app, seen) = (Arc::clone(&app), Arc::clone(&seen));
+        let unwanted = gate.as_ref().map(Gate::request);
+        let request = request.map(|body| (body, unwanted));
         async move { answer(request, begun, &app, &seen).await }
     });
     if is_http2 {
@@ -248,7 +253,7 @@ where
 }
 
 async fn answer(
-    request: Request<hyper::body::Incoming>,
+    request: Request<(hyper::body::Incoming, Option<Unwanted>)>,
     begun: Option<Begun>,
     app: &App,
     seen: &Seen,
@@ -259,7 +264,8 @@ async fn answer(
     };
     let odd = seen.odd(begun.number);
     let is_http2 = request.version() == Version::HTTP_2;
-    let request = request.map(|body| Incoming::new(body, is_http2, begun.receiving));
+    let request =
+        request.map(|(body, unwanted)| Incoming::new(body, is_http2, begun.receiving, unwanted));
     let answer = app.answer(request, odd).await;
     drop(begun.working);
     Ok::<Response<_>, Infallible>(answer)

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{sleep, timeout};
 
-use super::{activity::Receiving, wire::LINGER};
+use super::{activity::Receiving, gate::Unwanted, wire::LINGER};
 
 #[derive(Debug)]
 pub struct Incoming {
@@ -20,6 +20,8 @@ pub struct Incoming {
     is_http2: bool,
     /// Until the body is whole.
     receiving: Option<Receiving>,
+    /// Until it is asked for. On HTTP/2.
+    unwanted: Option<Unwanted>,
 }
 
 /// Why a body does not go on.
@@ -33,11 +35,17 @@ pub enum BodyCut {
 
 impl Incoming {
     #[must_use]
-    pub fn new(body: hyper::body::Incoming, is_http2: bool, receiving: Option<Receiving>) -> Self {
+    pub fn new(
+        body: hyper::body::Incoming,
+        is_http2: bool,
+        receiving: Option<Receiving>,
+        unwanted: Option<Unwanted>,
+    ) -> Self {
         Self {
             body,
             is_http2,
             receiving,
+            unwanted,
         }
     }
 
@@ -49,9 +57,10 @@ impl Incoming {
     /// Nothing more of it is wanted, and the little that comes within [`LINGER`] takes no room of
     /// the connection's from other bodies. For HTTP/2.
     pub fn discard_aside(self) {
-        let mut body = self.body;
+        let (mut body, unwanted) = (self.body, self.unwanted);
         tokio::spawn(timeout(LINGER, async move {
             while let Some(Ok(_)) = body.frame().await {}
+            drop(unwanted);
         }));
     }
 
@@ -61,7 +70,7 @@ impl Incoming {
         if self.is_http2 {
             tokio::spawn(async move {
                 sleep(LINGER).await;
-                drop(self.body);
+                drop((self.body, self.unwanted));
             });
         }
     }
@@ -75,6 +84,9 @@ impl Body for Incoming {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyCut>>> {
+        if let Some(unwanted) = self.unwanted.take() {
+            unwanted.is_wanted();
+        }
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 if let (Some(receiving), Some(data)) = (&self.receiving, frame.data_ref()) {

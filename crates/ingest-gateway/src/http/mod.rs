@@ -9,6 +9,7 @@ pub mod activity;
 pub mod body;
 pub mod connections;
 pub mod framing;
+pub mod gate;
 pub mod incoming;
 pub mod logs;
 pub mod openapi;

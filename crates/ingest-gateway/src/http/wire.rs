@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     activity::Activity,
     framing::{Framing, Odd},
+    gate::Gate,
 };
 
 /// After the answer to a request that was not read to its end, the connection stays for this long
@@ -68,6 +69,7 @@ pub struct Wire<S> {
     stream: S,
     /// Read already to learn the protocol; comes first.
     first: Vec<u8>,
+    gate: Option<Arc<Gate>>,
     activity: Arc<Activity>,
     seen: Arc<Seen>,
     received: Counter,
@@ -79,6 +81,7 @@ impl<S> Wire<S> {
         Self {
             stream,
             first: Vec::new(),
+            gate: None,
             activity,
             seen,
             received,
@@ -90,6 +93,11 @@ impl<S> Wire<S> {
     pub fn put_back(&mut self, bytes: Vec<u8>) {
         self.first = bytes;
     }
+
+    /// From here on no more is read than `gate` allows.
+    pub fn bound(&mut self, gate: Arc<Gate>) {
+        self.gate = Some(gate);
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
@@ -100,9 +108,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         if self.first.is_empty() {
-            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-            let bytes = (buffer.filled().len() - before) as u64;
-            self.received.increment(bytes);
+            let room = match &self.gate {
+                None => usize::MAX,
+                Some(gate) => ready!(gate.poll_room(context)),
+            };
+            if room >= buffer.remaining() {
+                ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            } else {
+                let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+                ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+                let bytes = part.filled().len();
+                buffer.advance(bytes);
+            }
+            let bytes = buffer.filled().len() - before;
+            self.received.increment(bytes as u64);
+            if let Some(gate) = &self.gate {
+                gate.passed(bytes);
+            }
         } else {
             let taken = self.first.len().min(buffer.remaining());
             buffer.put_slice(&self.first[..taken]);

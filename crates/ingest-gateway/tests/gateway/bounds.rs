@@ -218,3 +218,39 @@ async fn a_refused_body_that_does_not_come_holds_no_drain_up() {
     // As long as it waits for such a body when nothing hurries it.
     assert!(began.elapsed() < Duration::from_secs(1));
 }
+
+/// Of a connection whose bodies are refused no more than 63 KiB are read at once; what was refused
+/// and came to its end does not count for ever, and what is wanted has other bounds.
+#[tokio::test]
+async fn an_http2_connection_outlives_the_bodies_that_were_refused() {
+    let stage = Stage::new(1).await;
+    let gateway = stage.start().await;
+    let stream = connect(&gateway).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut send = async |encoding: &str, body: String| {
+        let request = hyper::Request::post("http://gateway/logs")
+            .header("content-type", "application/json")
+            .header("content-encoding", encoding)
+            .body(Full::<bytes::Bytes>::from(body))
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let status = answer.status();
+        answer.into_body().collect().await.unwrap();
+        status
+    };
+    for _ in 0..10 {
+        assert_eq!(send("lzma", "x".repeat(20 * 1024)).await, 415);
+    }
+    let body = records(std::iter::repeat_n("a", 5000));
+    assert!(body.len() > 128 * 1024, "{}", body.len());
+    assert_eq!(send("identity", body).await, 202);
+    assert_eq!(send("lzma", "x".repeat(20 * 1024)).await, 415);
+    drop(sender);
+    let _ = connection.await;
+    gateway.stop().await;
+    assert_eq!(stage.stored_when(5000).await.len(), 5000);
+}

@@ -1,0 +1,135 @@
+//! How much is read of an HTTP/2 connection before anybody wants a body of it. A client may send
+//! HTTP/2's own first window, 65,535 bytes and their frames, before it hears of a smaller one, and
+//! all streams come through one connection; so of one whose bodies are refused nothing is read
+//! beyond a bound, and where that is reached, the connection ends.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context, Poll, Waker},
+};
+
+/// With the preface, which is read before, less than 64 KiB.
+const UNWANTED_BYTES_MAX: usize = 63 * 1024;
+
+#[derive(Debug)]
+pub struct Gate(Mutex<State>);
+
+#[derive(Debug)]
+enum State {
+    /// So much may be read yet; who waits to read more.
+    Closed(usize, Option<Waker>),
+    Open,
+    Ended,
+}
+
+/// A request whose body nobody has asked for yet.
+#[derive(Debug)]
+pub struct Unwanted(Arc<Gate>);
+
+impl Gate {
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State::Closed(UNWANTED_BYTES_MAX, None))))
+    }
+
+    #[must_use]
+    pub fn request(self: &Arc<Self>) -> Unwanted {
+        Unwanted(Arc::clone(self))
+    }
+
+    /// How many bytes may be read now; 0 where the connection ends.
+    pub fn poll_room(&self, context: &Context<'_>) -> Poll<usize> {
+        match &mut *self.state() {
+            State::Open => Poll::Ready(usize::MAX),
+            State::Ended => Poll::Ready(0),
+            State::Closed(0, waiting) => {
+                *waiting = Some(context.waker().clone());
+                Poll::Pending
+            }
+            State::Closed(left, _) => Poll::Ready(*left),
+        }
+    }
+
+    /// So many were read.
+    pub fn passed(&self, bytes: usize) {
+        if let State::Closed(left, _) = &mut *self.state() {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
+    fn set(&self, state: State) {
+        if let State::Closed(_, Some(waiting)) = std::mem::replace(&mut *self.state(), state) {
+            waiting.wake();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic under this lock")
+    }
+}
+
+impl Unwanted {
+    /// The body is asked for: its sender is known, and all that is read has other bounds.
+    pub fn is_wanted(self) {
+        self.0.set(State::Open);
+    }
+}
+
+/// The request is over. What was read of it is forgotten, but where that was all that may be.
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        let left = match &*self.0.state() {
+            State::Closed(left, _) => *left,
+            State::Open | State::Ended => return,
+        };
+        self.0.set(match left {
+            0 => State::Ended,
+            _ => State::Closed(UNWANTED_BYTES_MAX, None),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(gate: &Gate) -> Poll<usize> {
+        gate.poll_room(&Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn of_a_body_that_nobody_wants_a_bound_is_read_and_then_the_connection_ends() {
+        let gate = Gate::new();
+        let request = gate.request();
+        gate.passed(UNWANTED_BYTES_MAX - 10);
+        assert_eq!(room(&gate), Poll::Ready(10));
+        gate.passed(10);
+        assert_eq!(room(&gate), Poll::Pending);
+        drop(request);
+        assert_eq!(room(&gate), Poll::Ready(0));
+    }
+
+    #[test]
+    fn requests_that_end_within_the_bound_go_on_for_ever() {
+        let gate = Gate::new();
+        for _ in 0..10 {
+            let request = gate.request();
+            gate.passed(UNWANTED_BYTES_MAX - 1);
+            drop(request);
+        }
+        assert_eq!(room(&gate), Poll::Ready(UNWANTED_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_body_that_is_wanted_opens_the_connection() {
+        let gate = Gate::new();
+        let (wanted, other) = (gate.request(), gate.request());
+        gate.passed(UNWANTED_BYTES_MAX);
+        assert_eq!(room(&gate), Poll::Pending);
+        wanted.is_wanted();
+        assert_eq!(room(&gate), Poll::Ready(usize::MAX));
+        drop(other);
+        gate.passed(UNWANTED_BYTES_MAX);
+        assert_eq!(room(&gate), Poll::Ready(usize::MAX));
+    }
+}
