@@ -14,7 +14,7 @@ use pipeline_core::Offset;
 
 pub use encode::BatchEncoder;
 
-pub(crate) use decode::{Aborted, decode_records};
+pub(crate) use decode::{Aborted, Room, decode_records};
 
 /// Length of a record batch's header.
 pub(crate) const HEADER_LEN: usize = 61;
@@ -81,6 +81,12 @@ pub struct MessageBlock {
 }
 
 impl MessageBlock {
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.bytes.len() + self.messages.len() * size_of::<Message>()
+    }
+
     #[must_use]
     pub fn value(&self, message: &Message) -> Option<&[u8]> {
         message

@@ -23,7 +23,7 @@ use crate::{
     error::{Context, ErrorKind},
     net::{Call, Lane, Limits, Pool},
 };
-use fetch::Parked;
+use fetch::{Growth, Parked};
 use metadata::Metadata;
 
 pub(crate) use metadata::{TopicView, address_of};
@@ -51,6 +51,7 @@ pub(crate) struct Inner {
     metadata: Metadata,
     /// Fetches on the way that nobody waits for at the moment.
     parked: Parked,
+    growth: Growth,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,9 +119,11 @@ pub struct FetchFrom {
     pub offset: Offset,
 }
 
+/// Bytes are of memory, decompressed. One batch always comes, however large.
 #[derive(Clone, Copy, Debug)]
 pub struct FetchOptions {
     pub wait_max: Duration,
+    /// Of an answer as it is sent.
     pub bytes_min: u32,
     pub bytes_max: u32,
     pub partition_bytes_max: u32,
@@ -152,6 +155,7 @@ impl Cluster {
                 pool: Pool::new(limits),
                 metadata: Metadata::new(&config.brokers),
                 parked: Parked::default(),
+                growth: Growth::default(),
                 config,
             }),
         }

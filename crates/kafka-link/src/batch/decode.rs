@@ -38,9 +38,23 @@ pub(crate) struct Decoded {
     pub next: Offset,
     /// Length of a first batch that did not come whole.
     pub cut_first: Option<usize>,
+    /// How many bytes of the records were read for it.
+    pub wire_bytes: usize,
 }
 
-/// Reads the batches in `records` from offset `from` on.
+/// What blocks may take of memory.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// They are copied out of the records, which others have a part of too: one block that is kept
+    /// long would keep all.
+    pub copied: bool,
+    /// Bytes left; the block that comes to them is the last.
+    pub bytes: usize,
+    /// Bytes taken.
+    pub taken: usize,
+}
+
+/// Reads the batches in `records` from offset `from` on, as far as there is room.
 ///
 /// Damage behind a good batch is left for the next fetch, which begins at it.
 ///
@@ -50,15 +64,17 @@ pub(crate) fn decode_records(
     records: &Bytes,
     from: Offset,
     aborted: &[Aborted],
+    room: &mut Room,
 ) -> Result<Decoded, KafkaError> {
     let mut decoded = Decoded {
         blocks: Vec::new(),
         next: from,
         cut_first: None,
+        wire_bytes: 0,
     };
     let mut transactions = Transactions::new(aborted);
     let mut rest = records.clone();
-    while !rest.is_empty() {
+    while !rest.is_empty() && room.bytes > 0 {
         let batch = match split_batch(&mut rest) {
             Ok(batch) => batch,
             Err(Broken::Cut { len }) => {
@@ -70,15 +86,18 @@ pub(crate) fn decode_records(
             Err(Broken::Damaged(_)) if decoded.next > from => break,
             Err(Broken::Damaged(error)) => return Err(error),
         };
-        match read_batch(&batch, decoded.next, &mut transactions) {
+        match read_batch(&batch, decoded.next, &mut transactions, room.copied) {
             Ok(Some(block)) => {
                 decoded.next = block.next;
+                room.bytes = room.bytes.saturating_sub(block.memory());
+                room.taken += block.memory();
                 decoded.blocks.push(block);
             }
             Ok(None) => {}
             Err(_) if decoded.next > from => break,
             Err(error) => return Err(error),
         }
+        decoded.wire_bytes = records.len() - rest.len();
     }
     Ok(decoded)
 }
@@ -205,6 +224,7 @@ fn read_batch(
     batch: &Bytes,
     from: Offset,
     transactions: &mut Transactions,
+    copied: bool,
 ) -> Result<Option<MessageBlock>, KafkaError> {
     let header = Header::read(batch);
     let poison = |what: String| KafkaError {
@@ -250,6 +270,7 @@ fn read_batch(
     }
     let compressed = batch.slice(HEADER_LEN..);
     block.bytes = match codec::from_attributes(header.attributes).map_err(poison)? {
+        Codec::None if copied => Bytes::copy_from_slice(&compressed),
         Codec::None => compressed,
         codec => codec::decompress(codec, &compressed, DECOMPRESSED_BYTES_MAX)
             .map_err(poison)?

@@ -6,6 +6,7 @@
 
 mod answer;
 mod parked;
+mod room;
 
 use std::{
     future::{Future, poll_fn},
@@ -36,6 +37,7 @@ use answer::read_answer;
 use parked::{Flight, Question, Watched};
 
 pub(super) use parked::Parked;
+pub(super) use room::Growth;
 
 /// How much longer than its deadline a parked fetch is kept: whoever asks the same again by then
 /// hears that it has failed.
@@ -83,6 +85,14 @@ impl Inner {
         }
         let (shares, leaderless) = by_leader(&view, asked);
         let name: Arc<str> = topic.into();
+        let asked = FetchOptions {
+            // What all of them answer is in memory at once.
+            bytes_max: self
+                .growth
+                .on_the_wire(options.bytes_max / u32::try_from(shares.len().max(1)).unwrap_or(1)),
+            partition_bytes_max: self.growth.on_the_wire(options.partition_bytes_max),
+            ..options
+        };
         let flights = shares.into_iter().map(|share| {
             let LeaderShare { address, mut items } = share;
             items.sort_unstable_by_key(|item| item.0);
@@ -92,14 +102,15 @@ impl Inner {
                 leader: address,
                 from: items,
             };
-            self.fly(question, options, deadline)
+            self.fly(question, asked, deadline)
         });
         let leaderless = leaderless.into_iter();
         outcomes
             .extend(leaderless.map(|(partition, error)| (partition, Err(error.within("fetch")))));
         let landed = first_landed(flights, outcomes.is_empty()).await;
+        let mut left = options.bytes_max as usize;
         for landed in landed {
-            read_answer(landed, &mut outcomes);
+            read_answer(landed, &self.growth, &mut left, &mut outcomes);
         }
         let stale = |outcome: &Outcome| {
             outcome.1.as_ref().is_err_and(|error| {

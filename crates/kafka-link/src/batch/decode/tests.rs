@@ -38,7 +38,12 @@ fn control(base: i64, producer: i64) -> Vec<u8> {
 }
 
 fn decode(parts: &[&[u8]], from: i64, aborted: &[Aborted]) -> Result<Decoded, KafkaError> {
-    decode_records(&Bytes::from(parts.concat()), Offset(from), aborted)
+    let mut room = Room {
+        copied: false,
+        bytes: usize::MAX,
+        taken: 0,
+    };
+    decode_records(&Bytes::from(parts.concat()), Offset(from), aborted, &mut room)
 }
 
 fn offsets(decoded: &Decoded) -> Vec<i64> {
@@ -292,4 +297,37 @@ fn damaged_batches_with_a_right_checksum_never_panic() {
         }
     }
     assert!(errors > 1_000, "{errors}");
+}
+
+#[test]
+fn reading_ends_with_the_block_that_fills_the_room_and_goes_on_behind_it() {
+    let value = vec![b'v'; 1_000];
+    let batch = |base| batch_of(&[&value[..]; 10], Codec::Zstd, base);
+    let records = Bytes::from([batch(0), batch(10), batch(20)].concat());
+    let mut room = Room {
+        copied: false,
+        bytes: 12_000,
+        taken: 0,
+    };
+    let decoded = decode_records(&records, Offset(0), &[], &mut room).unwrap();
+    assert_eq!((decoded.blocks.len(), decoded.next), (2, Offset(20)));
+    assert_eq!((room.bytes, decoded.wire_bytes), (0, records.len() / 3 * 2));
+    assert!(room.taken > 20_000, "{}", room.taken);
+    let none = decode_records(&records, Offset(0), &[], &mut room).unwrap();
+    assert_eq!((none.blocks.len(), none.next), (0, Offset(0)));
+}
+
+#[test]
+fn a_copied_block_keeps_nothing_of_the_answer() {
+    let records = Bytes::from(batch_of(&[b"v"], Codec::None, 0));
+    for copied in [false, true] {
+        let mut room = Room {
+            copied,
+            bytes: usize::MAX,
+            taken: 0,
+        };
+        let decoded = decode_records(&records, Offset(0), &[], &mut room).unwrap();
+        let within = records.as_ptr_range().contains(&decoded.blocks[0].bytes.as_ptr());
+        assert_eq!(within, !copied);
+    }
 }

@@ -6,15 +6,21 @@ use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use pipeline_core::{Offset, PartitionId};
 
-use super::{Landed, Outcome, Question, partitions_of};
+use super::{Growth, Landed, Outcome, Question, partitions_of};
 use crate::{
     Fetched, KafkaError,
-    batch::{Aborted, decode_records},
+    batch::{Aborted, Room, decode_records},
     error::{Context, ErrorKind},
 };
 
-/// Adds the partitions that had data or an error to `outcomes`.
-pub(super) fn read_answer(landed: Landed, outcomes: &mut Vec<Outcome>) {
+/// Adds the partitions that had data or an error to `outcomes`. What there is no room `left` for
+/// is asked for again.
+pub(super) fn read_answer(
+    landed: Landed,
+    growth: &Growth,
+    left: &mut usize,
+    outcomes: &mut Vec<Outcome>,
+) {
     let Landed {
         question,
         first,
@@ -42,6 +48,9 @@ pub(super) fn read_answer(landed: Landed, outcomes: &mut Vec<Outcome>) {
         }
     };
     let offsets: HashMap<PartitionId, Offset> = from.into_iter().collect();
+    let len = |data: &PartitionData| data.records.as_ref().map_or(0, Bytes::len);
+    let all: usize = partitions_of(&answer).map(len).sum();
+    let (mut memory, mut wire) = (0, 0);
     let mut seen = HashSet::new();
     for data in partitions_of(&answer) {
         let partition = PartitionId(data.partition_index);
@@ -52,12 +61,20 @@ pub(super) fn read_answer(landed: Landed, outcomes: &mut Vec<Outcome>) {
             continue;
         }
         let at = || format!("fetch from topic {topic} partition {partition} at {leader}");
-        match read_partition(data, from, first == Some(partition)) {
+        let mut room = Room {
+            copied: 2 * len(data) < all,
+            bytes: *left,
+            taken: 0,
+        };
+        match read_partition(data, from, first == Some(partition), &mut room, &mut wire) {
             Ok(Some(fetched)) => outcomes.push((partition, Ok(fetched))),
             Ok(None) => {}
             Err(error) => outcomes.push((partition, Err(error.within(&at())))),
         }
+        *left = room.bytes;
+        memory += room.taken;
     }
+    growth.heard(wire, memory);
 }
 
 /// What one partition gave; `None` where it had nothing new.
@@ -65,6 +82,8 @@ fn read_partition(
     data: &PartitionData,
     from: Offset,
     was_first: bool,
+    room: &mut Room,
+    wire_bytes: &mut usize,
 ) -> Result<Option<Fetched>, KafkaError> {
     if data.error_code != 0 {
         let call = format!(
@@ -87,7 +106,8 @@ fn read_partition(
             first_offset: aborted.first_offset,
         })
         .collect();
-    let decoded = decode_records(records, from, &aborted)?;
+    let decoded = decode_records(records, from, &aborted, room)?;
+    *wire_bytes += decoded.wire_bytes;
     if decoded.blocks.is_empty() {
         return match decoded.cut_first {
             // No later fetch would get more of it.
