@@ -6,6 +6,8 @@
 #[cfg(feature = "fault-injection")]
 pub mod faults;
 mod file;
+#[cfg(feature = "fault-injection")]
+pub mod recording;
 
 use std::{
     fs,
@@ -177,7 +179,12 @@ impl Temporary {
             let mut file = match File::create_new(&path, access) {
                 // The same name from another machine: the next one differs.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                opened => opened?,
+                Err(error) => {
+                    // The name is ours alone: best effort, should it be there nevertheless.
+                    let _ = remove_file(&path);
+                    return Err(error);
+                }
+                Ok(file) => file,
             };
             // From here on an early return removes the file.
             let temporary = Self {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use super::Step;
+use super::{Step, recording};
 
 /// How a step ends. The number is the system's error number, as `ENOSPC`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -188,6 +188,12 @@ pub(super) fn step<T>(
     path: &Path,
     done: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {
+    let done = || {
+        let begun = recording::begin(path);
+        let result = done()?;
+        begun.done(step, path);
+        Ok(result)
+    };
     match decide(step, path) {
         None => done(),
         Some(Fault::Fails(errno) | Fault::HalfDone(errno)) => fail(errno),
@@ -200,18 +206,24 @@ pub(super) fn step<T>(
 }
 
 pub(super) fn write(path: &Path, file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
+    let mut write = |bytes: &[u8]| {
+        let begun = recording::begin(path);
+        file.write_all(bytes)?;
+        begun.wrote(path, bytes);
+        Ok(bytes.len())
+    };
     match decide(Step::Write, path) {
         Some(Fault::HalfDone(errno)) => {
-            file.write_all(&bytes[..bytes.len() / 2])?;
+            write(&bytes[..bytes.len() / 2])?;
             fail(errno)
         }
         Some(Fault::DoneButFails(errno)) => {
-            file.write_all(bytes)?;
+            write(bytes)?;
             fail(errno)
         }
         Some(Fault::Fails(errno)) => fail(errno),
         Some(Fault::Hangs | Fault::Takes(_)) => unreachable!("it has gone on"),
-        None => file.write(bytes),
+        None => write(bytes),
     }
 }
 

@@ -3,6 +3,8 @@
 mod chain;
 #[cfg(feature = "fault-injection")]
 mod faults;
+#[cfg(feature = "fault-injection")]
+mod power;
 mod repair;
 mod segment;
 mod snapshot;
