@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_link::{Message, MessageBlock};
+use kafka_link::MessageBlock;
 use pipeline_core::Offset;
 
 use crate::budget::{Budget, Reserved};
@@ -53,7 +53,7 @@ impl Chunk {
     /// A block as the fetch gave it.
     #[must_use]
     pub fn messages(block: MessageBlock, arrived: Instant, budget: &Budget) -> Self {
-        let bytes = (block.bytes.len() + block.messages.len() * size_of::<Message>()) as u64;
+        let bytes = block.memory() as u64;
         Self {
             next: block.next,
             content: Content::Messages(block),
@@ -269,7 +269,7 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use kafka_link::HeaderSlot;
+    use kafka_link::{HeaderSlot, Message};
 
     use super::*;
 

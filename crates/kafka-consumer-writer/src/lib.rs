@@ -16,6 +16,7 @@ pub mod books;
 pub mod budget;
 pub mod partition;
 
+pub mod aside;
 pub mod assemble;
 pub mod dead_letters;
 pub mod load;

@@ -1,9 +1,12 @@
 //! One save, on a blocking thread: from a batch of messages to a segment in the chain.
 //!
 //! ```text
-//! assemble ─▶ poison and undecidable durable in the DLQ ─▶ encode ─▶ publish ─▶ window takes it in
-//!                                         (again) look at the chain ─┘
+//! assemble, encode ─▶ poison and undecidable durable in the DLQ ─▶ publish ─▶ window takes it in
+//!                                       (again) look at the chain ─┘
 //! ```
+//!
+//! Three steps, as they wait for different things: [`prepare`] for a core, [`keep_aside`] for the
+//! DLQ's disk, [`publish`] for the store's.
 //!
 //! Whatever fails, the same bytes are published again, after a look at the chain: so a save that
 //! failed only in appearance is found there by its hash, and never stored twice.
@@ -19,6 +22,7 @@ use pipeline_core::{
 };
 
 use crate::{
+    aside,
     assemble::assemble,
     dead_letters::{Aside, Place},
     partition::{SaveJob, SaveOutcome},
@@ -101,22 +105,20 @@ pub struct SaveReport {
     pub encoded: Option<Arc<Encoded>>,
 }
 
-/// Runs one save to its end: [`prepare`], then [`publish`].
+/// Runs one save to its end.
 #[must_use]
 pub fn run(mut job: Box<SaveJob>, context: &SaveContext<'_>) -> SaveReport {
-    match prepare(&mut job, context) {
+    prepare(&mut job, context);
+    match keep_aside(&mut job, context) {
         Ok(()) => publish(job, context),
         Err(trouble) => failed(job, trouble),
     }
 }
 
-/// Makes the segment, and durable what it sets aside. Only the first try has anything to do.
-///
-/// # Errors
-/// Where the consumer DLQ did not take what has to be there.
-pub fn prepare(job: &mut SaveJob, context: &SaveContext<'_>) -> Result<(), SaveTrouble> {
+/// Makes the segment. Only the first try has anything to do. Touches no disk.
+pub fn prepare(job: &mut SaveJob, context: &SaveContext<'_>) {
     if job.encoded.is_some() {
-        return Ok(());
+        return;
     }
     let assembled = assemble(
         &job.batch,
@@ -125,27 +127,40 @@ pub fn prepare(job: &mut SaveJob, context: &SaveContext<'_>) -> Result<(), SaveT
         context.writer,
         Vec::new(),
     );
-    if !assembled.aside.is_empty() {
-        context
-            .aside
-            .keep(context.place, &assembled.aside)
-            .map_err(SaveTrouble::Aside)?;
-    }
     let encoded = assembled.draft.encode(&assembled.ndjson, LEVEL);
+    job.aside = aside::notes(assembled.aside);
     job.encoded = Some(Arc::new(encoded));
+}
+
+/// Makes durable what the segment sets aside; until that has come off, nothing is published.
+///
+/// # Errors
+/// Where the consumer DLQ did not take it.
+pub fn keep_aside(job: &mut SaveJob, context: &SaveContext<'_>) -> Result<(), SaveTrouble> {
+    if job.aside.is_empty() {
+        return Ok(());
+    }
+    let entries = aside::entries(&job.batch, &job.aside);
+    context
+        .aside
+        .keep(context.place, &entries)
+        .map_err(SaveTrouble::Aside)?;
+    drop(entries);
+    job.aside = Vec::new();
     Ok(())
 }
 
 /// Puts a prepared segment into the chain.
 ///
 /// # Panics
-/// Where the job was not prepared.
+/// Where the job was not prepared, or what it sets aside is not kept.
 #[must_use]
 pub fn publish(job: Box<SaveJob>, context: &SaveContext<'_>) -> SaveReport {
     let encoded = job
         .encoded
         .clone()
         .expect("prepared before it is published");
+    assert!(job.aside.is_empty(), "kept before it is published");
     let first = encoded.trailer.first;
     if job.attempt > 0 {
         match look(&job, &encoded, context.chain) {

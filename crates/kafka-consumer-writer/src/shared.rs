@@ -1,7 +1,7 @@
 //! What all members of the process share: the store, the bounds, the books.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use crate::{
     batcher::FlushLimits,
     books::Books,
-    budget::Budget,
+    budget::{Budget, Reserved},
     dead_letters::{DeadLetters, Place},
     partition::Settings,
     save::SaveContext,
@@ -35,6 +35,8 @@ const BATCH_RECORDS_MAX: usize = 65_536;
 const BATCH_BYTES_MAX: u64 = 8 << 20;
 /// Saves and loads that may be on the disk at once; more partitions wait their turn.
 const DISK_MAX: usize = 64;
+/// Copies of failed saves written or removed at once: best effort, and never in the way.
+const COPIES_MAX: usize = 2;
 /// Bounds of one fetch.
 const FETCH_BYTES_MAX: u64 = 8 << 20;
 const FETCH_BYTES_MIN: u64 = 64 << 10;
@@ -65,6 +67,12 @@ pub struct Shared {
     pub making: Arc<Semaphore>,
     /// Segments being published and chains being read.
     pub disk: Arc<Semaphore>,
+    /// The one save whose poison is being made durable: a consumer DLQ that hangs holds one thread.
+    pub aside: Arc<Semaphore>,
+    pub copies: Arc<Semaphore>,
+    /// What a partition does on the disk, one after the other, across sessions: where the disk
+    /// hangs, each rebalance would leave another thread behind.
+    lanes: Mutex<BTreeMap<PartitionId, Lane>>,
     running: AtomicUsize,
     /// `--adopt`, and the partitions that have used it: each may be adopted once.
     adopt: bool,
@@ -84,6 +92,9 @@ pub enum OpenError {
     Random(getrandom::Error),
 }
 
+/// Held by what works on a partition's directory.
+pub type Lane = Arc<tokio::sync::Mutex<()>>;
+
 /// One partition as a blocking thread needs it.
 #[derive(Clone, Debug)]
 pub struct Held {
@@ -91,6 +102,7 @@ pub struct Held {
     pub chain: Chain,
     /// Of the topic that the last load has judged.
     pub place: Arc<Place>,
+    pub lane: Lane,
 }
 
 impl Shared {
@@ -122,7 +134,7 @@ impl Shared {
                     flush_size: consumer.flush_size,
                     flush_interval: consumer.flush_interval,
                     batch_records_max: BATCH_RECORDS_MAX.max(consumer.flush_size),
-                    batch_bytes_max: BATCH_BYTES_MAX.min(consumer.buffer_bytes / 2).max(1),
+                    batch_bytes_max: BATCH_BYTES_MAX.min(consumer.buffer_bytes / 4).max(1),
                 },
                 persist_timeout: consumer.persist_timeout,
             },
@@ -140,6 +152,9 @@ impl Shared {
             writer,
             making: Arc::new(Semaphore::new(cores)),
             disk: Arc::new(Semaphore::new(DISK_MAX)),
+            aside: Arc::new(Semaphore::new(1)),
+            copies: Arc::new(Semaphore::new(COPIES_MAX)),
+            lanes: Mutex::default(),
             running: AtomicUsize::new(0),
             adopt,
             adopted: Mutex::default(),
@@ -176,18 +191,25 @@ impl Shared {
         self.settings.persist_timeout.min(self.rebalance_timeout())
     }
 
-    /// Most bytes that one fetch brings.
+    /// Room for one fetch: as much as there is, between these.
     #[must_use]
-    pub fn fetch_bytes(&self) -> u64 {
-        let each = self.budget.bytes_max() / (4 * self.consumers.max(1) as u64);
-        each.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX)
+    pub fn room_for_fetch(&self) -> Option<Reserved> {
+        let each = self.budget.read_max() / (4 * self.consumers.max(1) as u64);
+        let most = each.clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+        self.budget.try_take(FETCH_BYTES_MIN, most)
     }
 
-    /// Bytes that one partition may hold, so that one whose disk hangs leaves room for the others.
+    /// Bytes with which a partition is not asked for more. One fetch may bring it above that: half
+    /// of what there is to share is left for that, and for the others where it stays so.
     #[must_use]
     pub fn share(&self) -> u64 {
         let running = self.running.load(Ordering::Relaxed).max(1) as u64;
-        self.budget.bytes_max() / running
+        (self.budget.read_max() / running / 2).max(1)
+    }
+
+    fn lane(&self, partition: PartitionId) -> Lane {
+        let mut lanes = self.lanes.lock().expect("no panic under this lock");
+        lanes.entry(partition).or_default().clone()
     }
 
     pub fn add_running(&self, partitions: usize) {
@@ -236,6 +258,7 @@ impl Held {
                 topic_id: String::new(),
                 partition,
             }),
+            lane: shared.lane(partition),
         }
     }
 

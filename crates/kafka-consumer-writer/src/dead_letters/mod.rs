@@ -11,6 +11,7 @@
 //! `records`, `bytes` and `passed` never wait for one of them. A failed file is left and a new one
 //! begun.
 
+mod copies;
 mod entry;
 mod keys;
 
@@ -25,12 +26,13 @@ use std::{
 
 pub use entry::{Entry, EntryHeader, EntryKind, PayloadError, Place, read as read_payload};
 use pipeline_core::{
-    Offset, PartitionId,
-    dlq::{FrameWriter, read_frames},
+    Offset,
+    dlq::{FrameWriter, HEADER_LEN, read_frames},
     fsx,
 };
 
 use crate::batcher::{Batch, Content};
+use copies::Copies;
 use keys::Keys;
 
 /// Kind of the files, in their header.
@@ -63,13 +65,15 @@ pub struct DeadLetters {
     records: AtomicU64,
     /// Never held over a call to the file system: those who must not block take it too.
     keys: Mutex<Keys>,
+    /// Copies of failed saves, as far as they are known; as `keys`.
+    copies: Mutex<Copies>,
     /// Held while the disk works, by blocking threads alone.
     open: Mutex<OpenFile>,
 }
 
 #[derive(Debug, Default)]
 struct OpenFile {
-    file: Option<FrameWriter>,
+    file: Option<(FrameWriter, PathBuf)>,
     files_made: u32,
 }
 
@@ -123,6 +127,7 @@ impl DeadLetters {
             bytes: AtomicU64::new(0),
             records: AtomicU64::new(records),
             keys: Mutex::new(keys),
+            copies: Mutex::default(),
             open: Mutex::default(),
         };
         queue.recount()?;
@@ -160,27 +165,32 @@ impl DeadLetters {
         self.lock_keys().pass(place, next);
     }
 
-    /// Removes the copies of failed saves that the chain has passed.
+    /// Whether there is a copy of a failed save, this process's or one that it has found, that the
+    /// chain has passed.
+    #[must_use]
+    pub fn has_passed_copies(&self, place: &Place, next: Offset) -> bool {
+        self.lock_copies().any_passed(place, next)
+    }
+
+    /// Removes the copies of failed saves that the chain has passed, and remembers the others: a
+    /// process that was killed may have left some.
     ///
     /// # Errors
     /// As the file system says.
-    pub fn remove_passed_copies(
-        &self,
-        topic: &str,
-        partition: PartitionId,
-        next: Offset,
-    ) -> io::Result<()> {
-        let prefix = unsaved_prefix(topic, partition);
+    pub fn remove_passed_copies(&self, place: &Place, next: Offset) -> io::Result<()> {
         for path in files(&self.dir)? {
-            let copied_next = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(SUFFIX))
-                .and_then(|range| range.split_once('-')?.1.parse::<i64>().ok());
-            if copied_next.is_some_and(|copied| copied <= next.0) {
+            let Some(copied) = copies::next_of(&path, place) else {
+                continue;
+            };
+            self.lock_copies().add(place, copied);
+            // The chain may have passed it meanwhile, as below.
+            if copied <= next || self.lock_keys().is_past(place, copied) {
                 self.remove(&path)?;
+                self.lock_copies().forget(place, copied);
             }
         }
+        // And those that someone else has removed.
+        self.lock_copies().forget_passed(place, next);
         Ok(())
     }
 
@@ -199,17 +209,12 @@ impl DeadLetters {
         if self.bytes() + batch.bytes > self.bytes_max / 2 {
             return Ok(None);
         }
-        let name = format!(
-            "{}{:020}-{:020}{SUFFIX}",
-            unsaved_prefix(&place.topic, place.partition),
-            batch.first.0,
-            batch.next.0
-        );
-        let path = self.dir.join(name);
-        let mut file = match FrameWriter::create(&path, FILE_KIND) {
+        let path = self.dir.join(copies::name(place, batch));
+        let mut file = match self.create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             created => created?,
         };
+        let before = file.len();
         let entries = batch
             .chunks
             .iter()
@@ -219,16 +224,19 @@ impl DeadLetters {
             })
             .flat_map(|block| block.messages.iter().map(move |message| (block, message)))
             .map(|(block, message)| Entry::of(EntryKind::Unsaved, block, message, detail.into()));
-        if let Err(error) = append_all(&mut file, place, entries) {
+        let appended = append_all(&mut file, place, entries);
+        self.bytes.fetch_add(file.len() - before, Ordering::Relaxed);
+        if let Err(error) = appended {
             // A copy that is not whole helps nobody.
-            let _ = fsx::remove_file(&path);
+            let _ = self.remove(&path);
             return Err(error);
         }
-        self.bytes.fetch_add(file.len(), Ordering::Relaxed);
+        self.lock_copies().add(place, batch.next);
         // A later try may have landed while this was written. Either it is seen here, or those who
         // remove the passed copies come after this and see the file.
         if self.lock_keys().is_past(place, batch.next) {
             self.remove(&path)?;
+            self.lock_copies().forget(place, batch.next);
             return Ok(None);
         }
         Ok(Some(path))
@@ -250,22 +258,42 @@ impl DeadLetters {
         }
     }
 
+    fn lock_copies(&self) -> MutexGuard<'_, Copies> {
+        self.copies.lock().expect("no panic under this lock")
+    }
+
     fn lock_keys(&self) -> MutexGuard<'_, Keys> {
         self.keys.lock().expect("no panic under this lock")
     }
 
     /// The open file, or a new one where that is full or there is none.
-    fn file_of(&self, open: &mut OpenFile) -> io::Result<FrameWriter> {
-        if let Some(file) = open.file.take()
-            && file.len() < FILE_BYTES
+    fn file_of(&self, open: &mut OpenFile) -> io::Result<(FrameWriter, PathBuf)> {
+        if let Some(open) = open.file.take()
+            && open.0.len() < FILE_BYTES
         {
-            return Ok(file);
+            return Ok(open);
         }
         let name = format!("records-{}-{:06}{SUFFIX}", self.writer, open.files_made);
         open.files_made += 1;
-        let file = FrameWriter::create(&self.dir.join(name), FILE_KIND)?;
-        self.bytes.fetch_add(file.len(), Ordering::Relaxed);
-        Ok(file)
+        let path = self.dir.join(name);
+        let file = self.create(&path)?;
+        Ok((file, path))
+    }
+
+    /// Begins a file; where that fails nothing is left of it.
+    fn create(&self, path: &Path) -> io::Result<FrameWriter> {
+        match FrameWriter::create(path, FILE_KIND) {
+            Ok(file) => {
+                self.bytes.fetch_add(file.len(), Ordering::Relaxed);
+                Ok(file)
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    let _ = fsx::remove_file(path);
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -299,13 +327,19 @@ impl Aside for DeadLetters {
                 ),
             ));
         }
-        let mut file = self.file_of(&mut open)?;
+        let (mut file, path) = self.file_of(&mut open)?;
         let before = file.len();
         let appended = append_all(&mut file, place, new.iter().map(|&entry| entry.clone()));
         self.bytes.fetch_add(file.len() - before, Ordering::Relaxed);
-        // What stands in a file that failed is unknown: the next try begins a new one.
-        appended?;
-        open.file = Some(file);
+        if let Err(error) = appended {
+            // What stands in a file that failed is unknown: the next try begins a new one. On a
+            // full disk that is often, so one with nothing else in it does not stay.
+            if before == HEADER_LEN {
+                let _ = self.remove(&path);
+            }
+            return Err(error);
+        }
+        open.file = Some((file, path));
         let counted = self.lock_keys().synced(place, &new);
         self.records.fetch_add(counted, Ordering::Relaxed);
         Ok(())
@@ -331,10 +365,6 @@ fn append_all<'a>(
         file.append(&payload)?;
     }
     file.sync()
-}
-
-fn unsaved_prefix(topic: &str, partition: PartitionId) -> String {
-    format!("unsaved-{topic}-p{:05}-", partition.0)
 }
 
 fn is_records_file(path: &Path) -> bool {

@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_link::{HeaderSlot, Message, MessageBlock};
+use pipeline_core::PartitionId;
 
 use super::*;
 use crate::{
@@ -204,7 +205,7 @@ fn a_copy_stays_until_the_chain_has_passed_all_of_it() {
     let used = queue.bytes();
     let pass = |next| {
         queue
-            .remove_passed_copies("logs", PartitionId(0), Offset(next))
+            .remove_passed_copies(&place(0), Offset(next))
             .expect("removed");
     };
     pass(19);
@@ -213,6 +214,28 @@ fn a_copy_stays_until_the_chain_has_passed_all_of_it() {
     assert!(!path.exists() && other.exists());
     assert!(queue.bytes() < used);
     assert_eq!(queue.records(), 0, "copies wait for nobody");
+}
+
+#[test]
+fn a_copy_that_a_killed_process_left_goes_once_the_chain_has_passed_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |writer| DeadLetters::open(dir.path(), 1 << 20, [writer; 16]).expect("opens");
+    let left = open(1)
+        .copy_unsaved(&place(0), &batch(10, 20), "no space")
+        .expect("written")
+        .expect("a copy");
+    let queue = open(2);
+    let pass = |next| {
+        queue.passed(&place(0), Offset(next));
+        let any = queue.has_passed_copies(&place(0), Offset(next));
+        queue
+            .remove_passed_copies(&place(0), Offset(next))
+            .expect("removed");
+        any
+    };
+    assert!(!pass(10) && left.exists(), "at the start");
+    assert!(pass(25) && !left.exists());
+    assert!(!pass(30), "nothing is left to do");
 }
 
 #[test]

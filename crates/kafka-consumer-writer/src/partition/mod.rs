@@ -32,7 +32,9 @@ use commit::Commits;
 use running::{Came, Running};
 
 use crate::{
+    aside::Note,
     batcher::{Batch, Batcher, Chunk, Drain, DrainState, FlushLimits},
+    budget::Reserved,
     window::Window,
 };
 
@@ -66,6 +68,10 @@ pub struct SaveJob {
     pub memory: Box<Memory>,
     /// Made by the first try; every further try publishes the same bytes.
     pub encoded: Option<Arc<Encoded>>,
+    /// What `encoded` takes of the budget.
+    pub reserved: Option<Reserved>,
+    /// What must be durable in the consumer DLQ before it is published.
+    pub aside: Vec<Note>,
     /// 0 is the first try.
     pub attempt: u32,
 }

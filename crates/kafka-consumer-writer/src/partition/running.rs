@@ -72,6 +72,8 @@ impl Running {
                     batch: Arc::new(batch),
                     memory,
                     encoded: None,
+                    reserved: None,
+                    aside: Vec::new(),
                     attempt: 0,
                 })
             }

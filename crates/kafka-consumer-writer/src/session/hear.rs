@@ -43,7 +43,14 @@ impl Session {
                 batch,
                 took,
             } => self.saved(partition, serial, *report, &batch, took, now),
-            Event::Fetched { asked, results } => self.fetched(&asked, results, now),
+            Event::Fetched {
+                asked,
+                results,
+                reserved,
+            } => {
+                self.fetched(&asked, results, now);
+                drop(reserved);
+            }
             Event::Bounds {
                 partition,
                 from,
@@ -159,9 +166,8 @@ impl Session {
                 tracing::debug!(topic, %partition, first = %batch.first, %next, ?took, "saved");
                 if slot.copied.take().is_some() {
                     tracing::info!(topic, %partition, first = %batch.first, %next, "saved after trouble");
-                    self.tasks
-                        .spawn(steps::remove_copies(slot.held.clone(), next));
                 }
+                slot.remove_passed_copies(next, &mut self.tasks);
             }
             (SaveOutcome::Unknown(_), trouble) => {
                 let detail = trouble

@@ -14,8 +14,9 @@ const FLOW_WAIT: Duration = Duration::from_millis(20);
 pub(super) const FLOW_BYTES: u32 = 64 << 10;
 /// How soon a full budget is looked at again.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
-/// A partition's part of one fetch.
-const PARTITION_FETCH_BYTES: u64 = 1 << 20;
+/// Bounds of a partition's part of one fetch.
+const PARTITION_FETCH_BYTES_MIN: u64 = 128 << 10;
+const PARTITION_FETCH_BYTES_MAX: u64 = 1 << 20;
 /// How often the ends of logs are asked for, also of those that are not read.
 const LOG_ENDS_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,13 +44,12 @@ impl Session {
         if asked.is_empty() {
             return;
         }
-        let bytes = self.shared.fetch_bytes();
-        let Some(reserved) = self.shared.budget.try_take(bytes) else {
+        let Some(reserved) = self.shared.room_for_fetch() else {
             // A save of this member wakes it, one of another member does not.
             self.room_at = Some(now + ROOM_WAIT);
             return;
         };
-        let bytes_max = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes_max = u32::try_from(reserved.bytes()).unwrap_or(u32::MAX);
         // Where a partition waits for room, the poll is short, so that it is soon asked again.
         let patient = self.flowing || full;
         let options = FetchOptions {
@@ -60,9 +60,10 @@ impl Session {
                 1
             },
             bytes_max,
-            partition_bytes_max: u32::try_from(share.min(PARTITION_FETCH_BYTES))
-                .unwrap_or(u32::MAX)
-                .max(1),
+            partition_bytes_max: u32::try_from(
+                share.clamp(PARTITION_FETCH_BYTES_MIN, PARTITION_FETCH_BYTES_MAX),
+            )
+            .unwrap_or(u32::MAX),
         };
         self.fetching = true;
         let (cluster, shared) = (self.cluster.clone(), self.shared.clone());

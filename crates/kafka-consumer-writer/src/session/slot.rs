@@ -7,7 +7,7 @@ use std::{
 
 use metrics::counter;
 use pipeline_core::{Offset, retry::Backoff, telemetry::catalog};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::{batcher::Batch, partition::PartitionCore, shared::Held, steps};
 
@@ -28,8 +28,12 @@ pub(super) struct Slot {
     pub asking_bounds: bool,
     /// Stands before a batch that cannot be read.
     pub stuck: bool,
-    /// First offset of the batch that a copy was made of.
+    /// First offset of the batch that a copy was asked for.
     pub copied: Option<Offset>,
+    /// Who makes the copy: while that hangs there is no second one.
+    copying: Option<AbortHandle>,
+    /// Who removes copies; likewise.
+    removing: Option<AbortHandle>,
     /// The last reason for not being ready, so that it is said once.
     pub reason: Option<String>,
 }
@@ -44,6 +48,8 @@ impl Slot {
             asking_bounds: false,
             stuck: false,
             copied: None,
+            copying: None,
+            removing: None,
             reason: None,
         }
     }
@@ -74,10 +80,26 @@ impl Slot {
             detail,
             "failed to save a batch; it is tried again"
         );
-        if self.copied != Some(batch.first) {
+        if self.copied != Some(batch.first) && is_idle(self.copying.as_ref()) {
             self.copied = Some(batch.first);
-            let copy = steps::copy_unsaved(self.held.clone(), batch.clone(), detail);
-            tasks.spawn(copy);
+            // Once the batch is saved nobody needs the copy: it does not keep the batch.
+            let copy = steps::copy_unsaved(self.held.clone(), Arc::downgrade(batch), detail);
+            self.copying = Some(tasks.spawn(copy));
         }
     }
+
+    /// The chain has come to `next`. Where this is too early, the next save sees to it.
+    pub fn remove_passed_copies(&mut self, next: Offset, tasks: &mut JoinSet<()>) {
+        let dead_letters = &self.held.shared.dead_letters;
+        if dead_letters.has_passed_copies(&self.held.place, next)
+            && is_idle(self.removing.as_ref())
+        {
+            let remove = steps::remove_copies(self.held.clone(), next);
+            self.removing = Some(tasks.spawn(remove));
+        }
+    }
+}
+
+fn is_idle(task: Option<&AbortHandle>) -> bool {
+    task.is_none_or(AbortHandle::is_finished)
 }

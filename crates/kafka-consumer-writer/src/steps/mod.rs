@@ -5,7 +5,7 @@
 mod take;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -53,6 +53,8 @@ pub enum Event {
     Fetched {
         asked: Vec<FetchFrom>,
         results: Vec<(PartitionId, Result<Fetched, KafkaError>)>,
+        /// Held until what came has been counted for itself.
+        reserved: Reserved,
     },
     /// First offset and end of a log that did not have the offset asked for.
     Bounds {
@@ -95,13 +97,16 @@ pub async fn fetch(
     shared: Arc<Shared>,
     asked: Vec<FetchFrom>,
     options: FetchOptions,
-    // Held until what came has been counted for itself.
     reserved: Reserved,
     events: Events,
 ) {
     let results = cluster.fetch(&shared.topic, &asked, options).await;
-    let _ = events.send(Event::Fetched { asked, results }).await;
-    drop(reserved);
+    let event = Event::Fetched {
+        asked,
+        results,
+        reserved,
+    };
+    let _ = events.send(event).await;
 }
 
 pub async fn bounds(
@@ -162,7 +167,9 @@ pub async fn commit(
     let _ = events.send(Event::Committed(answered)).await;
 }
 
-/// One save: the segment made on one of few threads, then published.
+/// One save: the segment made on one of few threads, what it sets aside made durable, then
+/// published. Each step waits for its own turn only, so that a disk that hangs holds up no more
+/// than needs it.
 pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let (serial, batch) = (job.serial, job.batch.clone());
     let making = acquire(&held.shared.making).await;
@@ -170,23 +177,33 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let partition = held.partition();
     let _ = events.send(Event::Saving { partition, serial }).await;
     let context = held.clone();
-    let prepared = blocking(move || {
-        let prepared = save::prepare(&mut job, &context.save_context());
+    let mut job = blocking(move || {
+        save::prepare(&mut job, &context.save_context());
+        if job.reserved.is_none()
+            && let Some(encoded) = &job.encoded
+        {
+            let bytes = encoded.bytes.len() as u64;
+            job.reserved = Some(context.shared.budget.take(bytes));
+        }
         drop(making);
-        (job, prepared)
+        job
     })
     .await;
-    let report = match prepared {
-        (job, Err(trouble)) => save::failed(job, trouble),
-        (job, Ok(())) => {
-            let disk = acquire(&held.shared.disk).await;
-            let context = held.clone();
-            blocking(move || {
-                let report = save::publish(job, &context.save_context());
-                drop(disk);
-                report
-            })
-            .await
+    let mut kept = Ok(());
+    if !job.aside.is_empty() {
+        let aside = acquire(&held.shared.aside).await;
+        let context = held.clone();
+        (job, kept) = blocking(move || {
+            let kept = save::keep_aside(&mut job, &context.save_context());
+            drop(aside);
+            (job, kept)
+        })
+        .await;
+    }
+    let report = match kept {
+        Err(trouble) => save::failed(job, trouble),
+        Ok(()) => {
+            on_disk(&held, move |held| save::publish(job, &held.save_context())).await
         }
     };
     let event = Event::Saved {
@@ -199,8 +216,10 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let _ = events.send(event).await;
 }
 
-/// A copy of a batch whose save fails, for people; best effort.
-pub async fn copy_unsaved(held: Held, batch: Arc<Batch>, detail: String) {
+/// A copy of a batch whose save fails, for people; best effort, as long as it is not saved.
+pub async fn copy_unsaved(held: Held, batch: Weak<Batch>, detail: String) {
+    let permit = acquire(&held.shared.copies).await;
+    let Some(batch) = batch.upgrade() else { return };
     blocking(move || {
         let copied = held
             .shared
@@ -215,23 +234,39 @@ pub async fn copy_unsaved(held: Held, batch: Arc<Batch>, detail: String) {
                 tracing::warn!(%error, "failed to keep a copy of a failed save");
             }
         }
+        drop(permit);
     })
     .await;
 }
 
 /// Removes copies that the chain has passed.
 pub async fn remove_copies(held: Held, next: Offset) {
+    let permit = acquire(&held.shared.copies).await;
     blocking(move || {
-        let removed = held.shared.dead_letters.remove_passed_copies(
-            &held.place.topic,
-            held.partition(),
-            next,
-        );
+        let dead_letters = &held.shared.dead_letters;
+        let removed = dead_letters.remove_passed_copies(&held.place, next);
         if let Err(error) = removed {
             tracing::warn!(%error, "failed to remove copies of failed saves");
         }
+        drop(permit);
     })
     .await;
+}
+
+/// Works on a partition's directory, once what this process has begun there has ended.
+async fn on_disk<T: Send + 'static>(
+    held: &Held,
+    work: impl FnOnce(&Held) -> T + Send + 'static,
+) -> T {
+    let lane = held.lane.clone().lock_owned().await;
+    let disk = acquire(&held.shared.disk).await;
+    let held = held.clone();
+    blocking(move || {
+        let result = work(&held);
+        drop((disk, lane));
+        result
+    })
+    .await
 }
 
 /// Where the log of a partition begins and ends.

@@ -16,7 +16,7 @@ use pipeline_core::{
     telemetry::catalog,
 };
 
-use super::{Event, Events, acquire, blocking, log_bounds};
+use super::{Event, Events, log_bounds, on_disk};
 use crate::{
     load::{self, Loaded},
     partition::{LoadOutcome, Memory},
@@ -125,7 +125,15 @@ async fn load_one(
     let (shared, partition) = (&held.shared, held.partition());
     let batches_max = shared.dedup_max_batches;
     let started = Instant::now();
-    let loaded = on_disk(held, move |held| load::load(&held.chain, batches_max)).await?;
+    let reading = on_disk(held, move |held| {
+        let loaded = load::load(&held.chain, batches_max)?;
+        if loaded.is_some() {
+            // Its last name may be that of a process killed before its sync: no claim before.
+            held.chain.sync()?;
+        }
+        Ok::<_, ChainFault>(loaded)
+    });
+    let loaded = said_when_late(held, reading).await?;
     histogram!(catalog::CONSUMER_TAKEOVER_DURATION).record(started.elapsed().as_secs_f64());
     let behind = loaded.as_ref().map_or(0, |loaded| loaded.behind);
     shared
@@ -197,12 +205,27 @@ async fn load_one(
     }
 }
 
+/// A disk that hangs gives no error: this says so, and waits on.
+async fn said_when_late<T>(held: &Held, reading: impl Future<Output = T>) -> T {
+    tokio::pin!(reading);
+    let patience = held.shared.settings.persist_timeout;
+    if let Ok(read) = tokio::time::timeout(patience, &mut reading).await {
+        return read;
+    }
+    tracing::error!(
+        topic = held.place.topic,
+        partition = %held.partition(),
+        "the chain could not be read within {patience:?}: the disk hangs or is slow; waiting"
+    );
+    reading.await
+}
+
 /// What writers that died have left. One that is merely slow finds its file gone and looks at the
 /// chain.
 async fn remove_stale_temporaries(held: &Held) {
     let before = SystemTime::now() - TEMPORARY_AGE;
     let removed = on_disk(held, move |held| {
-        Ok(held.chain.remove_stale_temporaries(before)?)
+        held.chain.remove_stale_temporaries(before)
     });
     if let Err(error) = removed.await {
         tracing::warn!(%error, "failed to remove what dead writers have left");
@@ -248,18 +271,4 @@ async fn same_message(
         }
     }
     Ok(true)
-}
-
-async fn on_disk<T: Send + 'static>(
-    held: &Held,
-    work: impl FnOnce(&Held) -> Result<T, ChainFault> + Send + 'static,
-) -> Result<T, ChainFault> {
-    let disk = acquire(&held.shared.disk).await;
-    let held = held.clone();
-    blocking(move || {
-        let result = work(&held);
-        drop(disk);
-        result
-    })
-    .await
 }

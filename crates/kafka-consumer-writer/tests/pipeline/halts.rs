@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Commits as a member of the group with other metadata, as admin tools do.
-async fn commit(rig: &Rig, partition: i32, offset: i64, metadata: &str) {
+pub async fn commit(rig: &Rig, partition: i32, offset: i64, metadata: &str) {
     let config = GroupConfig {
         group_id: GROUP.to_owned(),
         instance_id: None,

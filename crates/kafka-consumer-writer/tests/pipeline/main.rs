@@ -4,8 +4,14 @@
 mod raw;
 mod rig;
 
+mod disk;
 mod groups;
 mod halts;
+mod hangs;
+mod memory;
+mod mounted;
+mod namespace;
+mod power;
 mod repairs;
 mod snapshots;
 mod strangers;

@@ -40,7 +40,7 @@ pub struct Rig {
 /// A writer process's worth of members, as a task.
 pub struct Writer {
     shared: Arc<Shared>,
-    shutdown: CancellationToken,
+    pub shutdown: CancellationToken,
     task: JoinHandle<Result<(), ServiceError>>,
 }
 
@@ -51,6 +51,15 @@ pub struct Stored {
     pub offset: i64,
     pub identity: Option<(BatchId, u32)>,
     pub line: String,
+}
+
+/// One record as it was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    pub partition: i32,
+    pub offset: i64,
+    pub batch: u64,
+    pub sequence: u32,
 }
 
 impl Rig {
@@ -77,6 +86,12 @@ impl Rig {
 
     /// The configuration, with further lines for sections `kafka` and `consumer`.
     pub fn config(&self, dir: &Path, kafka: &str, consumer: &str) -> Config {
+        let yaml = self.yaml(dir, kafka, consumer);
+        Config::parse(&yaml, &|_| None).unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"))
+    }
+
+    /// As [`Self::config`], to be written to a file.
+    pub fn yaml(&self, dir: &Path, kafka: &str, consumer: &str) -> String {
         let lines = |given: &str, defaults: &[&str]| {
             let given: Vec<&str> = given.split(';').map(str::trim).collect();
             let key = |line: &str| line.split(':').next().map(str::to_owned);
@@ -89,13 +104,12 @@ impl Rig {
         };
         let brokers = format!("brokers: [{}]", self.broker.bootstrap());
         let group = format!("groupID: {GROUP}");
-        let yaml = format!(
+        format!(
             "dataDir: {}\nkafka:\n{}consumer:\n{}",
             dir.display(),
             lines(kafka, &[&brokers, &group]),
             lines(consumer, &["sessionTimeout: 6s", "flushInterval: 50ms"]),
-        );
-        Config::parse(&yaml, &|_| None).unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"))
+        )
     }
 
     /// A writer on this rig's own directory.
@@ -241,8 +255,12 @@ impl Rig {
 
     /// Each produced identity (batch, sequence) must be stored once, as it was sent.
     pub fn check_exact(&self, expected: impl IntoIterator<Item = (u64, u32)>) {
+        self.check_exact_in(self.dir.path(), expected);
+    }
+
+    fn check_exact_in(&self, dir: &Path, expected: impl IntoIterator<Item = (u64, u32)>) {
         let mut stored: BTreeMap<(BatchId, u32), String> = BTreeMap::new();
-        for record in self.stored() {
+        for record in self.stored_in(dir) {
             let identity = record.identity.expect("all have an envelope");
             let twice = stored.insert(identity, record.line);
             assert!(twice.is_none(), "{identity:?} is stored twice");
@@ -256,6 +274,40 @@ impl Rig {
             );
         }
         assert!(stored.is_empty(), "nobody sent {stored:?}");
+    }
+
+    /// As [`Self::check_exact`], and what each partition holds is in the order in which it was sent.
+    pub fn check_in_order(&self, sent: &[Sent]) {
+        self.check_in_order_in(self.dir.path(), sent);
+    }
+
+    pub fn check_in_order_in(&self, dir: &Path, sent: &[Sent]) {
+        self.check_exact_in(dir, sent.iter().map(|sent| (sent.batch, sent.sequence)));
+        let mut stored: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+        for record in self.stored_in(dir) {
+            let offsets = stored.entry(record.partition).or_default();
+            offsets.push((record.offset, record.identity.expect("checked")));
+        }
+        let mut expected: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+        for sent in sent {
+            let identity = (batch_id(sent.batch), sent.sequence);
+            let offsets = expected.entry(sent.partition).or_default();
+            offsets.push((sent.offset, identity));
+        }
+        assert_eq!(stored, expected);
+    }
+
+    /// As [`Self::send`] of as many records; gives what to expect.
+    pub async fn send_many(&self, partition: i32, batch: u64, records: u32) -> Vec<Sent> {
+        let sequences: Vec<u32> = (0..records).collect();
+        let first = self.send(partition, batch, &sequences, 0).await;
+        let sent = |sequence| Sent {
+            partition,
+            offset: first + i64::from(sequence),
+            batch,
+            sequence,
+        };
+        sequences.into_iter().map(sent).collect()
     }
 
     /// What the consumer DLQ holds of poison and undecidable, by partition and offset.
@@ -294,6 +346,10 @@ impl Rig {
 }
 
 impl Writer {
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Waits until these partitions stand still.
     pub async fn halted(&self, partitions: &[i32]) {
         wait_for(&format!("{partitions:?} to halt"), || {
