@@ -33,10 +33,13 @@ pub fn notes(entries: Vec<Entry<'_>>) -> Vec<Note> {
 /// Where a note speaks of a message that the batch does not hold.
 #[must_use]
 pub fn entries<'a>(batch: &'a Batch, notes: &'a [Note]) -> Vec<Entry<'a>> {
-    let blocks = batch.chunks.iter().filter_map(|chunk| match &chunk.content {
-        Content::Messages(block) => Some(block),
-        Content::Skipped | Content::Lost => None,
-    });
+    let blocks = batch
+        .chunks
+        .iter()
+        .filter_map(|chunk| match &chunk.content {
+            Content::Messages(block) => Some(block),
+            Content::Skipped | Content::Lost => None,
+        });
     let mut messages =
         blocks.flat_map(|block| block.messages.iter().map(move |message| (block, message)));
     let entry = |note: &'a Note| {

@@ -42,8 +42,7 @@ impl Copies {
     }
 
     pub fn forget_passed(&mut self, place: &Place, next: Offset) {
-        self.0
-            .retain(|copy| !copy.is_of(place) || copy.next > next);
+        self.0.retain(|copy| !copy.is_of(place) || copy.next > next);
     }
 }
 

@@ -91,8 +91,7 @@ impl Slot {
     /// The chain has come to `next`. Where this is too early, the next save sees to it.
     pub fn remove_passed_copies(&mut self, next: Offset, tasks: &mut JoinSet<()>) {
         let dead_letters = &self.held.shared.dead_letters;
-        if dead_letters.has_passed_copies(&self.held.place, next)
-            && is_idle(self.removing.as_ref())
+        if dead_letters.has_passed_copies(&self.held.place, next) && is_idle(self.removing.as_ref())
         {
             let remove = steps::remove_copies(self.held.clone(), next);
             self.removing = Some(tasks.spawn(remove));

@@ -202,9 +202,7 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     }
     let report = match kept {
         Err(trouble) => save::failed(job, trouble),
-        Ok(()) => {
-            on_disk(&held, move |held| save::publish(job, &held.save_context())).await
-        }
+        Ok(()) => on_disk(&held, move |held| save::publish(job, &held.save_context())).await,
     };
     let event = Event::Saved {
         partition,

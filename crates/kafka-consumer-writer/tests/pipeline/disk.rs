@@ -248,8 +248,15 @@ async fn poison_comes_through(case: Case) {
     send_some(&rig, &mut sent).await;
     other_partition_goes_on(&rig, case).await;
     if matches!(case.lasting, Lasting::UntilLifted) {
-        wait_for(&format!("further tries: {case}"), || rule.hits() >= case.hits()).await;
-        assert_eq!(rig.next(0), Some(at), "not linked before it is kept: {case}");
+        wait_for(&format!("further tries: {case}"), || {
+            rule.hits() >= case.hits()
+        })
+        .await;
+        assert_eq!(
+            rig.next(0),
+            Some(at),
+            "not linked before it is kept: {case}"
+        );
     }
     drop(rule);
     rig.caught_up().await;

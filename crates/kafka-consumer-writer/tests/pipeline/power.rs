@@ -98,11 +98,15 @@ fn holds(dir: &Path, promised: [Option<i64>; PARTITIONS as usize], case: &str) {
     let dlq = dir.join("dlq/consumer");
     for entry in std::fs::read_dir(dlq).into_iter().flatten() {
         // What is torn was never relied upon.
-        let _ = read_frames(&entry.expect("listed").path(), FILE_KIND, &mut |_, payload| {
-            let _ = read_payload(payload, &mut |place, entry| {
-                kept.push((place.partition.0, entry.offset.0));
-            });
-        });
+        let _ = read_frames(
+            &entry.expect("listed").path(),
+            FILE_KIND,
+            &mut |_, payload| {
+                let _ = read_payload(payload, &mut |place, entry| {
+                    kept.push((place.partition.0, entry.offset.0));
+                });
+            },
+        );
     }
     let store = Store::open(&logs).expect("opens");
     for (partition, promised) in (0..).zip(promised) {

@@ -102,12 +102,7 @@ impl Recording {
     ///
     /// # Errors
     /// As the file system says.
-    pub fn power_cut(
-        &self,
-        cut: usize,
-        random: &mut fastrand::Rng,
-        into: &Path,
-    ) -> io::Result<()> {
+    pub fn power_cut(&self, cut: usize, random: &mut fastrand::Rng, into: &Path) -> io::Result<()> {
         let log = lock(&self.0.log);
         let mut disk = Disk::default();
         for (at, event) in log.events[..cut].iter().enumerate() {
@@ -176,11 +171,19 @@ impl Disk {
             Event::Name { path, is } => self.doubtful_names.push((at, path.clone(), *is)),
             Event::Write { file, bytes } => {
                 let change = Change::Append(bytes.clone());
-                self.files.entry(*file).or_default().doubtful.push((at, change));
+                self.files
+                    .entry(*file)
+                    .or_default()
+                    .doubtful
+                    .push((at, change));
             }
             Event::Cut { file, len } => {
                 let change = Change::Cut(*len);
-                self.files.entry(*file).or_default().doubtful.push((at, change));
+                self.files
+                    .entry(*file)
+                    .or_default()
+                    .doubtful
+                    .push((at, change));
             }
             Event::Sync { file, covers } => {
                 let file = self.files.entry(*file).or_default();

@@ -43,7 +43,12 @@ fn decode(parts: &[&[u8]], from: i64, aborted: &[Aborted]) -> Result<Decoded, Ka
         bytes: usize::MAX,
         taken: 0,
     };
-    decode_records(&Bytes::from(parts.concat()), Offset(from), aborted, &mut room)
+    decode_records(
+        &Bytes::from(parts.concat()),
+        Offset(from),
+        aborted,
+        &mut room,
+    )
 }
 
 fn offsets(decoded: &Decoded) -> Vec<i64> {
@@ -327,7 +332,9 @@ fn a_copied_block_keeps_nothing_of_the_answer() {
             taken: 0,
         };
         let decoded = decode_records(&records, Offset(0), &[], &mut room).unwrap();
-        let within = records.as_ptr_range().contains(&decoded.blocks[0].bytes.as_ptr());
+        let within = records
+            .as_ptr_range()
+            .contains(&decoded.blocks[0].bytes.as_ptr());
         assert_eq!(within, !copied);
     }
 }

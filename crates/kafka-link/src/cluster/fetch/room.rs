@@ -41,7 +41,11 @@ mod tests {
         let growth = Growth::default();
         assert_eq!(growth.on_the_wire(8_000), 8_000);
         growth.heard(100, 50);
-        assert_eq!(growth.on_the_wire(8_000), 8_000, "never more than there is room for");
+        assert_eq!(
+            growth.on_the_wire(8_000),
+            8_000,
+            "never more than there is room for"
+        );
         growth.heard(100, 800);
         assert_eq!(growth.on_the_wire(8_000), 1_000);
         growth.heard(100, 100);
