@@ -7,21 +7,18 @@
 //! one line that does not end within the longest record counts as such, too. What was seen to end
 //! no row is not read again for each line of it ([`Astray`]), so that work is bounded by length.
 
-use pipeline_core::record::{
-    Known, RecordError, RecordErrorCode, Refusal, Rules, SHOWN_BYTES_MAX, TextRecord, shown,
-    shown_head,
-};
-
 mod columns;
+mod judge;
 mod rows;
 
 use super::{
     BodyError,
     carry::{self, Carried, Carry},
     lines::is_blank,
-    sink::{Judge, Sink},
+    sink::Sink,
 };
-use columns::{COLUMNS_MAX, Column, Columns, columns_of};
+use columns::{COLUMNS_MAX, Columns, columns_of};
+use judge::{AsRow, BrokenLine};
 use rows::{Ahead, Cell, End, NOT_ENDED, Row};
 
 #[derive(Default)]
@@ -279,83 +276,10 @@ fn blank_lines(bytes: &[u8], last: bool) -> usize {
     at
 }
 
-/// A row that was split.
-struct AsRow<'r> {
-    row: &'r Row<'r>,
-    columns: &'r Columns,
-}
-
-impl Judge for AsRow<'_> {
-    #[inline]
-    fn append<R: Refusal>(&self, _: &[u8], rules: &Rules, out: &mut Vec<u8>) -> Result<(), R> {
-        append_row(self.row, self.columns, rules, out)
-    }
-}
-
-/// A line that begins no row.
-struct BrokenLine<'r> {
-    line_break: usize,
-    reason: &'r str,
-}
-
-impl BrokenLine<'_> {
-    fn why(&self, line: &[u8]) -> String {
-        let mut found = line[..line.len().min(SHOWN_BYTES_MAX)].to_vec();
-        found.extend_from_slice(&b"\n"[..self.line_break]);
-        let found = shown_head(&found, line.len() + self.line_break);
-        format!("{}: found `{found}`", self.reason)
-    }
-}
-
-impl Judge for BrokenLine<'_> {
-    fn append<R: Refusal>(&self, raw: &[u8], _: &Rules, _: &mut Vec<u8>) -> Result<(), R> {
-        Err(R::new(RecordErrorCode::Malformed, || self.why(raw)))
-    }
-}
-
-fn append_row<R: Refusal>(
-    row: &Row<'_>,
-    columns: &Columns,
-    rules: &Rules,
-    out: &mut Vec<u8>,
-) -> Result<(), R> {
-    if row.count != columns.0.len() {
-        return Err(R::new(RecordErrorCode::Malformed, || {
-            format!(
-                "the row has {} cells, allowed are {}",
-                row.count,
-                columns.0.len()
-            )
-        }));
-    }
-    let mut record = TextRecord::<R>::new(rules, out);
-    for (at, column) in columns.0.iter().enumerate() {
-        let bytes = row.bytes(at);
-        let text = simdutf8::basic::from_utf8(&bytes).map_err(|_| {
-            R::new(RecordErrorCode::InvalidUtf8, || {
-                let name = shown(column.name().as_bytes());
-                format!("column `{name}`: {}", RecordError::invalid_utf8(&bytes))
-            })
-        })?;
-        match column {
-            // Blanks around what is no text mean nothing.
-            Column::Known(
-                field @ (Known::Timestamp
-                | Known::Site
-                | Known::Status
-                | Known::Bytes
-                | Known::DurationMs),
-            ) => record.known(*field, text.trim())?,
-            Column::Known(field) => record.known(*field, text)?,
-            Column::Extra(_) if text.is_empty() => {}
-            Column::Extra(name) => record.extra(name, text)?,
-        }
-    }
-    record.finish()
-}
-
 #[cfg(test)]
 mod tests {
+    use pipeline_core::record::Rules;
+
     use super::*;
     use crate::decode::{Limits, Media, decode};
 
