@@ -117,7 +117,6 @@ impl Behind {
 }
 
 impl Snapshots {
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.0.lock().expect("no panic under this lock")
     }

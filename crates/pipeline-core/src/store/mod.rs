@@ -42,7 +42,9 @@ pub use owner::{Store, StoreError, StoreId};
 pub use removal::Removal;
 pub use segment::{Draft, Encoded, SegmentError, read_segment, read_trailer};
 pub use shelf::{Resumed, SnapshotFile};
-pub use snapshot::{EncodedSnapshot, SnapshotBatch, SnapshotHead, SnapshotReader, SnapshotWriter};
+pub use snapshot::{
+    BatchRuns, EncodedSnapshot, SnapshotBatch, SnapshotHead, SnapshotReader, SnapshotWriter,
+};
 pub use trailer::{
     Fate, FateRun, LastMessage, Link, SegmentHash, StoredRecord, StoredRun, Totals, Trailer,
     message_hash,

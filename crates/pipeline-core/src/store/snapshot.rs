@@ -55,6 +55,9 @@ pub struct SnapshotBatch {
     pub greatest: Offset,
 }
 
+/// A batch with its stored sequences as runs in order, both ends inside.
+pub type BatchRuns<'a> = (SnapshotBatch, &'a [(u32, u32)]);
+
 /// Makes the bytes of one snapshot.
 #[derive(Debug)]
 pub struct SnapshotWriter {
@@ -237,7 +240,7 @@ impl<'a> SnapshotReader<'a> {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn batch(&mut self) -> Result<Option<(SnapshotBatch, &[(u32, u32)])>, SegmentError> {
+    pub fn batch(&mut self) -> Result<Option<BatchRuns<'_>>, SegmentError> {
         if self.left == 0 {
             if !self.from.rest().is_empty() {
                 return Err(damaged("snapshot goes on behind its end".to_owned()));
