@@ -13,6 +13,7 @@ mod trouble;
 
 pub(crate) use calls::Call;
 pub(crate) use connection::{Limits, Pending};
+pub use pool::PRODUCE_CONNECTIONS;
 pub(crate) use pool::{EXCLUSIVE_MAX, Lane, Lease, Pool};
 pub(crate) use race::{first_answer, join_all};
 pub(crate) use trouble::CallError;

@@ -14,6 +14,11 @@ use tokio::sync::{Notify, futures::Notified};
 /// hundred times what a write takes that goes well.
 const STILL_AFTER: Duration = Duration::from_secs(1);
 
+/// So many writes a broker works on side by side: while it has fewer, to wait for a fuller load
+/// leaves it idle and adds nothing but delay. Measured with 16 clients and one broker on two cores:
+/// with 1, a third of the machine stood idle; from 4 on, 5 to 8 % of it.
+const EAGER_MAX: usize = kafka_link::PRODUCE_CONNECTIONS;
+
 /// `None`: nobody knows who leads.
 pub type Leader = Option<i32>;
 
@@ -92,11 +97,13 @@ impl Flight {
 }
 
 impl Aloft {
-    /// Nothing else is on its way to this broker.
+    /// The broker could work on it at once.
     #[must_use]
-    pub fn is_alone(&self) -> bool {
+    pub fn is_eager(&self) -> bool {
         let aloft = self.flight.lock();
-        aloft.get(&self.leader).is_some_and(|w| w.count == 1)
+        aloft
+            .get(&self.leader)
+            .is_some_and(|w| w.count <= EAGER_MAX)
     }
 }
 
@@ -124,14 +131,25 @@ mod tests {
     fn each_broker_has_its_own_writes_and_no_more() {
         let flight = Flight::new(2);
         let first = flight.start(Some(1)).unwrap();
-        assert!(first.is_alone());
-        let second = flight.start(Some(1)).unwrap();
-        assert!(!first.is_alone());
+        let _second = flight.start(Some(1)).unwrap();
         assert!(flight.start(Some(1)).is_none());
-        assert!(flight.start(Some(2)).unwrap().is_alone());
+        assert!(flight.start(Some(2)).is_some());
         drop(first);
-        assert!(second.is_alone());
         assert!(flight.start(Some(1)).is_some());
+    }
+
+    #[test]
+    fn a_write_is_eager_while_its_broker_can_work_on_all_at_once() {
+        let flight = Flight::new(EAGER_MAX + 1);
+        let mut writes: Vec<_> = (0..EAGER_MAX)
+            .map(|_| flight.start(Some(1)).unwrap())
+            .collect();
+        assert!(writes.iter().all(Aloft::is_eager));
+        let one_more = flight.start(Some(1)).unwrap();
+        assert!(!one_more.is_eager());
+        assert!(flight.start(Some(2)).unwrap().is_eager(), "another broker");
+        writes.pop();
+        assert!(one_more.is_eager());
     }
 
     #[test]

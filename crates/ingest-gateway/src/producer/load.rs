@@ -57,11 +57,11 @@ impl Load {
         self.full
     }
 
-    /// Whether nothing else is on its way to any of its brokers.
+    /// Whether each of its brokers could work on it at once.
     #[must_use]
-    pub fn is_alone(&self) -> bool {
+    pub fn is_eager(&self) -> bool {
         let mut aloft = self.shares.values().filter_map(|s| s.aloft.as_ref());
-        aloft.all(Aloft::is_alone)
+        aloft.all(Aloft::is_eager)
     }
 
     #[must_use]
@@ -173,15 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn a_load_is_alone_when_each_of_its_brokers_has_nothing_else() {
-        let flight = Flight::new(2);
+    fn a_load_is_eager_when_each_of_its_brokers_can_work_on_it() {
+        let flight = Flight::new(100);
         let mut load = load(10, 1 << 20, 1 << 20);
-        let other = flight.start(Some(2));
+        let others: Vec<_> = (0..50).map(|_| flight.start(Some(2))).collect();
         load.add(A, P[0], batch_of(1, &["a"]), flight.start(A));
-        assert!(load.is_alone());
+        assert!(load.is_eager());
         load.add(Some(2), P[1], batch_of(2, &["a"]), flight.start(Some(2)));
-        assert!(!load.is_alone());
-        drop(other);
-        assert!(load.is_alone());
+        assert!(!load.is_eager());
+        drop(others);
+        assert!(load.is_eager());
     }
 }

@@ -1,9 +1,9 @@
 //! Takes batches from the queue, what belongs together at once, and lets the sender write them.
 //!
 //! One task collects; a worker is a write on its way, `producerWorkers` of them for each broker.
-//! A load goes as soon as it is full or nothing else is on its way to its brokers; else it waits
-//! for more, for `batchTimeout` at most. So a quiet gateway adds no delay, and a busy one sends
-//! large record batches. What goes to a broker all of whose workers wait for it stays in the
+//! A load goes as soon as it is full or its brokers have too little on their way to be busy with;
+//! else it waits for more, for `batchTimeout` at most. So a quiet gateway adds no delay, and a busy
+//! one sends large record batches. What goes to a broker all of whose workers wait for it stays in the
 //! queue, aside: it holds up nothing else. Where a broker stands still and half of the queue waits,
 //! what is above goes the way of what has no broker, and the queue stays open for the others'.
 
@@ -132,7 +132,7 @@ impl Workers {
                 }
                 continue;
             }
-            let waits = matches!(taken, Taken::Nothing) && !load.is_full() && !load.is_alone();
+            let waits = matches!(taken, Taken::Nothing) && !load.is_full() && !load.is_eager();
             if !waits || Instant::now() >= until {
                 return Some((view, load));
             }

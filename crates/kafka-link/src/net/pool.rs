@@ -27,6 +27,9 @@ pub(crate) const EXCLUSIVE_MAX: usize = 64;
 /// says it again; a number that is wrong must not keep us from it for weeks.
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
 
+/// Produce requests that one broker works on side by side: connections that we share among them.
+pub const PRODUCE_CONNECTIONS: usize = 4;
+
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Lane {
@@ -45,7 +48,7 @@ impl Lane {
     /// Most connections that share the lane's requests.
     fn shared_max(self) -> usize {
         match self {
-            Self::Produce => 4,
+            Self::Produce => PRODUCE_CONNECTIONS,
             Self::Control | Self::Group | Self::Fetch | Self::Join => 1,
         }
     }

@@ -187,7 +187,8 @@ pub(super) const KEYS: &[Key] = &[
     key("kafka.batchBytes", size(KIB, GIB), "1000000",
         "Most bytes of one write to one partition; the topic's `max.message.bytes` caps it, and a batch that is larger is split."),
     key("kafka.batchTimeout", duration(0, MINUTE), "5ms",
-        "How long a worker waits for more batches to send together."),
+        "How long a worker waits for more batches to send together, while four writes are on their \
+         way to the broker; with fewer none waits."),
     key("kafka.compression", Choice(&["none", "gzip", "snappy", "lz4", "zstd"]), "none",
         "Compression of what is written to Kafka."),
     key("kafka.async", Bool, "false",
