@@ -5,6 +5,7 @@ mod raw;
 mod rig;
 
 mod disk;
+mod frozen;
 mod groups;
 mod halts;
 mod hangs;

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -374,6 +374,14 @@ impl Writer {
     pub async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
+    }
+
+    /// As SIGSTOP, where the thread that hangs in a save goes on one day: it lives for as long as
+    /// what is given back counts it.
+    pub async fn freeze(self) -> Weak<Shared> {
+        let shared = Arc::downgrade(&self.shared);
+        self.kill().await;
+        shared
     }
 
     /// Waits until it ends by itself.

@@ -35,7 +35,8 @@ pub(super) fn decode_subscription(bytes: Bytes) -> Result<Vec<String>, KafkaErro
 }
 
 /// One member's part. `dealt` says how many partitions our topic had for all of them: a leader
-/// that comes back later sees by it whether the topic has grown.
+/// that comes back later sees by it whether the topic has grown. (And Kafka 4 takes no group with
+/// user data over into the new protocol.)
 pub(super) fn encode_assignment(share: &Share, dealt: i32) -> Result<Bytes, KafkaError> {
     let topics = share.iter().map(|(topic, partitions)| {
         TopicPartition::default()
