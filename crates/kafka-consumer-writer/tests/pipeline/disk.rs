@@ -19,13 +19,12 @@ const ENOSPC: i32 = 28;
 /// How many rigs stand side by side.
 const SIDE_BY_SIDE: usize = 6;
 /// What each publish does.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 5] = [
     Step::Create,
     Step::Write,
     Step::Sync,
     Step::Link,
     Step::SyncDir,
-    Step::List,
 ];
 
 #[derive(Clone, Copy, Debug)]

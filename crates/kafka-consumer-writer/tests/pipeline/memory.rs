@@ -87,9 +87,9 @@ async fn a_hundred_partitions_far_behind_take_their_buffers_and_little_more() {
     assert!(peak <= 80 * MIB, "{} MiB", peak / MIB);
 }
 
-/// `cargo test --release -p kafka-consumer-writer --test pipeline a_thousand -- --ignored --nocapture`
+/// `cargo test -p kafka-consumer-writer --test pipeline a_thousand -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: the writer in release, some minutes"]
+#[ignore = "a measurement of some minutes"]
 async fn a_thousand_partitions_far_behind_stay_below_512_mib() {
     let peak = peak_bytes(1_000, 3, 256 * MIB).await;
     assert!(peak <= 512 * MIB, "{} MiB", peak / MIB);
