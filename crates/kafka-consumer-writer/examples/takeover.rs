@@ -1,6 +1,9 @@
 //! How long a take-over reads a chain of 20,000 live segments whose duplicate window is full:
 //! `cargo run --release -p kafka-consumer-writer --example takeover [DIR]`.
 //!
+//! On two busy cores: 0.1 s with a snapshot (5.2 MB, 256 trailers behind it), 0.2 s without one
+//! while all is in the page cache.
+//!
 //! Once without a snapshot, then with one that is as old as it may get; and what one publish takes
 //! in such a directory. Drop the page cache in between to see it cold: give a directory, and call
 //! it again with the same one, which then only reads.
