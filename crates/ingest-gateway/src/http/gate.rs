@@ -16,10 +16,19 @@ pub struct Gate(Mutex<State>);
 
 #[derive(Debug)]
 enum State {
-    /// So much may be read yet; who waits to read more.
-    Closed(usize, Option<Waker>),
+    Closed(Closed),
     Open,
     Ended,
+}
+
+#[derive(Debug)]
+struct Closed {
+    /// How much may be read yet.
+    left: usize,
+    /// Whose bodies may still be wanted.
+    requests: usize,
+    /// Who waits to read more.
+    reader: Option<Waker>,
 }
 
 /// A request whose body nobody has asked for yet.
@@ -29,11 +38,18 @@ pub struct Unwanted(Arc<Gate>);
 impl Gate {
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::Closed(UNWANTED_BYTES_MAX, None))))
+        Arc::new(Self(Mutex::new(State::Closed(Closed {
+            left: UNWANTED_BYTES_MAX,
+            requests: 0,
+            reader: None,
+        }))))
     }
 
     #[must_use]
     pub fn request(self: &Arc<Self>) -> Unwanted {
+        if let State::Closed(closed) = &mut *self.state() {
+            closed.requests += 1;
+        }
         Unwanted(Arc::clone(self))
     }
 
@@ -42,24 +58,18 @@ impl Gate {
         match &mut *self.state() {
             State::Open => Poll::Ready(usize::MAX),
             State::Ended => Poll::Ready(0),
-            State::Closed(0, waiting) => {
-                *waiting = Some(context.waker().clone());
+            State::Closed(closed) if closed.left == 0 => {
+                closed.reader = Some(context.waker().clone());
                 Poll::Pending
             }
-            State::Closed(left, _) => Poll::Ready(*left),
+            State::Closed(closed) => Poll::Ready(closed.left),
         }
     }
 
     /// So many were read.
     pub fn passed(&self, bytes: usize) {
-        if let State::Closed(left, _) = &mut *self.state() {
-            *left = left.saturating_sub(bytes);
-        }
-    }
-
-    fn set(&self, state: State) {
-        if let State::Closed(_, Some(waiting)) = std::mem::replace(&mut *self.state(), state) {
-            waiting.wake();
+        if let State::Closed(closed) = &mut *self.state() {
+            closed.left = closed.left.saturating_sub(bytes);
         }
     }
 
@@ -68,24 +78,37 @@ impl Gate {
     }
 }
 
-impl Unwanted {
-    /// The body is asked for: its sender is known, and all that is read has other bounds.
-    pub fn is_wanted(self) {
-        self.0.set(State::Open);
+impl State {
+    fn turn(&mut self, state: Self) {
+        if let Self::Closed(closed) = std::mem::replace(self, state)
+            && let Some(reader) = closed.reader
+        {
+            reader.wake();
+        }
     }
 }
 
-/// The request is over. What was read of it is forgotten, but where that was all that may be.
+impl Unwanted {
+    /// The body is asked for: its sender is known, and all that is read has other bounds.
+    pub fn is_wanted(self) {
+        self.0.state().turn(State::Open);
+    }
+}
+
+/// The request is over. What was read of it is forgotten, but where that was all that may be: then
+/// the connection ends, unless another request may still want it.
 impl Drop for Unwanted {
     fn drop(&mut self) {
-        let left = match &*self.0.state() {
-            State::Closed(left, _) => *left,
-            State::Open | State::Ended => return,
+        let mut state = self.0.state();
+        let State::Closed(closed) = &mut *state else {
+            return;
         };
-        self.0.set(match left {
-            0 => State::Ended,
-            _ => State::Closed(UNWANTED_BYTES_MAX, None),
-        });
+        closed.requests -= 1;
+        match (closed.left, closed.requests) {
+            (0, 0) => state.turn(State::Ended),
+            (0, _) => {}
+            _ => closed.left = UNWANTED_BYTES_MAX,
+        }
     }
 }
 
@@ -130,6 +153,17 @@ mod tests {
         assert_eq!(room(&gate), Poll::Ready(usize::MAX));
         drop(other);
         gate.passed(UNWANTED_BYTES_MAX);
+        assert_eq!(room(&gate), Poll::Ready(usize::MAX));
+    }
+
+    #[test]
+    fn a_connection_does_not_end_while_another_body_may_be_wanted() {
+        let gate = Gate::new();
+        let (refused, wanted) = (gate.request(), gate.request());
+        gate.passed(UNWANTED_BYTES_MAX);
+        drop(refused);
+        assert_eq!(room(&gate), Poll::Pending);
+        wanted.is_wanted();
         assert_eq!(room(&gate), Poll::Ready(usize::MAX));
     }
 }
