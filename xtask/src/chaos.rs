@@ -2,6 +2,7 @@
 
 mod gateway;
 mod rebalances;
+mod writer;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -46,8 +47,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(33);
 /// may put records aside as undecidable, and still none is lost or stored twice; clients then do
 /// not repeat what may have been taken, as no window would know it.
 ///
-/// `writer`, `aggregator`, `pipeline`: in each round one service is killed with -9 and started
-/// again, at 20,000 records a second or more. `pipeline` mixes all three and the broker, which is
+/// `writer`: in each round the writer ends as by kill -9 at a seeded step: before or after it makes a
+/// segment, writes, syncs, links or removes a file, syncs the directory, commits; and comes back
+/// after a moment. It is a build of its own, with fault points that no product has. On the embedded
+/// broker with three nodes, or with --apache on an Apache Kafka of its own; before one round of four
+/// the leader of a partition is killed. The books are compared at every scrape.
+///
+/// `aggregator`, `pipeline`: in each round one service is killed with -9 and started again, at
+/// 20,000 records a second or more. `pipeline` mixes all three and the broker, which is
 /// frozen for a while, killed and started again on its data; once, in the middle, all of Kafka is
 /// away for 20 s.
 ///
@@ -69,7 +76,7 @@ pub struct Args {
     /// This round alone [gateway]
     #[arg(long, value_name = "N", conflicts_with_all = ["from", "rounds"], value_parser = clap::value_parser!(u32).range(1..))]
     only: Option<u32>,
-    /// Print the rounds and do nothing [gateway]
+    /// Print the rounds and do nothing [gateway, writer]
     #[arg(long)]
     list: bool,
     /// A broker that runs already. One that `cargo xtask kafka up` started is hit too by
@@ -81,17 +88,18 @@ pub struct Args {
     /// target/chaos-kafka]
     #[arg(long, value_name = "DIR")]
     kafka_dir: Option<PathBuf>,
-    /// Start an Apache Kafka for this run and end it afterwards; needs Java 17 and Maven [gateway]
+    /// Start an Apache Kafka for this run and end it afterwards; needs Java 17 and Maven [gateway,
+    /// writer]
     #[arg(long, conflicts_with = "kafka")]
     apache: bool,
     /// Nodes of the Kafka that is started: replication 3 and min.insync.replicas 2 with three
-    /// [gateway]
+    /// [gateway, writer]
     #[arg(long, default_value = "3", value_parser = ["1", "3"])]
     nodes: String,
     /// `consumer.dedupMaxBatches`: 10 makes the duplicate window tiny [gateway]
     #[arg(long, value_name = "N")]
     dedup_max_batches: Option<u32>,
-    /// Records a second; 0 is as fast as it goes [default: 25000, for gateway 3000]
+    /// Records a second; 0 is as fast as it goes [default: 25000, for gateway and writer 3000]
     #[arg(long)]
     rate: Option<u32>,
     /// Where everything happens; made new for each run below it
@@ -119,7 +127,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut targets = match args.what {
         What::Gateway => return gateway::run(args, cluster),
         What::Rebalances => return rebalances::run(args),
-        What::Writer => vec![Target::Writer],
+        What::Writer => return writer::run(args, cluster),
         What::Aggregator => vec![Target::Aggregator],
         What::Pipeline => vec![Target::Gateway, Target::Writer, Target::Aggregator],
     };

@@ -27,5 +27,5 @@ pub mod window;
 
 mod sequences;
 
+pub mod command;
 pub mod repair;
-pub mod verify;

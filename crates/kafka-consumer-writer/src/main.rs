@@ -1,12 +1,12 @@
 //! `kafka-consumer-writer`: arguments, configuration, the runtime, the service, its end.
 
-use std::{io, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use kafka_consumer_writer::{
-    repair, service,
+    command::Command,
+    service,
     shared::{OpenError, Shared},
-    verify,
 };
 use pipeline_core::{
     config::Config,
@@ -30,36 +30,14 @@ struct Args {
     command: Option<Command>,
 }
 
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Prove offline that nothing is missing in the store and nothing is there twice: exit 0 when
-    /// it is whole, 1 with the place when not
-    Verify {
-        /// One JSON object instead of text
-        #[arg(long)]
-        json: bool,
-    },
-    /// Set the damaged end of a chain aside, if Kafka still has its offsets: the writer reads them
-    /// once more. Stop all writers first; exit 0 when nothing is damaged any more, 1 when not
-    Repair {
-        /// Only say what would be done
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(command) = args.command
+        && !args.common.check
+    {
+        return command.run(&args.common).into();
+    }
     let config = args.common.load_or_exit();
-    if let Some(Command::Verify { json }) = args.command {
-        let mut out = io::stdout().lock();
-        // A closed stdout is no damage, but nobody has read that it is whole either.
-        let code = verify::run(&config.storage.logs_dir, json, &mut out);
-        return code.unwrap_or(exit::FAILED).into();
-    }
-    if let Some(Command::Repair { dry_run }) = args.command {
-        return repair::command(&config, dry_run).into();
-    }
     start_logging(&config.telemetry);
     let metrics = start_metrics(Service::Writer);
     let readiness = Readiness::default();

@@ -113,7 +113,8 @@ async fn show_gauges(shared: Arc<Shared>) {
             recounted = Instant::now();
             let shared = shared.clone();
             recount = tokio::task::spawn_blocking(move || {
-                if let Err(error) = shared.dead_letters.recount() {
+                let queue = &shared.dead_letters;
+                if let Err(error) = queue.recount().and_then(|()| queue.recount_records()) {
                     tracing::warn!(%error, "failed to list the consumer DLQ");
                 }
             });
@@ -148,6 +149,7 @@ async fn show_lag_of_not_held(shared: Arc<Shared>, cluster: Cluster) {
     }
 }
 
+/// Connections of their own, with this service's bounds.
 pub(crate) fn new_cluster(kafka: &Kafka) -> Cluster {
     Cluster::new(ClusterConfig {
         brokers: kafka.brokers.clone(),

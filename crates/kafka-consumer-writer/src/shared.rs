@@ -138,11 +138,7 @@ impl Shared {
                 },
                 persist_timeout: consumer.persist_timeout,
             },
-            rules: Rules {
-                record_bytes_max: config.ingestion.max_record_bytes,
-                default_site: None,
-                bound_site: None,
-            },
+            rules: record_rules(config),
             consumers: config.kafka.consumers,
             store: Store::open(&config.storage.logs_dir)?,
             dead_letters,
@@ -283,6 +279,16 @@ impl Held {
             rules: &self.shared.rules,
             writer: self.shared.writer,
         }
+    }
+}
+
+/// By which every message is checked: the gateway's own, sites as they stand.
+#[must_use]
+pub fn record_rules(config: &Config) -> Rules {
+    Rules {
+        record_bytes_max: config.ingestion.max_record_bytes,
+        default_site: None,
+        bound_site: None,
     }
 }
 

@@ -7,7 +7,12 @@
 pub mod faults;
 mod file;
 #[cfg(feature = "fault-injection")]
+<<<<<<< HEAD
 pub mod recording;
+=======
+pub mod kill;
+mod lock;
+>>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
 
 use std::{
     fs,
@@ -21,6 +26,7 @@ pub use file::{
     Access, File, Step, link, list_dir, open, open_or_create, read, read_dir, remove_file, rename,
 };
 use file::{make_dir, step};
+pub use lock::{Lock, LockError, holder};
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -229,6 +235,21 @@ impl Drop for Temporary {
             let _ = remove_file(&self.path);
         }
     }
+}
+
+/// A step of a service that is none on the disk, by its name: a campaign may end the process before
+/// or after it. Nothing in product binaries.
+#[inline(always)]
+pub fn before(_point: &str) {
+    #[cfg(feature = "fault-injection")]
+    kill::at(kill::Side::Before, None, _point);
+}
+
+/// See [`before`].
+#[inline(always)]
+pub fn after(_point: &str) {
+    #[cfg(feature = "fault-injection")]
+    kill::at(kill::Side::After, None, _point);
 }
 
 fn parent(path: &Path) -> &Path {

@@ -2,7 +2,8 @@
 //!
 //! In the order a record meets them: [`record`] (validation, one canonical line), [`envelope`]
 //! (batch identity on the wire), [`retry`], [`dlq`] (framed, checksummed files), [`store`]
-//! (chains of segments); and around them [`config`], [`telemetry`], [`lifecycle`].
+//! (chains of segments); and around them [`config`], [`telemetry`], [`lifecycle`],
+//! [`command`].
 
 pub mod ids;
 
@@ -14,6 +15,7 @@ pub mod fsx;
 pub mod retry;
 pub mod store;
 
+pub mod command;
 pub mod config;
 pub mod lifecycle;
 pub mod telemetry;

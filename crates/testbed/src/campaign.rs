@@ -8,7 +8,7 @@
 //! oracle:          the book against store, consumer DLQ and summaries
 //! ```
 
-mod act;
+pub(crate) mod act;
 mod disk;
 pub mod schedule;
 

@@ -16,6 +16,7 @@ pub mod control;
 pub mod generate;
 pub mod http;
 pub mod kafka;
+pub mod killing;
 pub mod ledger;
 pub mod load;
 pub mod metrics;

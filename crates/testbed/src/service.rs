@@ -31,6 +31,8 @@ pub struct Service {
     pub admin: SocketAddr,
     pub log: PathBuf,
     pub shutdown_timeout: Duration,
+    /// Further variables of its environment.
+    pub env: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -50,6 +52,7 @@ impl Service {
             admin,
             log,
             shutdown_timeout,
+            env: Vec::new(),
             process: None,
         }
     }
@@ -58,6 +61,8 @@ impl Service {
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(&self.config);
+        let env = self.env.iter().map(|(name, value)| (name, value));
+        command.envs(env);
         command
     }
 
@@ -147,6 +152,11 @@ impl Service {
             self.terminate()?;
         }
         Ok(())
+    }
+
+    /// It has ended by itself, as it should.
+    pub fn forget_ended(&mut self) {
+        self.process = None;
     }
 
     pub fn is_running(&self) -> bool {

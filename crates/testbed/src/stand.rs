@@ -119,19 +119,35 @@ impl Stand {
     /// When something does not start; its last words are in the error.
     pub fn up(dir: &Path, plan: Plan) -> Result<Self> {
         let mut stand = Self::prepare(dir, plan)?;
-        if let Some(broker) = &mut stand.broker {
-            broker.start()?;
+        stand.start_broker()?;
+        for writer in &mut stand.writers {
+            writer.start()?;
         }
-        for service in stand.gateways.iter_mut().chain(&mut stand.writers) {
-            service.start()?;
+        stand.start_others()?;
+        Ok(stand)
+    }
+
+    /// # Errors
+    /// When the embedded broker, if it is to be one, does not listen.
+    pub fn start_broker(&mut self) -> Result<()> {
+        self.broker.as_mut().map_or(Ok(()), Broker::start)
+    }
+
+    /// Starts all but broker and writers, and waits until what runs is ready.
+    ///
+    /// # Errors
+    /// When something does not start; its last words are in the error.
+    pub fn start_others(&mut self) -> Result<()> {
+        for gateway in &mut self.gateways {
+            gateway.start()?;
         }
-        if stand.plan.aggregator {
-            stand.aggregator.start()?;
+        if self.plan.aggregator {
+            self.aggregator.start()?;
         }
-        for service in stand.services().filter(|service| service.is_running()) {
+        for service in self.services().filter(|service| service.is_running()) {
             service.wait_ready()?;
         }
-        Ok(stand)
+        Ok(())
     }
 
     /// Everything but the start.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use testbed::{
     chaos::{self, Target},
-    stand,
+    killing, skip, stand,
 };
 
 use crate::{RunDir, assert_holds, load};
@@ -20,6 +20,34 @@ fn a_killed_writer_stores_nothing_twice_and_loses_nothing() -> Result<()> {
         22,
         stand::Plan::from_env(),
     )
+}
+
+#[test]
+fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Result<()> {
+    let mut stand = stand::Plan::from_env();
+    if stand.kafka.is_some() {
+        skip::optional(
+            "leaders killed under the writer",
+            "this broker is not ours to hit (`chaos writer --apache` hits its own)",
+        );
+    } else {
+        stand.nodes = 3;
+        stand.replication = 3;
+    }
+    let dir = RunDir::new("kill-writer-at-steps");
+    let plan = killing::Plan {
+        seed: 25,
+        rounds: 30,
+        rate: 1_000,
+        stand,
+        cluster: None,
+        rest_within: Duration::from_secs(180),
+    };
+    let outcome = killing::run(&dir, &plan, &mut |line| println!("{line}"))?;
+    println!("{outcome}");
+    assert_holds(&outcome.verdict);
+    assert!(outcome.hits.len() >= 8, "{:?}", outcome.hits);
+    Ok(())
 }
 
 #[test]

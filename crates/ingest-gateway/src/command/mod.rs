@@ -12,8 +12,8 @@ use std::{
 
 use clap::Subcommand;
 use pipeline_core::{
+    command::{self, say, time},
     lifecycle::{CommonArgs, exit},
-    record::timestamp,
 };
 
 #[derive(Subcommand, Debug)]
@@ -44,26 +44,5 @@ impl Command {
 
 /// Prints what is in `dir`; gives the exit code.
 fn print(dir: &Path, run: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> u8 {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    match run(&mut out).and_then(|()| out.flush()) {
-        Ok(()) => exit::OK,
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-        Err(error) => {
-            say(&format!("{}: {error}", dir.display()));
-            exit::FAILED
-        }
-    }
-}
-
-/// To stderr; that it is closed changes nothing.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// A time of the command line, in ms since 1970.
-fn time(text: &str) -> Result<i64, String> {
-    let time = timestamp::parse(text.as_bytes());
-    let time = time.map_err(|error| format!("{error}; allowed is {}", timestamp::ALLOWED))?;
-    Ok(time.to_ms())
+    command::print(dir, |out| run(out).map(|()| exit::OK))
 }

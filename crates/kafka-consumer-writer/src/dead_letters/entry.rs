@@ -34,6 +34,20 @@ pub enum EntryHeader<'a> {
     Bytes(&'a [u8]),
 }
 
+impl EntryKind {
+    pub const ALL: [Self; 3] = [Self::Poison, Self::Undecidable, Self::Unsaved];
+
+    /// On command lines and in what they print.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Poison => "poison",
+            Self::Undecidable => "undecidable",
+            Self::Unsaved => "copy",
+        }
+    }
+}
+
 /// One message with the reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry<'a> {
@@ -85,7 +99,7 @@ pub struct Place {
 /// Why a payload is none of ours.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not a dead letter payload: {0}")]
-pub struct PayloadError(String);
+pub struct PayloadError(pub(super) String);
 
 /// Begins a payload.
 pub fn begin(place: &Place, out: &mut Vec<u8>) {
@@ -128,22 +142,7 @@ pub fn append(entry: &Entry<'_>, out: &mut Vec<u8>) {
 /// Says what was found where it is none.
 pub fn read(payload: &[u8], visit: &mut dyn FnMut(&Place, &Entry<'_>)) -> Result<(), PayloadError> {
     let mut rest = Rest(payload);
-    let version = rest.u8()?;
-    if version != VERSION {
-        return Err(PayloadError(format!(
-            "version {version}, known is {VERSION}"
-        )));
-    }
-    let topic_len = u16::from_be_bytes(rest.array()?);
-    let topic = rest.text(usize::from(topic_len))?.to_owned();
-    let id_len = rest.u8()?;
-    let topic_id = rest.text(usize::from(id_len))?.to_owned();
-    let partition = PartitionId(i32::from_be_bytes(rest.array()?));
-    let place = Place {
-        topic,
-        topic_id,
-        partition,
-    };
+    let place = read_place(&mut rest)?;
     while !rest.0.is_empty() {
         let kind = match rest.u8()? {
             1 => EntryKind::Poison,
@@ -181,13 +180,33 @@ pub fn read(payload: &[u8], visit: &mut dyn FnMut(&Place, &Entry<'_>)) -> Result
     Ok(())
 }
 
+/// What a payload begins with.
+pub(super) fn read_place(rest: &mut Rest<'_>) -> Result<Place, PayloadError> {
+    let version = rest.u8()?;
+    if version != VERSION {
+        return Err(PayloadError(format!(
+            "version {version}, known is {VERSION}"
+        )));
+    }
+    let topic_len = u16::from_be_bytes(rest.array()?);
+    let topic = rest.text(usize::from(topic_len))?.to_owned();
+    let id_len = rest.u8()?;
+    let topic_id = rest.text(usize::from(id_len))?.to_owned();
+    let partition = PartitionId(i32::from_be_bytes(rest.array()?));
+    Ok(Place {
+        topic,
+        topic_id,
+        partition,
+    })
+}
+
 fn append_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     let len = u32::try_from(bytes.len()).expect("a message is smaller than 4 GiB");
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
-struct Rest<'a>(&'a [u8]);
+pub(super) struct Rest<'a>(pub(super) &'a [u8]);
 
 impl<'a> Rest<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], PayloadError> {
@@ -201,12 +220,12 @@ impl<'a> Rest<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], PayloadError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], PayloadError> {
         let taken = self.take(N)?;
         Ok(taken.try_into().expect("as many bytes as asked for"))
     }
 
-    fn u8(&mut self) -> Result<u8, PayloadError> {
+    pub(super) fn u8(&mut self) -> Result<u8, PayloadError> {
         Ok(self.array::<1>()?[0])
     }
 

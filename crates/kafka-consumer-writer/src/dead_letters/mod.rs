@@ -3,6 +3,8 @@
 //! ```text
 //! <dlqDir>/records-<writer>-<n>.dlq                        poison and undecidable, until someone decides
 //! <dlqDir>/unsaved-<topic>-p00003-<first>-<next>.dlq       a copy, removed once the chain is past it
+//! <dlqDir>/marks-<replay>.dlq                              what a replay has sent, see [`marks`]
+//! <dlqDir>/writer-<writer>.lock                            this writer lives: nobody removes its files
 //! ```
 //!
 //! Entries are keyed by topic (name and id), partition and offset. This process writes a key once; after a crash
@@ -14,6 +16,9 @@
 mod copies;
 mod entry;
 mod keys;
+pub mod marks;
+mod survey;
+pub mod tidy;
 
 use std::{
     fs, io,
@@ -26,14 +31,22 @@ use std::{
 
 pub use entry::{Entry, EntryHeader, EntryKind, PayloadError, Place, read as read_payload};
 use pipeline_core::{
+<<<<<<< HEAD
     Offset,
     dlq::{FrameWriter, HEADER_LEN, read_frames},
     fsx,
+=======
+    Offset, PartitionId,
+    dlq::{FrameWriter, read_frames},
+    fsx::{self, Lock, LockError},
+>>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
 };
+pub use survey::{Seen, Survey, survey};
 
 use crate::batcher::{Batch, Content};
 use copies::Copies;
 use keys::Keys;
+use marks::Marks;
 
 /// Kind of the files, in their header.
 pub const FILE_KIND: [u8; 4] = *b"cdlq";
@@ -69,6 +82,9 @@ pub struct DeadLetters {
     copies: Mutex<Copies>,
     /// Held while the disk works, by blocking threads alone.
     open: Mutex<OpenFile>,
+    /// The files of others, when the records were last counted.
+    others: Mutex<Vec<(PathBuf, u64)>>,
+    _alive: Lock,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +101,21 @@ impl DeadLetters {
     /// Where the directory cannot be made or listed.
     pub fn open(dir: &Path, bytes_max: u64, writer: [u8; 16]) -> io::Result<Self> {
         fsx::create_private_dir(dir)?;
+        use std::fmt::Write as _;
+        let name = writer.iter().take(8).fold(String::new(), |mut name, byte| {
+            let _ = write!(name, "{byte:02x}");
+            name
+        });
+        let alive = tidy::lock_writer(dir, &name).map_err(|error| match error {
+            LockError::Io(error) => error,
+            LockError::Held { .. } => io::Error::other(error),
+        })?;
+        if let Err(error) = tidy::tidy_if_free(dir) {
+            tracing::warn!(%error, "failed to remove what has been replayed from the consumer DLQ");
+        }
+        // Before they are read: what comes later is counted later.
+        let others = list_others(dir, &name)?;
+        let marks = Marks::read(dir)?;
         let mut keys = Keys::default();
         let mut records = 0;
         for path in files(dir)? {
@@ -94,7 +125,8 @@ impl DeadLetters {
             let mut unreadable = 0_u64;
             let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
                 let read = read_payload(payload, &mut |place, entry| {
-                    records += u64::from(keys.found(place, entry.offset));
+                    let waits = !marks.of(place, entry.offset).is_done();
+                    records += u64::from(keys.found(place, entry.offset) && waits);
                 });
                 unreadable += u64::from(read.is_err());
             });
@@ -115,11 +147,6 @@ impl DeadLetters {
                 ),
             }
         }
-        use std::fmt::Write as _;
-        let name = writer.iter().take(8).fold(String::new(), |mut name, byte| {
-            let _ = write!(name, "{byte:02x}");
-            name
-        });
         let queue = Self {
             dir: dir.to_owned(),
             bytes_max,
@@ -129,6 +156,8 @@ impl DeadLetters {
             keys: Mutex::new(keys),
             copies: Mutex::default(),
             open: Mutex::default(),
+            others: Mutex::new(others),
+            _alive: alive,
         };
         queue.recount()?;
         Ok(queue)
@@ -157,6 +186,33 @@ impl DeadLetters {
         }
         self.bytes.store(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Counts the records anew where others have added some or removed some, or a replay has sent
+    /// some. What is put aside meanwhile waits.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn recount_records(&self) -> io::Result<()> {
+        let others = list_others(&self.dir, &self.writer)?;
+        if *self.lock_others() == others {
+            return Ok(());
+        }
+        let _open = self.open.lock().expect("no panic under this lock");
+        let marks = Marks::read(&self.dir)?;
+        let mut records = 0;
+        survey(&self.dir, &marks, &mut |seen| {
+            let waits = seen.entry.kind != EntryKind::Unsaved && !seen.progress.is_done();
+            records += u64::from(waits);
+            Ok(())
+        })?;
+        self.records.store(records, Ordering::Relaxed);
+        *self.lock_others() = others;
+        Ok(())
+    }
+
+    fn lock_others(&self) -> MutexGuard<'_, Vec<(PathBuf, u64)>> {
+        self.others.lock().expect("no panic under this lock")
     }
 
     /// The chain of this partition has come to `next`: keys below need not be remembered, nor
@@ -367,10 +423,36 @@ fn append_all<'a>(
     file.sync()
 }
 
+<<<<<<< HEAD
+=======
+fn unsaved_prefix(topic: &str, partition: PartitionId) -> String {
+    format!("unsaved-{topic}-p{:05}-", partition.0)
+}
+
+/// All that counts and is not appended to by this process.
+fn list_others(dir: &Path, writer: &str) -> io::Result<Vec<(PathBuf, u64)>> {
+    let own = format!("records-{writer}-");
+    let mut others = Vec::new();
+    for path in files(dir)? {
+        let counts = is_records_file(&path) || has_prefix(&path, marks::PREFIX);
+        if counts
+            && !has_prefix(&path, &own)
+            && let Some(len) = len(&path)?
+        {
+            others.push((path, len));
+        }
+    }
+    Ok(others)
+}
+
+>>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
 fn is_records_file(path: &Path) -> bool {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with("records-"))
+    has_prefix(path, "records-")
+}
+
+fn has_prefix(path: &Path, prefix: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(prefix))
 }
 
 /// `None`: it is gone.

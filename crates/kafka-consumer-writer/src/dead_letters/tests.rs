@@ -257,3 +257,55 @@ fn a_damaged_file_gives_what_is_whole_and_stops_no_start() {
     queue.keep(&place(0), &[entry(2, b"y")]).expect("kept");
     assert_eq!(queue.records(), 2);
 }
+
+fn done(dir: &Path, offsets: &[i64]) {
+    let landed = Offset(1_000);
+    let marks: Vec<_> = offsets
+        .iter()
+        .map(|offset| (Offset(*offset), marks::Mark::Done { landed }))
+        .collect();
+    let mut writer = marks::MarksWriter::new(dir);
+    writer.append(&place(0), &marks).expect("durable");
+}
+
+#[test]
+fn what_is_replayed_waits_no_longer_and_goes_once_its_writer_is_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+    let entries = [entry(4, b"x"), entry(6, b"y")];
+    queue.keep(&place(0), &entries).expect("kept");
+    done(dir.path(), &[4]);
+    queue.recount_records().expect("counted");
+    assert_eq!(queue.records(), 1);
+    done(dir.path(), &[6]);
+    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 0);
+    queue.keep(&place(0), &[entry(7, b"z")]).expect("kept");
+    queue.recount_records().expect("counted");
+    assert_eq!(queue.records(), 1, "what came last waits");
+    drop(queue);
+    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 0);
+    done(dir.path(), &[7]);
+    let replaying = tidy::lock_replay(dir.path()).expect("free");
+    assert_eq!(tidy::tidy_if_free(dir.path()).expect("passed by"), 0);
+    drop(replaying);
+    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 1 + 3);
+    assert!(files(dir.path()).expect("listed").is_empty());
+}
+
+#[test]
+fn a_damaged_file_is_not_tidied_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+    queue.keep(&place(0), &[entry(1, b"x")]).expect("kept");
+    queue.keep(&place(0), &[entry(2, b"y")]).expect("kept");
+    drop(queue);
+    let path = &files(dir.path()).expect("listed")[0];
+    let mut bytes = fs::read(path).expect("read");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(path, bytes).expect("written");
+    done(dir.path(), &[1, 2]);
+    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 0);
+    let queue = DeadLetters::open(dir.path(), 1 << 20, [2; 16]).expect("opens");
+    assert_eq!(queue.records(), 0);
+}

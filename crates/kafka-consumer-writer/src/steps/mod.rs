@@ -13,7 +13,7 @@ use kafka_link::{
     Beat, Cluster, Committed, ErrorKind, FetchFrom, FetchOptions, Fetched, KafkaError, Member,
 };
 use metrics::counter;
-use pipeline_core::{Offset, PartitionId, telemetry::catalog};
+use pipeline_core::{Offset, PartitionId, fsx, telemetry::catalog};
 use tokio::sync::mpsc;
 
 pub use take::load;
@@ -152,7 +152,9 @@ pub async fn commit(
             (*partition, committed)
         })
         .collect();
+    fsx::before("commit");
     let mut results = member.commit(&offsets).await;
+    fsx::after("commit");
     let answered = due
         .into_iter()
         .map(|(partition, due)| {
@@ -177,6 +179,7 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let partition = held.partition();
     let _ = events.send(Event::Saving { partition, serial }).await;
     let context = held.clone();
+<<<<<<< HEAD
     let mut job = blocking(move || {
         save::prepare(&mut job, &context.save_context());
         if job.reserved.is_none()
@@ -185,10 +188,17 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
             let bytes = encoded.bytes.len() as u64;
             job.reserved = Some(context.shared.budget.take(bytes));
         }
+=======
+    let prepared = blocking(move || {
+        fsx::before("prepare");
+        let prepared = save::prepare(&mut job, &context.save_context());
+        fsx::after("prepare");
+>>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
         drop(making);
         job
     })
     .await;
+<<<<<<< HEAD
     let mut kept = Ok(());
     if !job.aside.is_empty() {
         let aside = acquire(&held.shared.aside).await;
@@ -203,6 +213,22 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let report = match kept {
         Err(trouble) => save::failed(job, trouble),
         Ok(()) => on_disk(&held, move |held| save::publish(job, &held.save_context())).await,
+=======
+    let report = match prepared {
+        (job, Err(trouble)) => save::failed(job, trouble),
+        (job, Ok(())) => {
+            let disk = acquire(&held.shared.disk).await;
+            let context = held.clone();
+            blocking(move || {
+                fsx::before("publish");
+                let report = save::publish(job, &context.save_context());
+                fsx::after("publish");
+                drop(disk);
+                report
+            })
+            .await
+        }
+>>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
     };
     let event = Event::Saved {
         partition,

@@ -285,7 +285,7 @@ pub(super) fn offset_of(digits: &str) -> Option<Offset> {
 }
 
 /// `START` as JSON, with a checksum as its last field.
-fn write_start(start: &Start) -> Vec<u8> {
+pub(super) fn write_start(start: &Start) -> Vec<u8> {
     let mut json = serde_json::to_value(start).expect("plain data");
     json["crc32c"] = checksum(start).into();
     let mut bytes = serde_json::to_vec(&json).expect("plain data");

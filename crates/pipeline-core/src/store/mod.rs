@@ -12,9 +12,9 @@
 //! Everything here blocks; callers put it on a blocking thread. Nothing here knows Kafka or a
 //! clock. The order of steps is the contract's Store section. In reading order: `trailer` says
 //! what a segment knows of its offsets, `codec` and [`segment`] hold the bytes, `owner` the root,
-//! [`chain`] one partition's directory, `walk` the way along it, `snapshot` and `shelf` what lets a
-//! walk begin near the end, [`removal`] what lets go of its beginning, [`verify`] the offline proof, [`repair`] what can
-//! be done where it fails.
+//! [`chain`] one partition's directory, `walk` the way along it, `look` at single segments,
+//! `snapshot` and `shelf` what lets a walk begin near the end, [`removal`] what lets go of its
+//! beginning, [`verify`] the offline proof, [`repair`] what can be done where it fails.
 
 mod trailer;
 
@@ -25,6 +25,7 @@ mod varint;
 mod owner;
 
 pub mod chain;
+mod look;
 mod walk;
 
 pub mod removal;

@@ -165,19 +165,32 @@ impl Store {
     /// Names the step that failed.
     pub fn chains(&self) -> Result<Vec<Chain>, StoreError> {
         let mut chains = Vec::new();
-        for topic in list(&self.root.join("_live"))? {
-            let mut partitions: Vec<PartitionId> = list(&self.root.join("_live").join(&topic))?
-                .iter()
-                .filter_map(|name| partition_of(name))
-                .collect();
-            partitions.sort_unstable();
-            chains.extend(
-                partitions
-                    .into_iter()
-                    .map(|partition| self.chain(&topic, partition)),
-            );
+        for topic in self.topics()? {
+            chains.extend(self.chains_of(&topic)?);
         }
         Ok(chains)
+    }
+
+    /// Every topic that has a directory, in order.
+    ///
+    /// # Errors
+    /// Names the step that failed.
+    pub fn topics(&self) -> Result<Vec<String>, StoreError> {
+        list(&self.root.join("_live"))
+    }
+
+    /// A topic's chains that have a directory, in order of partition.
+    ///
+    /// # Errors
+    /// Names the step that failed.
+    pub fn chains_of(&self, topic: &str) -> Result<Vec<Chain>, StoreError> {
+        let mut partitions: Vec<PartitionId> = list(&self.root.join("_live").join(topic))?
+            .iter()
+            .filter_map(|name| partition_of(name))
+            .collect();
+        partitions.sort_unstable();
+        let chain = |partition| self.chain(topic, partition);
+        Ok(partitions.into_iter().map(chain).collect())
     }
 }
 

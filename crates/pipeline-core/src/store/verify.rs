@@ -3,23 +3,31 @@
 
 use std::{
     fs, io,
+    num::NonZero,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    thread,
 };
 
 use super::{
     chain::{Chain, Listing, Start},
-    owner::{Store, StoreError},
+    owner::{Store, StoreError, StoreId},
     segment::{SegmentError, read_segment},
     trailer::{Link, Totals},
     walk::{ChainFault, check_place},
 };
 use crate::ids::{Offset, PartitionId};
 
+/// Each may hold one segment in memory.
+const THREADS_MAX: usize = 8;
+
 /// What `verify` found of one chain.
 #[derive(Clone, Debug)]
 pub struct ChainReport {
     pub topic: String,
     pub partition: PartitionId,
+    /// `None` where it cannot be read, or the chain has not been begun.
+    pub start: Option<Start>,
     /// Where the part that was checked begins: the watermark, or START.
     pub first: Offset,
     pub next: Offset,
@@ -37,54 +45,129 @@ pub struct Damage {
     pub detail: String,
 }
 
-/// Checks every chain from its watermark on, data and trailers. `progress(done, total)` counts
-/// segments. What cannot be read is that chain's damage: nothing is proved of it, and the others
-/// are checked all the same.
+/// Which chains are checked; `None` leaves it open.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Which {
+    pub topic: Option<String>,
+    pub partition: Option<PartitionId>,
+}
+
+impl Which {
+    fn wants(&self, chain: &Chain) -> bool {
+        self.partition
+            .is_none_or(|wanted| wanted == chain.partition())
+    }
+}
+
+/// What `verify` found of a store.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub store: StoreId,
+    /// In order of topic and partition.
+    pub chains: Vec<ChainReport>,
+    /// What lies in no chain: a topic's directory that cannot be listed.
+    pub damage: Vec<Damage>,
+}
+
+impl Report {
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let whole = |chain: &ChainReport| chain.damage.is_empty();
+        self.damage.is_empty() && self.chains.iter().all(whole)
+    }
+}
+
+/// Called with segments done and segments there are, from any thread.
+pub type Progress<'a> = dyn Fn(u64, u64) + Sync + 'a;
+
+/// Checks the chains from their watermarks on, data and trailers, several side by side (bounded by
+/// the cores, each with one segment in memory). What cannot be read is damage: nothing is proved of
+/// it, and the rest is checked all the same.
 ///
 /// # Errors
-/// Where there is no store or its chains cannot be listed.
-pub fn verify(
-    root: &Path,
-    progress: &mut dyn FnMut(u64, u64),
-) -> Result<Vec<ChainReport>, StoreError> {
+/// Where there is no store or its topics cannot be listed.
+pub fn verify(root: &Path, which: &Which, progress: &Progress<'_>) -> Result<Report, StoreError> {
     let Some(store) = Store::open_existing(root)? else {
         let none = io::Error::from(io::ErrorKind::NotFound);
         return Err(StoreError::at("find a store at", root)(none));
     };
+    let mut damage = Vec::new();
     let mut chains = Vec::new();
     let mut total = 0;
-    for chain in store.chains()? {
-        // Before START is read: START is durable before the first name appears.
-        let listing = chain.list();
-        total += listing.as_ref().map_or(0, |it| it.segments.len() as u64);
-        chains.push((chain, listing));
-    }
-    let mut done = 0;
-    let mut reports = Vec::new();
-    for (chain, listing) in chains {
-        let mut step = || {
-            done += 1;
-            progress(done, total);
-        };
-        reports.push(match listing {
-            Ok(listing) => Proof::of(&chain, &listing).run(&mut step),
-            Err(error) => {
-                let none = Listing::default();
-                let mut proof = Proof::of(&chain, &none);
-                proof.unreadable(chain.dir().to_owned(), &error);
-                proof.report
+    for topic in store.topics()? {
+        if which.topic.as_ref().is_some_and(|wanted| *wanted != topic) {
+            continue;
+        }
+        match store.chains_of(&topic) {
+            Ok(of_topic) => {
+                for chain in of_topic.into_iter().filter(|chain| which.wants(chain)) {
+                    // Before START is read: START is durable before the first name appears.
+                    let listing = chain.list();
+                    total += listing.as_ref().map_or(0, |it| it.segments.len() as u64);
+                    chains.push((chain, listing));
+                }
             }
-        });
+            Err(error) => damage.push(Damage {
+                path: error.path.clone(),
+                detail: cannot_be_read(&error),
+            }),
+        }
     }
-    Ok(reports)
+    Ok(Report {
+        store: store.id().clone(),
+        chains: prove_all(&chains, total, progress),
+        damage,
+    })
+}
+
+type Listed = (Chain, Result<Listing, StoreError>);
+
+/// Each thread takes the next chain that nobody has taken.
+fn prove_all(chains: &[Listed], total: u64, progress: &Progress<'_>) -> Vec<ChainReport> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = threads.clamp(1, THREADS_MAX).min(chains.len());
+    let taken = AtomicUsize::new(0);
+    let done = AtomicU64::new(0);
+    let work = || {
+        let mut reports = Vec::new();
+        loop {
+            let index = taken.fetch_add(1, Ordering::Relaxed);
+            let Some((chain, listing)) = chains.get(index) else {
+                return reports;
+            };
+            let mut step = || progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+            reports.push((index, prove(chain, listing, &mut step)));
+        }
+    };
+    let mut reports: Vec<(usize, ChainReport)> = thread::scope(|scope| {
+        let tasks: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let ended = tasks.into_iter().map(|task| task.join());
+        ended.flat_map(|task| task.expect("no panic")).collect()
+    });
+    reports.sort_by_key(|(index, _)| *index);
+    reports.into_iter().map(|(_, report)| report).collect()
+}
+
+fn prove(
+    chain: &Chain,
+    listing: &Result<Listing, StoreError>,
+    step: &mut dyn FnMut(),
+) -> ChainReport {
+    match listing {
+        Ok(listing) => Proof::of(chain, listing).run(step),
+        Err(error) => {
+            let none = Listing::default();
+            let mut proof = Proof::of(chain, &none);
+            proof.unreadable(chain.dir().to_owned(), error);
+            proof.report
+        }
+    }
 }
 
 struct Proof<'a> {
     chain: &'a Chain,
     listing: &'a Listing,
     report: ChainReport,
-    /// `None` where it cannot be read.
-    start: Option<Start>,
     /// The end of what was checked, unless the segment there is unknown: at a watermark, behind
     /// damage.
     anchor: Option<Anchor>,
@@ -104,6 +187,7 @@ impl<'a> Proof<'a> {
             report: ChainReport {
                 topic: chain.topic().to_owned(),
                 partition: chain.partition(),
+                start: None,
                 first: Offset(0),
                 next: Offset(0),
                 segments: 0,
@@ -111,7 +195,6 @@ impl<'a> Proof<'a> {
                 totals: Totals::default(),
                 damage: Vec::new(),
             },
-            start: None,
             anchor: None,
         }
     }
@@ -157,20 +240,20 @@ impl<'a> Proof<'a> {
 
     fn begin(&mut self) {
         match self.chain.start() {
-            Ok(start) => self.start = start,
+            Ok(start) => self.report.start = start,
             Err(ChainFault::Io(error)) => self.unreadable(self.chain.start_path(), &error),
             Err(ChainFault::Damaged { path, detail } | ChainFault::Missing { path, detail }) => {
                 self.damaged(path, detail);
             }
         }
         let begun = self.listing.watermark.is_some() || !self.listing.segments.is_empty();
-        if self.start.is_none() && self.report.damage.is_empty() && begun {
+        if self.report.start.is_none() && self.report.damage.is_empty() && begun {
             self.damaged(
                 self.chain.start_path(),
                 "missing although the chain has been begun".to_owned(),
             );
         }
-        match (&self.start, self.listing.watermark) {
+        match (&self.report.start, self.listing.watermark) {
             (_, Some(watermark)) => self.report.first = watermark,
             (Some(start), None) => {
                 self.report.first = start.first_offset;
@@ -258,7 +341,7 @@ impl<'a> Proof<'a> {
             Some(anchor) => (Some(anchor.last), Some(&anchor.totals)),
             None => (None, None),
         };
-        if let Err(detail) = check_place(&trailer, self.start.as_ref(), previous, totals) {
+        if let Err(detail) = check_place(&trailer, self.report.start.as_ref(), previous, totals) {
             self.damaged(path, detail);
         }
         self.report.segments += 1;
@@ -285,7 +368,7 @@ impl<'a> Proof<'a> {
     }
 
     fn unreadable(&mut self, path: PathBuf, error: &StoreError) {
-        self.damaged(path, format!("cannot be read: {error}"));
+        self.damaged(path, cannot_be_read(error));
     }
 
     fn damaged(&mut self, path: PathBuf, detail: String) {
@@ -294,6 +377,10 @@ impl<'a> Proof<'a> {
             self.report.damage.push(Damage { path, detail });
         }
     }
+}
+
+fn cannot_be_read(error: &StoreError) -> String {
+    format!("cannot be read: {error}")
 }
 
 fn file_name(path: &Path) -> String {

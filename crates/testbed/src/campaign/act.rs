@@ -117,6 +117,14 @@ impl<'a> Actor<'a> {
         }
         self.start_gateway()?;
         self.gateway().wait_ready()?;
+        self.wait_for_nodes()
+    }
+
+    /// Until the nodes of a real Kafka know each other again.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn wait_for_nodes(&self) -> Result<()> {
         if let Kafka::Apache(cluster, _) = self.kafka {
             for node in cluster.nodes() {
                 node.wait_until_it_knows(cluster.nodes().len())?;

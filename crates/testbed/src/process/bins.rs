@@ -2,13 +2,15 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
 };
 
 use anyhow::{Context, Result, bail};
+
+const WRITER: &str = "kafka-consumer-writer";
 
 /// How the binaries are built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +44,14 @@ impl Bins {
         }
     }
 
+    /// A writer that can be told to end at any of its steps: no product, and not where those are.
+    ///
+    /// # Errors
+    /// As [`Bins::built`].
+    pub fn writer_to_be_killed(profile: Profile) -> Result<PathBuf> {
+        build_writer_to_be_killed(profile)
+    }
+
     /// A binary by its name.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -58,18 +68,45 @@ fn workspace() -> Result<PathBuf> {
 }
 
 fn build(profile: Profile) -> Result<PathBuf> {
-    const BINARIES: [&str; 4] = [
-        "ingest-gateway",
-        "kafka-consumer-writer",
-        "aggregator",
-        "dev-broker",
-    ];
+    const BINARIES: [&str; 4] = ["ingest-gateway", WRITER, "aggregator", "dev-broker"];
+    cargo_build(profile, &BINARIES, &[])?;
+    let dir = built_dir(profile)?;
+    for name in BINARIES {
+        let path = dir.join(name);
+        File::open(&path).with_context(|| format!("no binary at {}", path.display()))?;
+    }
+    Ok(dir)
+}
+
+/// Into the same directory as the product's, so that all but three crates are there already; then
+/// out of its way, as the next ordinary build puts its own writer there.
+fn build_writer_to_be_killed(profile: Profile) -> Result<PathBuf> {
+    cargo_build(
+        profile,
+        &[WRITER],
+        &["kafka-consumer-writer/fault-injection"],
+    )?;
+    let dir = built_dir(profile)?;
+    let path = dir.join(format!("{WRITER}-to-be-killed"));
+    let built = dir.join(WRITER);
+    // A new file: another process may run the old one.
+    let _ = fs::remove_file(&path);
+    fs::copy(&built, &path).with_context(|| format!("cannot copy {}", built.display()))?;
+    // The product's own, again.
+    cargo_build(profile, &[WRITER], &[])?;
+    Ok(path)
+}
+
+fn cargo_build(profile: Profile, packages: &[&str], features: &[&str]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(workspace()?)
         .args(["build", "--quiet", "--bins"]);
-    for name in BINARIES {
+    for name in packages {
         command.args(["--package", name]);
+    }
+    for feature in features {
+        command.args(["--features", feature]);
     }
     if profile == Profile::Release {
         command.arg("--release");
@@ -88,15 +125,14 @@ fn build(profile: Profile) -> Result<PathBuf> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    let dir = target_dir()?.join(match profile {
+    Ok(())
+}
+
+fn built_dir(profile: Profile) -> Result<PathBuf> {
+    Ok(target_dir()?.join(match profile {
         Profile::Dev => "debug",
         Profile::Release => "release",
-    });
-    for name in BINARIES {
-        let path = dir.join(name);
-        File::open(&path).with_context(|| format!("no binary at {}", path.display()))?;
-    }
-    Ok(dir)
+    }))
 }
 
 /// `target/` as cargo uses it here: two above the running program, one more for a test.

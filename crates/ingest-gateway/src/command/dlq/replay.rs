@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 use clap::Args;
 use kafka_link::Cluster;
 use pipeline_core::{
+    command::Progress,
     config::{Config, Telemetry},
     lifecycle::{Readiness, Shutdown, exit},
     telemetry::start_logging,
@@ -40,8 +41,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(10);
 /// What is on its way when the command is told to stop has this long.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// Between words on stderr, on a terminal and elsewhere.
-const PROGRESS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+/// Between looks at how far it is.
+const PROGRESS_LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Args, Clone, Debug)]
 pub struct How {
@@ -331,36 +332,26 @@ async fn end_sends(shutdown: Shutdown, control: DrainControl, done: Cancellation
 }
 
 async fn progress(tally: Arc<Tally>, wanted: Count, done: CancellationToken) {
-    let terminal = io::stderr().is_terminal();
+    let progress = Progress::begin();
     let began = Instant::now();
-    let mut ticks = tokio::time::interval(PROGRESS[usize::from(!terminal)]);
-    // The first comes at once.
-    ticks.tick().await;
+    let mut ticks = tokio::time::interval(PROGRESS_LOOK);
     loop {
         tokio::select! {
-            () = done.cancelled() => {
-                if terminal {
-                    let _ = write!(io::stderr(), "\r\x1b[K");
-                }
-                return;
-            }
+            () = done.cancelled() => return progress.end(),
             _ = ticks.tick() => {}
         }
         let count = tally.count();
         let seconds = began.elapsed().as_secs().max(1);
-        let line = format!(
-            "replayed {} of {} records, {} of {} entries, {} records/s",
-            count.records,
-            wanted.records,
-            count.entries,
-            wanted.entries,
-            count.records / seconds
-        );
-        let _ = if terminal {
-            write!(io::stderr(), "\r{line}\x1b[K").and_then(|()| io::stderr().flush())
-        } else {
-            writeln!(io::stderr(), "{line}")
-        };
+        progress.show(|| {
+            format!(
+                "replayed {} of {} records, {} of {} entries, {} records/s",
+                count.records,
+                wanted.records,
+                count.entries,
+                wanted.entries,
+                count.records / seconds
+            )
+        });
     }
 }
 

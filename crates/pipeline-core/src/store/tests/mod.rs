@@ -4,6 +4,8 @@ mod chain;
 #[cfg(feature = "fault-injection")]
 mod faults;
 #[cfg(feature = "fault-injection")]
+mod look;
+mod page;
 mod power;
 mod repair;
 mod segment;

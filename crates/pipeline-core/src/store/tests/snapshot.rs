@@ -1,6 +1,9 @@
 use std::fs;
 
-use super::*;
+use super::{
+    super::verify::{Which, verify},
+    *,
+};
 
 /// A snapshot of the chain as it stands, with batches that nobody checks.
 fn snapshot_of(chain: &Chain) -> EncodedSnapshot {
@@ -201,8 +204,8 @@ fn verify_names_a_damaged_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let chain = random_chain(dir.path(), &mut fastrand::Rng::with_seed(15), 4);
     let damage = || {
-        let report = crate::store::verify::verify(dir.path(), &mut |_, _| {});
-        let found = report.unwrap().remove(0).damage;
+        let report = verify(dir.path(), &Which::default(), &|_, _| {});
+        let found = report.unwrap().chains.remove(0).damage;
         found.into_iter().map(|it| it.path).collect::<Vec<_>>()
     };
     chain.put_snapshot(&snapshot_of(&chain)).unwrap();
@@ -280,11 +283,8 @@ fn a_removal_that_was_cut_off_is_finished_by_the_next() {
     let removal = remove(&chain, Offset(0));
     assert_eq!((removal.segments, removal.held_back), (4, false));
     assert_eq!(names(&chain), all[7..]);
-    assert!(
-        crate::store::verify::verify(dir.path(), &mut |_, _| {}).unwrap()[0]
-            .damage
-            .is_empty()
-    );
+    let report = verify(dir.path(), &Which::default(), &|_, _| {});
+    assert!(report.unwrap().is_whole());
 }
 
 #[test]

@@ -1,13 +1,15 @@
-use std::fs;
+use std::{fs, sync::Mutex};
 
 use super::{super::verify::*, *};
 
+fn prove(root: &Path) -> Report {
+    verify(root, &Which::default(), &|_, _| ()).unwrap()
+}
+
 fn damage(root: &Path) -> Vec<Damage> {
-    let reports = verify(root, &mut |_, _| ()).unwrap();
-    reports
-        .into_iter()
-        .flat_map(|report| report.damage)
-        .collect()
+    let report = prove(root);
+    let of_chains = report.chains.into_iter().flat_map(|chain| chain.damage);
+    report.damage.into_iter().chain(of_chains).collect()
 }
 
 fn segments(chain: &Chain) -> Vec<Visited> {
@@ -37,11 +39,13 @@ fn whole_stores_raise_no_alarm() {
                 fs::remove_file(&old.path).unwrap();
             }
         }
-        let mut steps = Vec::new();
-        let reports = verify(dir.path(), &mut |done, total| steps.push((done, total))).unwrap();
-        let [report] = reports.as_slice() else {
-            panic!("one chain, {} reports", reports.len());
+        let steps = Mutex::new(Vec::new());
+        let step = |done, total| steps.lock().unwrap().push((done, total));
+        let report = verify(dir.path(), &Which::default(), &step).unwrap();
+        let [report] = report.chains.as_slice() else {
+            panic!("one chain, {} reports", report.chains.len());
         };
+        let steps = steps.into_inner().unwrap();
         assert_eq!(report.damage, [], "seed {seed}");
         let end = end_of(&chain);
         assert_eq!(report.next, end.next);
@@ -204,7 +208,7 @@ fn a_segment_of_another_history_breaks_the_links() {
 #[test]
 fn no_store_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(verify(dir.path(), &mut |_, _| ()).is_err());
+    assert!(verify(dir.path(), &Which::default(), &|_, _| ()).is_err());
 }
 
 #[test]
@@ -218,9 +222,9 @@ fn a_file_that_cannot_be_read_is_its_chains_damage_and_ends_no_proof() {
     for path in [chain.start_path(), all[1].path.clone()] {
         fs::rename(&path, &hidden).unwrap();
         fs::create_dir(&path).unwrap();
-        let reports = verify(dir.path(), &mut |_, _| ()).unwrap();
-        let [report] = reports.as_slice() else {
-            panic!("one chain, {} reports", reports.len());
+        let report = prove(dir.path());
+        let [report] = report.chains.as_slice() else {
+            panic!("one chain, {} reports", report.chains.len());
         };
         let [damage] = report.damage.as_slice() else {
             panic!("{:?}", report.damage);
@@ -236,4 +240,95 @@ fn a_file_that_cannot_be_read_is_its_chains_damage_and_ends_no_proof() {
 
 fn end_of_report(all: &[Visited]) -> Offset {
     all.last().unwrap().trailer.next
+}
+
+#[test]
+fn a_thousand_healthy_chains_raise_no_alarm() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut rng = fastrand::Rng::with_seed(50);
+    let mut ends = Vec::new();
+    for number in 0..1_000 {
+        let chain = store.chain(&format!("t{}", number % 7), PartitionId(number / 7));
+        let start = start_at(rng.i64(0..1 << 40));
+        chain.put_start(&start).unwrap();
+        let mut end = ChainEnd {
+            next: start.first_offset,
+            last: None,
+            totals: Totals::default(),
+            last_message: None,
+        };
+        let count = rng.usize(0..12);
+        let cut = rng.usize(0..=count) * usize::from(rng.bool());
+        for at in 0..count {
+            let (draft, lines) = random_draft(&mut rng, &end);
+            let segment = draft.encode(&lines, 1);
+            if at == cut && cut > 0 {
+                chain.put_watermark(draft.first).unwrap();
+            }
+            // Removed only in part, as by a process that died.
+            if at >= cut || rng.bool() {
+                fs::write(chain.segment_path(draft.first), &segment.bytes).unwrap();
+            }
+            end = ChainEnd {
+                next: draft.next,
+                last: Some(segment.link()),
+                totals: segment.trailer.totals,
+                last_message: draft.last,
+            };
+        }
+        if cut == count && cut > 0 {
+            // The chain's end is never removed.
+            let last = end.last.unwrap().first;
+            chain.put_watermark(last).unwrap();
+            if !chain.segment_path(last).exists() {
+                fs::remove_dir_all(chain.dir()).unwrap();
+                continue;
+            }
+        }
+        ends.push((chain.topic().to_owned(), chain.partition(), end));
+    }
+    let report = prove(dir.path());
+    assert!(report.is_whole(), "{report:?}");
+    ends.sort_by_key(|(topic, partition, _)| (topic.clone(), *partition));
+    let found = report.chains.iter();
+    let found: Vec<_> = found
+        .map(|chain| {
+            (
+                chain.topic.clone(),
+                chain.partition,
+                chain.next,
+                chain.totals,
+            )
+        })
+        .collect();
+    let expected: Vec<_> = ends
+        .into_iter()
+        .map(|(topic, partition, end)| (topic, partition, end.next, end.totals))
+        .collect();
+    assert!(expected.len() > 900);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_topic_that_cannot_be_listed_is_damage_and_ends_no_proof() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(32);
+    let chain = random_chain(dir.path(), &mut rng, 2);
+    let loops = dir.path().join("_live/loops");
+    std::os::unix::fs::symlink(&loops, &loops).unwrap();
+    let report = prove(dir.path());
+    let [damage] = report.damage.as_slice() else {
+        panic!("{report:?}");
+    };
+    assert_eq!(damage.path, loops);
+    assert_eq!(report.chains[0].next, end_of(&chain).next);
+    assert_eq!(report.chains[0].damage, []);
+    let which = Which {
+        topic: Some("logs".to_owned()),
+        partition: Some(PartitionId(3)),
+    };
+    let report = verify(dir.path(), &which, &|_, _| ()).unwrap();
+    assert!(report.is_whole());
+    assert_eq!(report.chains.len(), 1);
 }

@@ -1,0 +1,187 @@
+//! `dlq list|show|replay`: what is in a consumer DLQ, and sending it once someone has decided.
+//!
+//! `list` and `show` only read; `replay` may be one at a time. All of them may be used beside
+//! writers that run. With `--dir` it may be the directory of a writer that is gone.
+
+mod list;
+pub mod replay;
+pub mod send;
+mod show;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Subcommand, builder::PossibleValuesParser, value_parser};
+use pipeline_core::{
+    Offset,
+    command::{print, say, time},
+    config::Config,
+    envelope::Envelope,
+    lifecycle::{CommonArgs, exit},
+};
+
+use super::Where;
+use crate::dead_letters::{Entry, EntryHeader, EntryKind, Seen, Survey, marks::Marks, survey};
+
+#[derive(Subcommand, Debug)]
+pub enum DlqCommand {
+    /// List the messages: poison, undecidable, and copies of those whose save failed
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// NDJSON, one object a message, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the messages as NDJSON, each with where it comes from, why it is here, and its value
+    Show {
+        #[command(flatten)]
+        which: Which,
+        /// The values alone, one a line
+        #[arg(long)]
+        values: bool,
+    },
+    /// Send poison that passes the rules by now, or is corrected, and undecidable messages to their
+    /// partitions again: exit 0 when none of them is left, 1 when some are, 75 when another replay
+    /// has the directory
+    Replay {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        how: replay::How,
+    },
+}
+
+/// Where to look, and for what.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Which {
+    /// The directory of the queue, where it is not the configuration's consumer.dlqDir
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub place: Where,
+    /// Only messages that are here as this; may be given several times
+    #[arg(long, value_name = "KIND",
+        value_parser = PossibleValuesParser::new(EntryKind::ALL.map(EntryKind::as_str)))]
+    pub kind: Vec<String>,
+    /// Only from this offset on
+    #[arg(long, value_name = "N", value_parser = value_parser!(i64).range(0..))]
+    pub from_offset: Option<i64>,
+    /// Only below this offset
+    #[arg(long, value_name = "N", value_parser = value_parser!(i64).range(0..))]
+    pub to_offset: Option<i64>,
+    /// Only what was first received at this time (RFC 3339) or later
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+    /// Only what was first received before this time (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub to: Option<i64>,
+    /// Also what has been replayed already and is still in a file
+    #[arg(long)]
+    pub done: bool,
+}
+
+impl DlqCommand {
+    #[must_use]
+    pub fn run(self, common: &CommonArgs) -> u8 {
+        let configured = |config: Config| config.consumer.dlq_dir;
+        match self {
+            Self::List { which, json } => {
+                let dir = which.dir.clone();
+                let dir = dir.unwrap_or_else(|| configured(common.load_or_exit()));
+                print(&dir, |out| which.list(&dir, json, out).map(|()| exit::OK))
+            }
+            Self::Show { which, values } => {
+                let dir = which.dir.clone();
+                let dir = dir.unwrap_or_else(|| configured(common.load_or_exit()));
+                print(&dir, |out| which.show(&dir, values, out).map(|()| exit::OK))
+            }
+            Self::Replay { which, how } => {
+                let mut config = common.load_or_exit();
+                if let Some(dir) = &which.dir {
+                    config.consumer.dlq_dir.clone_from(dir);
+                }
+                replay::run(&config, &which, &how)
+            }
+        }
+    }
+}
+
+impl Which {
+    /// Lists what is in `dir`.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed, or `out` does not take it.
+    pub fn list(&self, dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<()> {
+        list::run(self, dir, json, out)
+    }
+
+    /// Prints what is in `dir`.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub fn show(&self, dir: &Path, values: bool, out: &mut dyn Write) -> io::Result<()> {
+        show::run(self, dir, values, out)
+    }
+
+    fn wants(&self, seen: &Seen<'_>) -> bool {
+        let (place, entry) = (seen.place, seen.entry);
+        let received_ms = received_ms(entry);
+        let kind = entry.kind.as_str();
+        let topic = self.place.topic.as_ref();
+        topic.is_none_or(|topic| *topic == place.topic)
+            && self
+                .place
+                .partition()
+                .is_none_or(|it| it == place.partition)
+            && (self.kind.is_empty() || self.kind.iter().any(|wanted| wanted == kind))
+            && self.from_offset.is_none_or(|from| from <= entry.offset.0)
+            && self.to_offset.is_none_or(|to| entry.offset.0 < to)
+            && self.from.is_none_or(|from| from <= received_ms)
+            && self.to.is_none_or(|to| received_ms < to)
+            && (self.done || !seen.progress.is_done())
+    }
+
+    /// Gives what is wanted of `dir`.
+    fn survey(
+        &self,
+        dir: &Path,
+        each: &mut dyn FnMut(&Seen<'_>) -> io::Result<()>,
+    ) -> io::Result<Survey> {
+        let marks = Marks::read(dir)?;
+        survey(dir, &marks, &mut |seen| {
+            if self.wants(seen) { each(seen) } else { Ok(()) }
+        })
+    }
+}
+
+fn say_damage(survey: &Survey) {
+    for line in &survey.damage {
+        say(&format!("damage: {line}"));
+    }
+}
+
+/// What came with the message, if that can be understood.
+fn envelope(entry: &Entry<'_>) -> Option<Envelope> {
+    match entry.header {
+        EntryHeader::Bytes(bytes) => Envelope::decode(bytes).ok(),
+        EntryHeader::Absent | EntryHeader::Null | EntryHeader::Repeated => None,
+    }
+}
+
+/// The time of first receipt, or where nobody knows it that of the message.
+fn received_ms(entry: &Entry<'_>) -> i64 {
+    envelope(entry).map_or(entry.timestamp_ms, |envelope| envelope.received_ms)
+}
+
+/// What has become of it, for people.
+fn state(seen: &Seen<'_>) -> String {
+    match (seen.entry.kind, seen.progress.landed, seen.progress.since) {
+        (EntryKind::Unsaved, _, _) => "in kafka".to_owned(),
+        (_, Some(Offset(landed)), _) => format!("replayed at {landed}"),
+        (_, None, Some(_)) => "may be sent".to_owned(),
+        (_, None, None) => "waits".to_owned(),
+    }
+}

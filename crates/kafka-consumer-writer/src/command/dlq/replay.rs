@@ -1,0 +1,343 @@
+//! `dlq replay`: which messages go to Kafka again, which stay and why. How one goes is `send`'s.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use pipeline_core::{
+    Offset, PartitionId,
+    command::{Progress, say},
+    config::{Config, Telemetry},
+    fsx::LockError,
+    lifecycle::{Readiness, Shutdown, exit},
+    record::{self, Rules},
+    telemetry::start_logging,
+};
+use serde::Deserialize;
+
+use super::{Which, received_ms, say_damage, send};
+use crate::{
+    dead_letters::{EntryKind, Seen, Survey, tidy},
+    shared::record_rules,
+};
+use send::{End, Item, Sender, Settings};
+
+/// What is on its way when the command is told to stop has this long.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// Longest line of a file of corrections: the largest message, escaped.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct How {
+    /// Only say what would be sent
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Send at most this many messages a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// Give up when Kafka has taken nothing for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub wait: u64,
+    /// Send the messages of this file alone, with its values: NDJSON as `dlq show` prints it, mended
+    #[arg(long, value_name = "FILE")]
+    pub corrected: Option<PathBuf>,
+    /// Send also what is of an earlier topic of the same name
+    #[arg(long)]
+    pub new_topic: bool,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            rate: None,
+            wait: 60,
+            corrected: None,
+            new_topic: false,
+        }
+    }
+}
+
+/// What a replay came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub sent: u64,
+    /// By topic and partition: what was sent, or of a dry run would be.
+    pub places: BTreeMap<(String, PartitionId), u64>,
+    /// What stays, by why.
+    pub left: BTreeMap<String, u64>,
+    /// Copies, of messages that are still in Kafka.
+    pub copies: u64,
+    pub end: Option<End>,
+    pub survey: Survey,
+}
+
+pub(super) fn run(config: &Config, which: &Which, how: &How) -> u8 {
+    let dir = &config.consumer.dlq_dir;
+    let failed = |error: io::Error| {
+        say(&format!("{}: {error}", dir.display()));
+        exit::FAILED
+    };
+    if let Err(error) = std::fs::read_dir(dir) {
+        return failed(error);
+    }
+    let lock = match tidy::lock_replay(dir) {
+        Ok(lock) => lock,
+        Err(LockError::Io(error)) => return failed(error),
+        Err(LockError::Held { by }) => {
+            let by = by.unwrap_or_else(|| "another replay".to_owned());
+            say(&format!(
+                "{} is in use by {by}: nothing was changed",
+                dir.display()
+            ));
+            return exit::TRY_LATER;
+        }
+    };
+    // What a writer would log at each step is said here in sum.
+    start_logging(&Telemetry {
+        log_level: "warn".to_owned(),
+        log_format: config.telemetry.log_format,
+    });
+    let shutdown = Shutdown::install(Readiness::default(), STOP_MAX);
+    let outcome = match replay(config, which, how, &shutdown) {
+        Ok(outcome) => outcome,
+        Err(error) => return failed(error),
+    };
+    if !how.dry_run
+        && let Err(error) = tidy::tidy(dir, &lock)
+    {
+        say(&format!("failed to remove what has been replayed: {error}"));
+    }
+    outcome.say(how.dry_run, dir)
+}
+
+/// Goes over what is wanted and sends what may go.
+///
+/// # Errors
+/// Where the directory or the file of corrections cannot be read.
+pub fn replay(
+    config: &Config,
+    which: &Which,
+    how: &How,
+    shutdown: &Shutdown,
+) -> io::Result<Outcome> {
+    let corrected = how.corrected.as_deref().map(corrections).transpose()?;
+    let dir = &config.consumer.dlq_dir;
+    let mut outcome = Outcome::default();
+    let mut sender = (!how.dry_run).then(|| {
+        Sender::new(Settings {
+            kafka: &config.kafka,
+            dir,
+            rate: how.rate,
+            wait: Duration::from_secs(how.wait),
+            new_topic: how.new_topic,
+            shutdown: shutdown.clone(),
+        })
+    });
+    let rules = record_rules(config);
+    let progress = Progress::begin();
+    let ended = || io::Error::other("ended");
+    let surveyed = which.survey(dir, &mut |seen| {
+        let mut line = Vec::new();
+        let judged = match judge(seen, corrected.as_ref(), &rules, &mut line) {
+            Judged::Copy => {
+                outcome.copies += 1;
+                return Ok(());
+            }
+            Judged::NotAsked => return Ok(()),
+            other => other,
+        };
+        if let Judged::Stays(why) = judged {
+            *outcome.left.entry(why).or_default() += 1;
+            return Ok(());
+        }
+        let place = (seen.place.topic.clone(), seen.place.partition);
+        *outcome.places.entry(place).or_default() += 1;
+        let Some(sender) = &mut sender else {
+            return Ok(());
+        };
+        progress.show(|| format!("replayed {} messages", sender.sent()));
+        let item = Item {
+            offset: seen.entry.offset,
+            line,
+            // The contract has no negative times, and a broker may have given -1.
+            received_ms: received_ms(seen.entry).max(0),
+            since: seen.progress.since,
+        };
+        sender.take(seen.place, item).map_err(|_| ended())
+    });
+    if let Some(mut sender) = sender {
+        if surveyed.is_ok() {
+            // Its end is kept.
+            let _ = sender.flush();
+        }
+        sender.finish(&mut outcome);
+    }
+    progress.end();
+    match surveyed {
+        Ok(survey) => outcome.survey = survey,
+        Err(_) if outcome.end.is_some() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(outcome)
+}
+
+enum Judged {
+    /// Its line may go.
+    Goes,
+    Stays(String),
+    /// Its message is still in Kafka.
+    Copy,
+    /// Not in the file of corrections.
+    NotAsked,
+}
+
+fn judge(
+    seen: &Seen<'_>,
+    corrected: Option<&Corrections>,
+    rules: &Rules,
+    line: &mut Vec<u8>,
+) -> Judged {
+    let entry = seen.entry;
+    if entry.kind == EntryKind::Unsaved {
+        return Judged::Copy;
+    }
+    if seen.progress.is_done() {
+        return Judged::NotAsked;
+    }
+    let value = match corrected {
+        None => entry.value,
+        Some(corrected) => {
+            let key = (
+                seen.place.topic.clone(),
+                seen.place.partition.0,
+                entry.offset.0,
+            );
+            match corrected.get(&key) {
+                Some(value) => Some(value.as_slice()),
+                None => return Judged::NotAsked,
+            }
+        }
+    };
+    let Some(value) = value else {
+        return Judged::Stays("poison: the value is null".to_owned());
+    };
+    match record::append_json(value, rules, line) {
+        Ok(()) => Judged::Goes,
+        Err(error) => Judged::Stays(format!("still poison: {}", error.code.as_str())),
+    }
+}
+
+impl Outcome {
+    fn say(&self, dry_run: bool, dir: &Path) -> u8 {
+        say_damage(&self.survey);
+        if dry_run {
+            let mut out = io::stdout();
+            for ((topic, partition), count) in &self.places {
+                // A closed stdout is no failure of what was asked.
+                let _ = writeln!(
+                    out,
+                    "would send {count} messages to topic {topic} partition {partition}"
+                );
+            }
+            if self.places.is_empty() {
+                let _ = writeln!(out, "nothing to send");
+            }
+        } else {
+            say(&format!("replayed {} messages", self.sent));
+        }
+        for (why, count) in &self.left {
+            say(&format!("{count} stay: {why}"));
+        }
+        if self.copies > 0 {
+            let copies = self.copies;
+            say(&format!(
+                "{copies} copies are passed over: their messages are in kafka"
+            ));
+        }
+        match &self.end {
+            None => {}
+            Some(End::Stopped) => say("stopped; run it again to go on"),
+            Some(End::GaveUp(why)) => say(&format!(
+                "kafka takes nothing: {why}; run it again to go on"
+            )),
+            Some(End::Failed(why)) => say(&format!("{}: {why}", dir.display())),
+        }
+        let all = self.left.is_empty() && self.end.is_none() && self.survey.damage.is_empty();
+        if dry_run || all {
+            exit::OK
+        } else {
+            exit::FAILED
+        }
+    }
+}
+
+/// Values by topic, partition and offset.
+type Corrections = HashMap<(String, i32, i64), Vec<u8>>;
+
+/// A line of `dlq show`; what else is in it is not looked at.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Corrected {
+    topic: String,
+    partition: PartitionId,
+    offset: Offset,
+    value: Option<String>,
+    value_base64: Option<String>,
+}
+
+fn corrections(path: &Path) -> io::Result<Corrections> {
+    let named = |detail: String| {
+        let text = format!("{}: {detail}", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    };
+    let file = File::open(path).map_err(|error| named(error.to_string()))?;
+    let mut file = BufReader::new(file);
+    let mut corrections = Corrections::new();
+    for number in 1.. {
+        let mut line = Vec::new();
+        let read = io::Read::take(&mut file, LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            break;
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let fault = |error: &dyn std::fmt::Display| named(format!("line {number}: {error}"));
+        let one: Corrected = serde_json::from_slice(&line).map_err(|error| fault(&error))?;
+        let value = match (one.value, one.value_base64) {
+            (Some(text), None) => text.into_bytes(),
+            (None, Some(base64)) => STANDARD.decode(base64).map_err(|error| fault(&error))?,
+            _ => return Err(fault(&"has no value, or two")),
+        };
+        corrections.insert((one.topic, one.partition.0, one.offset.0), value);
+    }
+    Ok(corrections)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn corrections_are_what_show_prints_and_faults_name_their_line() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("mended.ndjson");
+        let good = r#"{"topic":"logs","partition":1,"offset":7,"kind":"poison","value":"{}"}"#;
+        std::fs::write(&path, format!("{good}\n\n")).expect("written");
+        let read = corrections(&path).expect("good");
+        assert_eq!(read[&("logs".to_owned(), 1, 7)], b"{}");
+        let bad = r#"{"topic":"logs","partition":1,"offset":7}"#;
+        std::fs::write(&path, format!("{good}\n{bad}\n")).expect("written");
+        let fault = corrections(&path).expect_err("no value").to_string();
+        assert!(
+            fault.contains("line 2") && fault.contains("mended"),
+            "{fault}"
+        );
+    }
+}

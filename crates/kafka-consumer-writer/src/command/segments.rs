@@ -1,0 +1,194 @@
+//! `segments ls|cat`: what is in the store, by topic, partition, offset or time of receipt. Goes by
+//! the names, so it reads beside a writer and beside removal, and damage hides nothing but itself.
+
+mod cat;
+mod ls;
+
+use std::{
+    io::{self, Write},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use pipeline_core::{
+    Offset,
+    command::{print, say, time},
+    lifecycle::{CommonArgs, exit},
+    store::{Chain, ChainFault, Store, StoredRun, Visited},
+};
+
+use super::Where;
+
+#[derive(Subcommand, Debug)]
+pub enum SegmentsCommand {
+    /// List the segments: offsets, what became of them, bytes, times
+    Ls {
+        #[command(flatten)]
+        which: Which,
+        /// NDJSON, one object a segment, instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the stored records as NDJSON
+    Cat {
+        #[command(flatten)]
+        which: Which,
+        /// Each record within an object that says where it comes from: topic, partition, offset,
+        /// time of receipt, batch and sequence
+        #[arg(long)]
+        with_offsets: bool,
+    },
+}
+
+/// Where to look, and for what.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Which {
+    /// The store, where it is not the configuration's storage.logsDir
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub place: Where,
+    /// Only from this offset on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    pub from_offset: Option<i64>,
+    /// Only below this offset
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    pub to_offset: Option<i64>,
+    /// Only what was first received at this time (RFC 3339) or later
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+    /// Only what was first received before this time (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub to: Option<i64>,
+}
+
+impl SegmentsCommand {
+    #[must_use]
+    pub fn run(self, common: &CommonArgs) -> u8 {
+        match self {
+            Self::Ls { which, json } => which.print(common, |root, out| which.ls(root, json, out)),
+            Self::Cat {
+                which,
+                with_offsets,
+            } => which.print(common, |root, out| which.cat(root, with_offsets, out)),
+        }
+    }
+}
+
+impl Which {
+    fn print(
+        &self,
+        common: &CommonArgs,
+        run: impl FnOnce(&Path, &mut dyn Write) -> io::Result<u8>,
+    ) -> u8 {
+        let configured = || common.load_or_exit().storage.logs_dir;
+        let root = self.dir.clone().unwrap_or_else(configured);
+        print(&root, |out| run(&root, out))
+    }
+
+    /// Lists the segments of the store at `root`; gives the exit code.
+    ///
+    /// # Errors
+    /// Where there is no store, it cannot be listed, or `out` does not take it.
+    pub fn ls(&self, root: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8> {
+        ls::run(self, root, json, out)
+    }
+
+    /// Prints the records of the store at `root`; gives the exit code.
+    ///
+    /// # Errors
+    /// As [`Self::ls`].
+    pub fn cat(&self, root: &Path, with_offsets: bool, out: &mut dyn Write) -> io::Result<u8> {
+        cat::run(self, root, with_offsets, out)
+    }
+
+    fn offsets(&self) -> Range<Offset> {
+        let from = Offset(self.from_offset.unwrap_or(0));
+        from..Offset(self.to_offset.unwrap_or(i64::MAX))
+    }
+
+    fn has_times(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    fn wants_time(&self, received_ms: i64) -> bool {
+        self.from.is_none_or(|from| from <= received_ms)
+            && self.to.is_none_or(|to| received_ms < to)
+    }
+
+    fn wants(&self, visited: &Visited) -> bool {
+        let (trailer, offsets) = (&visited.trailer, self.offsets());
+        let in_time = |run: &StoredRun| self.wants_time(run.received_ms);
+        trailer.first < offsets.end
+            && offsets.start < trailer.next
+            && (!self.has_times() || trailer.stored.iter().any(in_time))
+    }
+
+    /// Visits the chains that are meant, and of each the segments that may hold something wanted;
+    /// what cannot be read is said, and is why the exit code is 1.
+    fn each(
+        &self,
+        root: &Path,
+        visit: &mut dyn FnMut(&Chain, Offset) -> Result<(), LookError>,
+    ) -> io::Result<u8> {
+        let store = Store::open_existing(root).map_err(io::Error::other)?;
+        let store = store.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "no store is here (no file OWNER)")
+        })?;
+        let mut code = exit::OK;
+        let mut failed = |error: String| {
+            say(&error);
+            code = exit::FAILED;
+        };
+        let mut chains = Vec::new();
+        for topic in store.topics().map_err(io::Error::other)? {
+            if self.place.topic.as_ref().is_some_and(|it| *it != topic) {
+                continue;
+            }
+            match store.chains_of(&topic) {
+                Ok(of_topic) => chains.extend(of_topic),
+                Err(error) => failed(error.to_string()),
+            }
+        }
+        chains.retain(|chain| {
+            let wanted = self.place.partition();
+            wanted.is_none_or(|wanted| wanted == chain.partition())
+        });
+        for chain in chains {
+            let names = match chain.names(&self.offsets()) {
+                Ok(names) => names,
+                Err(error) => {
+                    failed(error.to_string());
+                    continue;
+                }
+            };
+            for name in names {
+                match visit(&chain, name) {
+                    Ok(()) => {}
+                    Err(LookError::Out(error)) => return Err(error),
+                    Err(LookError::Chain(fault)) => failed(fault.to_string()),
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+/// Only the second ends the command.
+enum LookError {
+    Chain(ChainFault),
+    Out(io::Error),
+}
+
+impl From<ChainFault> for LookError {
+    fn from(fault: ChainFault) -> Self {
+        Self::Chain(fault)
+    }
+}
+
+impl From<io::Error> for LookError {
+    fn from(error: io::Error) -> Self {
+        Self::Out(error)
+    }
+}

@@ -1,0 +1,189 @@
+//! What a replay has done with single messages, durably: that one may have been sent, with its
+//! *since*, before it is; that Kafka has it, after.
+//!
+//! A marks file (`marks-<16 hex>.dlq`, of kind `cdlm`) is written by one replay alone. The payload
+//! of a frame begins as that of an entry does (version, topic, topic id, partition) and goes on with
+//! marks to its end; integers big-endian:
+//!
+//! ```text
+//! 1 sent · offset (i64) · since (i64)
+//! 2 done · offset (i64) · where Kafka has it now (i64)
+//! ```
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    path::{Path, PathBuf},
+};
+
+use pipeline_core::{
+    Offset,
+    dlq::{FrameWriter, read_frames},
+};
+
+use super::{
+    Place,
+    entry::{self, PayloadError, Rest},
+    files, has_prefix,
+};
+
+pub(super) const PREFIX: &str = "marks-";
+const KIND: [u8; 4] = *b"cdlm";
+const SENT: u8 = 1;
+const DONE: u8 = 2;
+
+/// One mark of one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    Sent { since: Offset },
+    Done { landed: Offset },
+}
+
+/// What is known of one message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// It may have been sent, with this *since*; the first one counts.
+    pub since: Option<Offset>,
+    /// Kafka has it, here.
+    pub landed: Option<Offset>,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.landed.is_some()
+    }
+}
+
+/// All marks of a directory.
+#[derive(Debug, Default)]
+pub struct Marks {
+    places: HashMap<Place, BTreeMap<i64, Progress>>,
+    /// What cannot be read, for people.
+    pub damage: Vec<String>,
+}
+
+impl Marks {
+    /// Reads the marks files of a directory; what is damaged is passed over, and said.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed, or a file not read.
+    pub fn read(dir: &Path) -> io::Result<Self> {
+        let mut marks = Self::default();
+        for path in files(dir)? {
+            if has_prefix(&path, PREFIX) {
+                marks.read_file(&path)?;
+            }
+        }
+        Ok(marks)
+    }
+
+    #[must_use]
+    pub fn of(&self, place: &Place, offset: Offset) -> Progress {
+        let offsets = self.places.get(place);
+        let progress = offsets.and_then(|offsets| offsets.get(&offset.0));
+        progress.copied().unwrap_or_default()
+    }
+
+    pub fn add(&mut self, place: &Place, offset: Offset, mark: Mark) {
+        if !self.places.contains_key(place) {
+            self.places.insert(place.clone(), BTreeMap::new());
+        }
+        let offsets = self.places.get_mut(place).expect("it is there");
+        let progress = offsets.entry(offset.0).or_default();
+        match mark {
+            Mark::Sent { since } => {
+                progress.since.get_or_insert(since);
+            }
+            Mark::Done { landed } => {
+                progress.landed.get_or_insert(landed);
+            }
+        }
+    }
+
+    /// Every message that has a mark.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&Place, Offset)> {
+        let places = self.places.iter();
+        places.flat_map(|(place, offsets)| offsets.keys().map(move |at| (place, Offset(*at))))
+    }
+
+    pub(super) fn read_file(&mut self, path: &Path) -> io::Result<()> {
+        let mut unreadable = 0_u64;
+        let report = read_frames(path, KIND, &mut |_, payload| {
+            unreadable += u64::from(self.read_payload(payload).is_err());
+        });
+        match report {
+            Ok(report) => {
+                let damaged = report.damaged.len() - usize::from(report.torn);
+                if damaged > 0 || unreadable > 0 {
+                    let damaged = &report.damaged;
+                    self.damage.push(format!(
+                        "{}: bytes {damaged:?}, {unreadable} payloads",
+                        path.display()
+                    ));
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_payload(&mut self, payload: &[u8]) -> Result<(), PayloadError> {
+        let mut rest = Rest(payload);
+        let place = entry::read_place(&mut rest)?;
+        while !rest.0.is_empty() {
+            let kind = rest.u8()?;
+            let offset = Offset(i64::from_be_bytes(rest.array()?));
+            let value = Offset(i64::from_be_bytes(rest.array()?));
+            let mark = match kind {
+                SENT => Mark::Sent { since: value },
+                DONE => Mark::Done { landed: value },
+                other => return Err(PayloadError(format!("mark of kind {other}"))),
+            };
+            self.add(&place, offset, mark);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the marks of one replay; no file before the first.
+#[derive(Debug)]
+pub struct MarksWriter {
+    path: PathBuf,
+    file: Option<FrameWriter>,
+}
+
+impl MarksWriter {
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            path: dir.join(format!("{PREFIX}{:016x}.dlq", fastrand::u64(..))),
+            file: None,
+        }
+    }
+
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// As the file system says; nothing may be relied on then.
+    pub fn append(&mut self, place: &Place, marks: &[(Offset, Mark)]) -> io::Result<()> {
+        let mut payload = Vec::new();
+        entry::begin(place, &mut payload);
+        for (offset, mark) in marks {
+            let (kind, value) = match mark {
+                Mark::Sent { since } => (SENT, since),
+                Mark::Done { landed } => (DONE, landed),
+            };
+            payload.push(kind);
+            payload.extend_from_slice(&offset.0.to_be_bytes());
+            payload.extend_from_slice(&value.0.to_be_bytes());
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(FrameWriter::create(&self.path, KIND)?),
+        };
+        file.append(&payload)?;
+        file.sync()
+    }
+}

@@ -1,0 +1,115 @@
+//! Goes over the messages of a directory as they are now, also while writers and a replay work on
+//! it. Changes nothing.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::Path,
+};
+
+use pipeline_core::dlq::read_frames;
+
+use super::{
+    Entry, EntryKind, FILE_KIND, Place, files, has_prefix, is_records_file,
+    marks::{self, Marks, Progress},
+    read_payload,
+};
+
+/// One message as a look meets it.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    pub place: &'a Place,
+    pub entry: &'a Entry<'a>,
+    pub progress: Progress,
+}
+
+/// What a look came to.
+#[derive(Clone, Debug, Default)]
+pub struct Survey {
+    pub files: u64,
+    pub bytes: u64,
+    /// What cannot be read, for people.
+    pub damage: Vec<String>,
+}
+
+/// Gives each message once, whatever files it stands in: first poison and undecidable ones, then
+/// copies of failed saves. Holds one frame in memory, and what tells the keys apart.
+///
+/// # Errors
+/// Where the directory cannot be listed, and what `each` says, which ends it.
+pub fn survey(
+    dir: &Path,
+    marks: &Marks,
+    each: &mut dyn FnMut(&Seen<'_>) -> io::Result<()>,
+) -> io::Result<Survey> {
+    let mut survey = Survey {
+        damage: marks.damage.clone(),
+        ..Survey::default()
+    };
+    let mut keys = Keys::default();
+    let mut paths = files(dir)?;
+    paths.retain(|path| !has_prefix(path, marks::PREFIX));
+    // Copies last: of a message that was put aside at last, that is what counts.
+    paths.sort_by_key(|path| (!is_records_file(path), path.clone()));
+    for path in paths {
+        let mut failed = None;
+        let mut unreadable = 0_u64;
+        let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
+            let read = read_payload(payload, &mut |place, entry| {
+                if failed.is_some() || !keys.is_new(place, entry) {
+                    return;
+                }
+                let progress = match entry.kind {
+                    EntryKind::Poison | EntryKind::Undecidable => marks.of(place, entry.offset),
+                    EntryKind::Unsaved => Progress::default(),
+                };
+                let seen = Seen {
+                    place,
+                    entry,
+                    progress,
+                };
+                failed = each(&seen).err();
+            });
+            unreadable += u64::from(read.is_err());
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match report {
+            Ok(report) => {
+                survey.files += 1;
+                survey.bytes += report.len;
+                // A torn end may be a write on its way; nobody relies on it.
+                let damaged = report.damaged.len() - usize::from(report.torn);
+                if damaged > 0 || unreadable > 0 {
+                    let path = path.display();
+                    let damaged = &report.damaged;
+                    let what = format!("{path}: bytes {damaged:?}, {unreadable} payloads");
+                    survey.damage.push(what);
+                }
+            }
+            // Its writer, or a replay, has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => survey.damage.push(format!("{}: {error}", path.display())),
+        }
+    }
+    Ok(survey)
+}
+
+/// Places are few, and messages many.
+#[derive(Default)]
+struct Keys {
+    places: HashMap<Place, u32>,
+    seen: HashSet<(u32, i64)>,
+}
+
+impl Keys {
+    fn is_new(&mut self, place: &Place, entry: &Entry<'_>) -> bool {
+        let next = u32::try_from(self.places.len()).expect("partitions are counted in i32");
+        let place = match self.places.get(place) {
+            Some(number) => *number,
+            None => *self.places.entry(place.clone()).or_insert(next),
+        };
+        self.seen.insert((place, entry.offset.0))
+    }
+}

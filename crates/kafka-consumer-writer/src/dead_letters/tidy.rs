@@ -1,0 +1,136 @@
+//! Removes what nobody waits for any more: files of poison and undecidable messages all of which
+//! have been replayed, once their writer is gone; marks of messages that no file has. Never removes
+//! a file that is damaged, or that anyone may still append to.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use pipeline_core::{
+    Offset,
+    dlq::read_frames,
+    fsx::{self, Lock, LockError, holder},
+};
+
+use super::{
+    FILE_KIND, Place, files, has_prefix, is_records_file,
+    marks::{self, Marks},
+    read_payload,
+};
+
+/// Held by a replay, and by whoever tidies: marks files are appended to and removed under it alone.
+const REPLAY_LOCK: &str = "REPLAY-LOCK";
+const WRITER_LOCK_SUFFIX: &str = ".lock";
+
+/// # Errors
+/// Where another process has it, or the directory cannot be used.
+pub fn lock_replay(dir: &Path) -> Result<Lock, LockError> {
+    Lock::take(&dir.join(REPLAY_LOCK))
+}
+
+/// The sign that this writer is alive; none but it appends to its files.
+pub(super) fn lock_writer(dir: &Path, writer: &str) -> Result<Lock, LockError> {
+    Lock::take(&writer_lock(dir, writer))
+}
+
+fn writer_lock(dir: &Path, writer: &str) -> PathBuf {
+    dir.join(format!("writer-{writer}{WRITER_LOCK_SUFFIX}"))
+}
+
+/// Whether the writer of a `records-<writer>-<n>.dlq` may still append to it.
+fn writer_lives(dir: &Path, path: &Path) -> io::Result<bool> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let writer = name
+        .and_then(|name| name.strip_prefix("records-"))
+        .and_then(|name| name.split('-').next())
+        .unwrap_or_default();
+    Ok(holder(&writer_lock(dir, writer))?.is_some())
+}
+
+/// Tidies up, unless somebody else has the directory's marks; gives how many files went away.
+///
+/// # Errors
+/// As the file system says.
+pub fn tidy_if_free(dir: &Path) -> io::Result<u64> {
+    match lock_replay(dir) {
+        Ok(lock) => tidy(dir, &lock),
+        Err(LockError::Held { .. }) => Ok(0),
+        Err(LockError::Io(error)) => Err(error),
+    }
+}
+
+/// As [`tidy_if_free`], by whoever has the lock.
+///
+/// # Errors
+/// As the file system says.
+pub fn tidy(dir: &Path, _: &Lock) -> io::Result<u64> {
+    remove_dead_locks(dir)?;
+    let marks = Marks::read(dir)?;
+    let mut left: HashSet<(Place, Offset)> = HashSet::new();
+    let mut removed = 0;
+    for path in files(dir)? {
+        if !is_records_file(&path) {
+            continue;
+        }
+        // First: what it appends after this look keeps its file.
+        let lives = writer_lives(dir, &path)?;
+        let mut waits = lives;
+        let mut marked = Vec::new();
+        let mut unreadable = false;
+        let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
+            let read = read_payload(payload, &mut |place, entry| {
+                let progress = marks.of(place, entry.offset);
+                waits |= !progress.is_done();
+                if progress != marks::Progress::default() {
+                    marked.push((place.clone(), entry.offset));
+                }
+            });
+            unreadable |= read.is_err();
+        });
+        let whole = match report {
+            Ok(report) => report.damaged.len() == usize::from(report.torn) && !unreadable,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => false,
+        };
+        if whole && !waits {
+            fsx::remove_file(&path)?;
+            removed += 1;
+        } else {
+            left.extend(marked);
+        }
+    }
+    if removed > 0 {
+        // Before the marks that say why they could go.
+        fsx::sync_dir(dir)?;
+    }
+    for path in files(dir)? {
+        if !has_prefix(&path, marks::PREFIX) {
+            continue;
+        }
+        let mut of_file = Marks::default();
+        of_file.read_file(&path)?;
+        let wanted = |(place, offset): (&Place, Offset)| left.contains(&(place.clone(), offset));
+        if of_file.damage.is_empty() && !of_file.keys().any(wanted) {
+            fsx::remove_file(&path)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Locks that writers left which were killed.
+fn remove_dead_locks(dir: &Path) -> io::Result<()> {
+    for item in fs::read_dir(dir)? {
+        let path = item?.path();
+        let is_lock = path.extension().is_some_and(|end| end == "lock");
+        if is_lock && has_prefix(&path, "writer-") && holder(&path)?.is_none() {
+            match fsx::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! What the commands of the services share: printing that ends well on a closed pipe, words on
+//! stderr, progress that is seldom where nobody watches, values of the command line. Decides
+//! nothing and reads no file.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::Path,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use crate::{lifecycle::exit, record::timestamp};
+
+/// Between words of progress, on a terminal and elsewhere.
+const PROGRESS_EVERY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+
+/// Prints to stdout what is known of `place`; gives the exit code, that of `run` where it ends.
+pub fn print(place: &Path, run: impl FnOnce(&mut dyn Write) -> io::Result<u8>) -> u8 {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    match run(&mut out).and_then(|code| out.flush().map(|()| code)) {
+        Ok(code) => code,
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+        Err(error) => {
+            say(&format!("{}: {error}", place.display()));
+            exit::FAILED
+        }
+    }
+}
+
+/// To stderr; that it is closed changes nothing.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// For clap: RFC 3339, in ms since 1970.
+///
+/// # Errors
+/// Names what is allowed.
+pub fn time(text: &str) -> Result<i64, String> {
+    let time = timestamp::parse(text.as_bytes());
+    let time = time.map_err(|error| format!("{error}; allowed is {}", timestamp::ALLOWED))?;
+    Ok(time.to_ms())
+}
+
+/// Words about a long work, on stderr: one line that changes on a terminal, a line now and then
+/// elsewhere, none about work that is done at once.
+#[derive(Debug)]
+pub struct Progress {
+    terminal: bool,
+    last: Mutex<Instant>,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn begin() -> Self {
+        Self {
+            terminal: io::stderr().is_terminal(),
+            last: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Shows the line if it is time for one. May be called often, and from any thread.
+    pub fn show(&self, line: impl FnOnce() -> String) {
+        // Whoever finds it locked need not wait: another one is about to show something.
+        let Ok(mut last) = self.last.try_lock() else {
+            return;
+        };
+        if last.elapsed() < PROGRESS_EVERY[usize::from(!self.terminal)] {
+            return;
+        }
+        *last = Instant::now();
+        let line = line();
+        let mut err = io::stderr();
+        let _ = if self.terminal {
+            write!(err, "\r{line}\x1b[K").and_then(|()| err.flush())
+        } else {
+            writeln!(err, "{line}")
+        };
+    }
+
+    /// Clears the line of a terminal.
+    pub fn end(&self) {
+        if self.terminal {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
