@@ -69,7 +69,7 @@ pub fn run(args: &Args, given: Option<Cluster>) -> Result<()> {
             dir.display()
         );
     }
-    let missed: Vec<String> = schedule::all_often()
+    let missed: Vec<String> = schedule::all()
         .iter()
         .filter(|point| !outcome.hits.contains_key(point))
         .map(ToString::to_string)

@@ -11,8 +11,6 @@ pub struct Point {
     pub what: &'static str,
     /// Of a file, with a `*` at one end, or of a point.
     pub name: &'static str,
-    /// It comes again and again while records come; else once in a chain's life.
-    pub often: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +39,14 @@ const OFTEN: [(&str, &str); 9] = [
     ("syncdir", "p0*"),
     ("point", "commit"),
 ];
+/// The snapshots of the window: every few seconds.
+const SELDOM: [(&str, &str); 3] = [
+    ("rename", "*.window-a"),
+    ("rename", "*.window-b"),
+    ("remove", "*.window-b"),
+];
+/// One round in so many is one of these.
+const SELDOM_EVERY: u32 = 8;
 const ONCE: [(&str, &str); 2] = [("link", "START"), ("makedir", "p0*")];
 /// Chains are begun in the first rounds.
 const BEGINNING: u32 = 4;
@@ -52,12 +58,14 @@ const LEADER_EVERY: u32 = 4;
 /// The round with this number, from 1 on.
 pub fn round(seed: u64, number: u32) -> Round {
     let mut rng = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(number));
-    let begins = number <= BEGINNING;
-    let (what, name) = if begins {
+    let often = number > BEGINNING && rng.u32(..SELDOM_EVERY) > 0;
+    let (what, name) = if number <= BEGINNING {
         ONCE[(number as usize / 2) % ONCE.len()]
-    } else {
+    } else if often {
         // Each as often as any other, in a seeded order.
         OFTEN[rng.usize(..OFTEN.len())]
+    } else {
+        SELDOM[rng.usize(..SELDOM.len())]
     };
     Round {
         number,
@@ -65,9 +73,8 @@ pub fn round(seed: u64, number: u32) -> Round {
             side: SIDES[rng.usize(..SIDES.len())],
             what,
             name,
-            often: !begins,
         },
-        count: if begins { 1 } else { rng.u32(1..=COUNT_MAX) },
+        count: if often { rng.u32(1..=COUNT_MAX) } else { 1 },
         away_ms: rng.u64(0..=AWAY_MS_MAX),
         leader_pick: (rng.u32(..LEADER_EVERY) == 0).then(|| rng.u32(..)),
     }
@@ -76,9 +83,7 @@ pub fn round(seed: u64, number: u32) -> Round {
 impl Round {
     /// As the writer reads it.
     pub fn kill_at(&self) -> String {
-        let Point {
-            side, what, name, ..
-        } = self.point;
+        let Point { side, what, name } = self.point;
         format!("{side}:{what}:{name}:{}", self.count)
     }
 }
@@ -104,15 +109,9 @@ impl fmt::Display for Round {
 }
 
 /// Every point that a long campaign has to reach.
-pub fn all_often() -> Vec<Point> {
-    let points = OFTEN.iter().flat_map(|(what, name)| {
-        SIDES.map(|side| Point {
-            side,
-            what,
-            name,
-            often: true,
-        })
-    });
+pub fn all() -> Vec<Point> {
+    let steps = OFTEN.iter().chain(&SELDOM);
+    let points = steps.flat_map(|(what, name)| SIDES.map(|side| Point { side, what, name }));
     points.collect()
 }
 
@@ -130,9 +129,9 @@ mod tests {
             assert_eq!(one.kill_at(), round(7, number).kill_at());
             *seen.entry(one.point).or_default() += 1;
         }
-        for point in all_often() {
+        for point in all() {
             assert!(
-                seen.get(&point).is_some_and(|count| *count >= 25),
+                seen.get(&point).is_some_and(|count| *count >= 10),
                 "{point}: {seen:?}"
             );
         }
