@@ -7,12 +7,10 @@
 pub mod faults;
 mod file;
 #[cfg(feature = "fault-injection")]
-<<<<<<< HEAD
-pub mod recording;
-=======
 pub mod kill;
 mod lock;
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
+#[cfg(feature = "fault-injection")]
+pub mod recording;
 
 use std::{
     fs,

@@ -31,15 +31,9 @@ use std::{
 
 pub use entry::{Entry, EntryHeader, EntryKind, PayloadError, Place, read as read_payload};
 use pipeline_core::{
-<<<<<<< HEAD
     Offset,
     dlq::{FrameWriter, HEADER_LEN, read_frames},
-    fsx,
-=======
-    Offset, PartitionId,
-    dlq::{FrameWriter, read_frames},
     fsx::{self, Lock, LockError},
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
 };
 pub use survey::{Seen, Survey, survey};
 
@@ -423,12 +417,6 @@ fn append_all<'a>(
     file.sync()
 }
 
-<<<<<<< HEAD
-=======
-fn unsaved_prefix(topic: &str, partition: PartitionId) -> String {
-    format!("unsaved-{topic}-p{:05}-", partition.0)
-}
-
 /// All that counts and is not appended to by this process.
 fn list_others(dir: &Path, writer: &str) -> io::Result<Vec<(PathBuf, u64)>> {
     let own = format!("records-{writer}-");
@@ -445,7 +433,6 @@ fn list_others(dir: &Path, writer: &str) -> io::Result<Vec<(PathBuf, u64)>> {
     Ok(others)
 }
 
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
 fn is_records_file(path: &Path) -> bool {
     has_prefix(path, "records-")
 }

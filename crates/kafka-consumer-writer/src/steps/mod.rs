@@ -179,26 +179,20 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     let partition = held.partition();
     let _ = events.send(Event::Saving { partition, serial }).await;
     let context = held.clone();
-<<<<<<< HEAD
     let mut job = blocking(move || {
+        fsx::before("prepare");
         save::prepare(&mut job, &context.save_context());
+        fsx::after("prepare");
         if job.reserved.is_none()
             && let Some(encoded) = &job.encoded
         {
             let bytes = encoded.bytes.len() as u64;
             job.reserved = Some(context.shared.budget.take(bytes));
         }
-=======
-    let prepared = blocking(move || {
-        fsx::before("prepare");
-        let prepared = save::prepare(&mut job, &context.save_context());
-        fsx::after("prepare");
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
         drop(making);
         job
     })
     .await;
-<<<<<<< HEAD
     let mut kept = Ok(());
     if !job.aside.is_empty() {
         let aside = acquire(&held.shared.aside).await;
@@ -212,23 +206,15 @@ pub async fn save(held: Held, mut job: Box<SaveJob>, events: Events) {
     }
     let report = match kept {
         Err(trouble) => save::failed(job, trouble),
-        Ok(()) => on_disk(&held, move |held| save::publish(job, &held.save_context())).await,
-=======
-    let report = match prepared {
-        (job, Err(trouble)) => save::failed(job, trouble),
-        (job, Ok(())) => {
-            let disk = acquire(&held.shared.disk).await;
-            let context = held.clone();
-            blocking(move || {
+        Ok(()) => {
+            let publish = move |held: &Held| {
                 fsx::before("publish");
-                let report = save::publish(job, &context.save_context());
+                let report = save::publish(job, &held.save_context());
                 fsx::after("publish");
-                drop(disk);
                 report
-            })
-            .await
+            };
+            on_disk(&held, publish).await
         }
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
     };
     let event = Event::Saved {
         partition,

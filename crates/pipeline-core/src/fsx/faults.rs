@@ -14,14 +14,11 @@ use std::{
     time::Duration,
 };
 
-<<<<<<< HEAD
-use super::{Step, recording};
-=======
 use super::{
     Step,
     kill::{self, Side},
+    recording,
 };
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
 
 /// How a step ends. The number is the system's error number, as `ENOSPC`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -195,19 +192,13 @@ pub(super) fn step<T>(
     path: &Path,
     done: impl FnOnce() -> io::Result<T>,
 ) -> io::Result<T> {
-<<<<<<< HEAD
+    kill::at_step(Side::Before, step, path);
     let done = || {
         let begun = recording::begin(path);
         let result = done()?;
         begun.done(step, path);
-        Ok(result)
-=======
-    kill::at_step(Side::Before, step, path);
-    let done = || {
-        let result = done();
         kill::at_step(Side::After, step, path);
-        result
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
+        Ok(result)
     };
     match decide(step, path) {
         None => done(),
@@ -221,16 +212,13 @@ pub(super) fn step<T>(
 }
 
 pub(super) fn write(path: &Path, file: &mut fs::File, bytes: &[u8]) -> io::Result<usize> {
-<<<<<<< HEAD
+    kill::at_step(Side::Before, Step::Write, path);
     let mut write = |bytes: &[u8]| {
         let begun = recording::begin(path);
         file.write_all(bytes)?;
         begun.wrote(path, bytes);
         Ok(bytes.len())
     };
-=======
-    kill::at_step(Side::Before, Step::Write, path);
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
     match decide(Step::Write, path) {
         Some(Fault::HalfDone(errno)) => {
             write(&bytes[..bytes.len() / 2])?;
@@ -242,15 +230,11 @@ pub(super) fn write(path: &Path, file: &mut fs::File, bytes: &[u8]) -> io::Resul
         }
         Some(Fault::Fails(errno)) => fail(errno),
         Some(Fault::Hangs | Fault::Takes(_)) => unreachable!("it has gone on"),
-<<<<<<< HEAD
-        None => write(bytes),
-=======
         None => {
-            let written = file.write(bytes);
+            let written = write(bytes);
             kill::at_step(Side::After, Step::Write, path);
             written
         }
->>>>>>> 31d4543 (verify in parallel, of a topic or partition, with Kafka at hand; segments ls|cat; consumer dlq list|show|replay; chaos writer ends the writer at every step; docs/store.md)
     }
 }
 

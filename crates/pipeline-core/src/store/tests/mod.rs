@@ -3,9 +3,9 @@
 mod chain;
 #[cfg(feature = "fault-injection")]
 mod faults;
-#[cfg(feature = "fault-injection")]
 mod look;
 mod page;
+#[cfg(feature = "fault-injection")]
 mod power;
 mod repair;
 mod segment;
