@@ -50,11 +50,15 @@ pub struct Progress {
 impl Progress {
     /// A *since* above the log's `end` is of a log that was cut, or of a topic that was deleted
     /// and made anew: copies in this log may lie anywhere, and only its beginning is a bound. A
-    /// later end may be above it again, so the bound has to be kept. Whether it was changed.
+    /// later end may be above it again, so the bound has to be kept. Where no copy can be, the end
+    /// itself is one. Whether it was changed.
     pub fn bound_since(&mut self, end: Offset) -> bool {
         let above = self.since.is_some_and(|since| since > end);
         if above {
-            self.since = Some(Offset(0));
+            self.since = Some(match self.may_have_been_sent {
+                true => Offset(0),
+                false => end,
+            });
         }
         above
     }

@@ -217,7 +217,7 @@ async fn what_a_group_refuses_is_told_in_words() {
     };
     refuse(Api::JoinGroup, 23);
     let error = member.join().await.unwrap_err();
-    expect(error, ErrorKind::Fatal, "no assignor `range`");
+    expect(error, ErrorKind::Fatal, "a kafka.groupID of their own");
     refuse(Api::JoinGroup, 26);
     let error = member.join().await.unwrap_err();
     expect(error, ErrorKind::Fatal, "group.max.session.timeout.ms");

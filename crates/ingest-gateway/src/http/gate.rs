@@ -89,6 +89,17 @@ impl State {
 }
 
 impl Unwanted {
+    /// Its body has come to its end without being asked for: what was read of it is forgotten, and
+    /// others' bodies behind it can be read on.
+    pub fn is_over(self) {
+        if let State::Closed(closed) = &mut *self.0.state() {
+            closed.left = UNWANTED_BYTES_MAX;
+            if let Some(reader) = closed.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+
     /// The body is asked for: its sender is known, and all that is read has other bounds.
     pub fn is_wanted(self) {
         self.0.state().turn(State::Open);
@@ -154,6 +165,19 @@ mod tests {
         drop(other);
         gate.passed(UNWANTED_BYTES_MAX);
         assert_eq!(room(&gate), Poll::Ready(usize::MAX));
+    }
+
+    #[test]
+    fn refused_bodies_that_come_to_their_end_let_those_behind_them_be_read() {
+        let gate = Gate::new();
+        let (first, behind) = (gate.request(), gate.request());
+        gate.passed(UNWANTED_BYTES_MAX);
+        assert_eq!(room(&gate), Poll::Pending);
+        first.is_over();
+        assert_eq!(room(&gate), Poll::Ready(UNWANTED_BYTES_MAX));
+        gate.passed(UNWANTED_BYTES_MAX);
+        drop(behind);
+        assert_eq!(room(&gate), Poll::Ready(0), "it never ended");
     }
 
     #[test]

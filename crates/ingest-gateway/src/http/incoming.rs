@@ -59,8 +59,16 @@ impl Incoming {
     pub fn discard_aside(self) {
         let (mut body, unwanted) = (self.body, self.unwanted);
         tokio::spawn(timeout(LINGER, async move {
-            while let Some(Ok(_)) = body.frame().await {}
-            drop(unwanted);
+            let ended = loop {
+                match body.frame().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => break false,
+                    None => break true,
+                }
+            };
+            if let Some(unwanted) = unwanted.filter(|_| ended) {
+                unwanted.is_over();
+            }
         }));
     }
 

@@ -160,7 +160,8 @@ impl Link {
         for partition in &info.partitions {
             view.led_by(partition.id, partition.leader);
         }
-        let leaders: BTreeSet<_> = info.partitions.iter().map(|p| p.leader).collect();
+        let leaders = info.partitions.iter().filter_map(|p| p.leader);
+        let leaders: BTreeSet<_> = leaders.collect();
         view.brokers = leaders.len();
         Ok(view)
     }

@@ -12,7 +12,7 @@ use pipeline_core::Offset;
 
 use super::{send::Settled, settle::Settler, view::TopicView};
 use crate::{
-    batch::{Batch, Progress},
+    batch::{Batch, Progress, memory_of},
     budget::Share,
     dlq::Reason,
 };
@@ -61,7 +61,9 @@ pub async fn run(
          goes to the dead letter queue, who waits is told that nothing is known",
         ended.map_or_else(|error| error.to_string(), |()| "in part".to_owned())
     );
-    for batch in left {
+    for mut batch in left {
+        // The write's own share went with it.
+        batch.memory = settler.sender.memory.forced(memory_of(&batch.records));
         settler.settle(batch, Settled::Left(Reason::RetriesExhausted));
     }
 }

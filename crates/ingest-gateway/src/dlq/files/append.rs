@@ -22,11 +22,20 @@ const BYTES_PER_FILE: u64 = 256;
 /// What ending a file and beginning the next may take.
 pub const NEXT_FILE_BYTES: u64 = 2 * BYTES_PER_FILE;
 
+/// Why an entry was not taken in.
+enum Unkept {
+    /// Its neighbours may be.
+    Entry(Refusal),
+    /// The disk failed.
+    File(Refusal),
+}
+
 impl Files {
     /// Appends entries and makes them durable with one fsync; one result for each.
     ///
     /// After a failed write or fsync the file is cut back to what was durable and closed for good:
-    /// what is refused without `may_be_kept` is not there after a restart either.
+    /// what is refused without `may_be_kept` is not there after a restart either. What follows is
+    /// refused, too: a new file would keep the end of a batch whose beginning is gone.
     pub fn store(&mut self, entries: &[Entry]) -> Vec<Result<(), Refusal>> {
         if let Some(current) = &self.current
             && current.writer.len() >= self.limits.file_bytes_max
@@ -40,21 +49,27 @@ impl Files {
         let mut waiting = Vec::new();
         let mut bytes = self.used();
         for entry in entries {
-            let result = self.append(entry, bytes);
-            match &result {
+            results.push(match self.append(entry, bytes) {
                 Ok(written) => {
                     bytes += written + MARKS_BYTES_PER_ENTRY;
                     waiting.push(results.len());
+                    Ok(())
                 }
-                Err(refusal) if self.current.is_none() && !waiting.is_empty() => {
+                Err(Unkept::Entry(refusal)) => Err(refusal),
+                Err(Unkept::File(refusal)) => {
                     // The file has failed under those before it, too.
                     for place in waiting.drain(..) {
                         results[place] = Err(refusal.clone());
                     }
+                    results.push(Err(refusal.clone()));
+                    let never_written = Refusal {
+                        may_be_kept: false,
+                        ..refusal
+                    };
+                    results.resize(entries.len(), Err(never_written));
+                    return results;
                 }
-                Err(_) => {}
-            }
-            results.push(result.map(|_| ()));
+            });
         }
         if waiting.is_empty() {
             return results;
@@ -96,22 +111,24 @@ impl Files {
     }
 
     /// Appends one entry; gives the bytes it took. `used` is what is taken or promised before it.
-    fn append(&mut self, entry: &Entry, used: u64) -> Result<u64, Refusal> {
+    fn append(&mut self, entry: &Entry, used: u64) -> Result<u64, Unkept> {
         let wanted = wanted(entry);
         if used + wanted > self.capacity() {
-            return Err(Refusal {
+            return Err(Unkept::Entry(Refusal {
                 may_be_kept: false,
                 why: format!(
                     "the dead letter queue holds {used} bytes, {wanted} more are over the limit \
                      of {}",
                     self.limits.bytes_max
                 ),
-            });
+            }));
         }
         if self.current.is_none() {
-            self.begin().map_err(|error| Refusal {
-                may_be_kept: false,
-                why: format!("failed to begin a file of the dead letter queue: {error}"),
+            self.begin().map_err(|error| {
+                Unkept::File(Refusal {
+                    may_be_kept: false,
+                    why: format!("failed to begin a file of the dead letter queue: {error}"),
+                })
             })?;
         }
         let current = self.current.as_mut().expect("begun just now");
@@ -119,11 +136,13 @@ impl Files {
         entry.encode_into(&mut self.scratch);
         match current.writer.append(&self.scratch) {
             Ok(_) => Ok(current.writer.len() - before),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(Refusal {
-                may_be_kept: false,
-                why: error.to_string(),
-            }),
-            Err(error) => Err(self.give_up_current("write", &error)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(Unkept::Entry(Refusal {
+                    may_be_kept: false,
+                    why: error.to_string(),
+                }))
+            }
+            Err(error) => Err(Unkept::File(self.give_up_current("write", &error))),
         }
     }
 

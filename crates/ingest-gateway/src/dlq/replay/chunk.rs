@@ -157,29 +157,28 @@ impl Replayer {
             progress.partition = Some(partition);
             let known_end = view.end(partition);
             let fixed = progress.may_have_been_sent;
-            if !view.would_admit(partition, now) || (known_end.is_none() && !fixed) {
+            // Without the end it is not known whether an old since is one of this log.
+            let Some(known_end) = known_end.filter(|_| view.would_admit(partition, now)) else {
                 left.add_away(&pending);
                 continue;
-            }
+            };
             let (records, too_large) = match split(records, line_max) {
                 // Nothing to keep apart: the broker has the last word.
                 (fits, Some(too_large)) if fits.ends.is_empty() => (too_large, None),
                 parts => parts,
             };
-            if let Some(end) = known_end {
-                let bounded = fixed && progress.bound_since(end);
-                if !fixed {
-                    progress.since = Some(end);
-                }
-                if let Some(since) = progress.since
-                    && (bounded || !fixed)
-                {
-                    chunk.marks.push(SentMark {
-                        position: pending.position,
-                        partition,
-                        since,
-                    });
-                }
+            let bounded = fixed && progress.bound_since(known_end);
+            if !fixed {
+                progress.since = Some(known_end);
+            }
+            if let Some(since) = progress.since
+                && (bounded || !fixed)
+            {
+                chunk.marks.push(SentMark {
+                    position: pending.position,
+                    partition,
+                    since,
+                });
             }
             chunk.batches.push(Batch {
                 id: head.batch,

@@ -228,3 +228,23 @@ fn what_was_refused_and_cannot_be_cut_off_is_not_sent_and_goes_when_it_can() {
     drop(files);
     assert_eq!(Files::open(dir.path(), LIMITS).unwrap().totals().entries, 2);
 }
+
+#[test]
+fn of_a_batch_whose_middle_cannot_be_written_nothing_is_kept() {
+    let dir = dir();
+    let mut files = Files::open(dir.path(), LIMITS).unwrap();
+    // The head of the file, the first entry, the second.
+    let write = under(dir.path()).step(Step::Write).name_ends(".pdlq");
+    let write = write.nth(3).then(Fault::Fails(28));
+    let batch = [entry(1, &["a"]), entry(1, &["b"]), entry(1, &["c"])];
+    let results = files.store(&batch);
+    assert_eq!(write.hits(), 1);
+    for result in results {
+        let refusal = result.unwrap_err();
+        assert!(!refusal.may_be_kept, "{refusal}");
+    }
+    assert_eq!(files.totals(), Totals::default());
+    drop(files);
+    let after = Files::open(dir.path(), LIMITS).unwrap();
+    assert_eq!(after.totals(), Totals::default());
+}
