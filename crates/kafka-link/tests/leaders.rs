@@ -223,7 +223,7 @@ async fn what_a_group_refuses_is_told_in_words() {
     expect(error, ErrorKind::Fatal, "group.max.session.timeout.ms");
     refuse(Api::JoinGroup, 82);
     let error = member.join().await.unwrap_err();
-    expect(error, ErrorKind::Lost, "same group instance id");
+    expect(error, ErrorKind::Fenced, "group instance id");
     refuse(Api::JoinGroup, 30);
     let error = member.join().await.unwrap_err();
     expect(error, ErrorKind::Fatal, "GroupAuthorizationFailed");
