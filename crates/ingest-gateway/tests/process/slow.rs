@@ -92,8 +92,7 @@ fn a_normal_client_is_served(server: &str, slow_clients: usize, connections_max:
     for n in 0..slow_clients {
         runtime.spawn(slow(n, serving.addr, Arc::clone(&open)));
     }
-    // Some are always between two connections: a head has its time, and then they come again.
-    let all = slow_clients.min(connections_max) * 9 / 10;
+    let all = slow_clients.min(connections_max);
     wait_for("the slow ones", || {
         open.load(Ordering::Relaxed) >= all
             && serving.metrics().sum("http_connections") >= Some(all as f64)
