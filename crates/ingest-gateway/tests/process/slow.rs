@@ -3,7 +3,7 @@
 //! What they hold counts against the memory budget.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream as StdTcpStream},
     sync::{
         Arc,
@@ -18,7 +18,7 @@ use testbed::{
     skip::skipped,
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     runtime::Runtime,
     time::{sleep, timeout},
@@ -27,32 +27,65 @@ use tokio::{
 use crate::place::{Place, wait_for};
 
 const SLOW: usize = 4000;
-const POSTS: usize = 40;
 const TRIES_MAX: usize = 5;
 /// For one try of the normal client.
 const TRY_MAX: Duration = Duration::from_secs(10);
 
-/// Half of them never end a head, the others never end a body; closed, they come again.
-async fn slow(n: usize, addr: SocketAddr, open: Arc<AtomicUsize>) {
-    let begins: &[u8] = if n.is_multiple_of(2) {
-        b"POST /logs HTTP/1.1\r\nHost: a\r\nX: "
-    } else {
-        b"POST /logs HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n\
-          Content-Length: 100000\r\n\r\n"
-    };
+/// A header that comes a byte a second.
+const HEAD: &[u8] = b"POST /logs HTTP/1.1\r\nHost: a\r\nX: ";
+/// A body that comes a byte a second.
+const BODY: &[u8] = b"POST /logs HTTP/1.1\r\nHost: a\r\n\
+    Content-Type: application/x-ndjson\r\nContent-Length: 100000\r\n\r\n";
+
+/// How the half of the slow clients that is slow with its heads goes on.
+#[derive(Clone, Copy)]
+enum Heads {
+    /// Each ends after these seconds; the next follows on the same connection.
+    Last(usize),
+    /// None ever ends: the gateway ends the connection.
+    NeverEnd,
+}
+
+/// The other half never ends a body. Closed, they come again.
+async fn slow(n: usize, addr: SocketAddr, heads: Heads, open: Arc<AtomicUsize>) {
     loop {
         if let Ok(Ok(mut stream)) = timeout(TRY_MAX, TcpStream::connect(addr)).await {
             open.fetch_add(1, Ordering::Relaxed);
-            let mut alive = stream.write_all(begins).await.is_ok();
-            while alive {
-                sleep(Duration::from_secs(1)).await;
-                alive = stream.write_all(b"a").await.is_ok();
-            }
+            let _closed = if n.is_multiple_of(2) {
+                send_heads(&mut stream, heads).await
+            } else {
+                drip(&mut stream, BODY, usize::MAX).await
+            };
             open.fetch_sub(1, Ordering::Relaxed);
         } else {
             sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+async fn send_heads(stream: &mut TcpStream, heads: Heads) -> io::Result<()> {
+    let Heads::Last(seconds) = heads else {
+        return drip(stream, HEAD, usize::MAX).await;
+    };
+    let mut answer = [0; 4096];
+    loop {
+        drip(stream, HEAD, seconds).await?;
+        // No body: refused, and the connection stays.
+        stream.write_all(b"\r\nContent-Length: 0\r\n\r\n").await?;
+        if stream.read(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// `begins`, then one byte a second for so many seconds.
+async fn drip(stream: &mut TcpStream, begins: &[u8], seconds: usize) -> io::Result<()> {
+    stream.write_all(begins).await?;
+    for _ in 0..seconds {
+        sleep(Duration::from_secs(1)).await;
+        stream.write_all(b"a").await?;
+    }
+    Ok(())
 }
 
 /// One record, each try on a connection of its own; how many it took.
@@ -75,7 +108,12 @@ fn tries(addr: SocketAddr, n: usize) -> usize {
 }
 
 /// With so many slow clients, and as many connections as `server` allows.
-fn a_normal_client_is_served(server: &str, slow_clients: usize, connections_max: usize) {
+fn a_normal_client_is_served(
+    server: &str,
+    heads: Heads,
+    slow_clients: usize,
+    connections_max: usize,
+) {
     let most = raise_descriptor_limit().unwrap_or(u64::MAX);
     if most < slow_clients as u64 + 500 {
         skipped(
@@ -90,15 +128,21 @@ fn a_normal_client_is_served(server: &str, slow_clients: usize, connections_max:
     let runtime = Runtime::new().unwrap();
     let open = Arc::new(AtomicUsize::new(0));
     for n in 0..slow_clients {
-        runtime.spawn(slow(n, serving.addr, Arc::clone(&open)));
+        runtime.spawn(slow(n, serving.addr, heads, Arc::clone(&open)));
     }
     let all = slow_clients.min(connections_max);
+    // Where they are closed and come again, some are on their way at every moment.
+    // Where no place is free, a post waits up to a second for one.
+    let (there, posts) = match heads {
+        Heads::Last(_) => (all, 40),
+        Heads::NeverEnd => (all * 9 / 10, 15),
+    };
     wait_for("the slow ones", || {
-        open.load(Ordering::Relaxed) >= all
-            && serving.metrics().sum("http_connections") >= Some(all as f64)
+        open.load(Ordering::Relaxed) >= there
+            && serving.metrics().sum("http_connections") >= Some(there as f64)
     });
     // Over a few seconds, in which the slow ones' bytes come and their places change.
-    let tries: Vec<_> = (0..POSTS)
+    let tries: Vec<_> = (0..posts)
         .map(|n| {
             std::thread::sleep(Duration::from_millis(75));
             tries(serving.addr, n)
@@ -126,17 +170,19 @@ fn a_normal_client_is_served(server: &str, slow_clients: usize, connections_max:
 
 #[test]
 fn slow_connections_that_all_fit_do_not_stop_a_normal_client() {
-    a_normal_client_is_served("  maxConnections: 4096\n", SLOW, 4096);
+    // They stay within the times allowed: all of them are there for as long as the test runs.
+    let server = "  maxConnections: 4096\n  requestTimeout: 10m\n";
+    a_normal_client_is_served(server, Heads::Last(4), SLOW, 4096);
 }
 
 #[test]
 fn four_times_more_slow_connections_than_fit_do_not_stop_a_normal_client() {
-    a_normal_client_is_served("  maxConnections: 1000\n", SLOW, 1000);
+    a_normal_client_is_served("  maxConnections: 1000\n", Heads::NeverEnd, SLOW, 1000);
 }
 
 #[test]
 fn no_more_slow_connections_are_held_than_half_of_a_small_budget_has_room_for() {
-    a_normal_client_is_served("  memoryBudget: 16MiB\n", 600, 157);
+    a_normal_client_is_served("  memoryBudget: 16MiB\n", Heads::NeverEnd, 600, 157);
 }
 
 #[test]
