@@ -28,7 +28,8 @@ use super::{
 };
 
 pub(super) const PREFIX: &str = "marks-";
-const KIND: [u8; 4] = *b"cdlm";
+/// Kind of the files, in their header.
+pub const KIND: [u8; 4] = *b"cdlm";
 const SENT: u8 = 1;
 const DONE: u8 = 2;
 

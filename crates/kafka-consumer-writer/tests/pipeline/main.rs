@@ -14,6 +14,7 @@ mod looking;
 mod memory;
 mod mounted;
 mod namespace;
+mod page;
 mod power;
 mod repairs;
 mod snapshots;

@@ -4,7 +4,6 @@ mod chain;
 #[cfg(feature = "fault-injection")]
 mod faults;
 mod look;
-mod page;
 #[cfg(feature = "fault-injection")]
 mod power;
 mod repair;
