@@ -94,6 +94,8 @@ pub enum SaveTrouble {
     Taken(pipeline_core::Offset),
     #[error("the watermark is above offset {0}")]
     BelowWatermark(pipeline_core::Offset),
+    #[error("what the segment at offset {0} goes on from is not in the chain any more")]
+    Severed(pipeline_core::Offset),
 }
 
 /// The outcome, and for people what was in the way.
@@ -173,6 +175,7 @@ pub fn publish(job: Box<SaveJob>, context: &SaveContext<'_>) -> SaveReport {
     match context.chain.publish(&encoded) {
         Ok(Published::Linked) => landed(*job, encoded),
         Ok(Published::BelowWatermark) => taken(encoded, SaveTrouble::BelowWatermark(first)),
+        Ok(Published::Severed) => taken(encoded, SaveTrouble::Severed(first)),
         Ok(Published::NameTaken) => match look(&job, &encoded, context.chain) {
             Ok(Look::Ours) => landed(*job, encoded),
             Ok(Look::Others | Look::Absent) => taken(encoded, SaveTrouble::Taken(first)),

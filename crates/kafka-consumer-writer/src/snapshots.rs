@@ -182,7 +182,12 @@ pub fn make(chain: &Chain, batches_max: usize) -> Result<u64, ChainFault> {
     let memory = loaded.memory;
     let snapshot = memory.window.save(&memory.end, loaded.names);
     drop(memory);
-    chain.put_snapshot(&snapshot)?;
+    if !chain.put_snapshot(&snapshot)? {
+        return Err(ChainFault::Missing {
+            path: chain.segment_path(snapshot.last.first),
+            detail: "the chain was cut while a snapshot of it was made".to_owned(),
+        });
+    }
     Ok(snapshot.bytes.len() as u64)
 }
 

@@ -12,6 +12,7 @@ use std::{
 use super::{
     owner::{StoreError, each_name, list},
     segment::Encoded,
+    trailer::{Link, Trailer},
     walk::ChainFault,
 };
 use crate::{
@@ -60,6 +61,9 @@ pub enum Published {
     NameTaken,
     /// The watermark is above our name: our file is removed, give the partition up.
     BelowWatermark,
+    /// What our file goes on from is not in the chain any more (a repair has set it aside), or is
+    /// damaged: our file is removed, give the partition up.
+    Severed,
 }
 
 impl Chain {
@@ -153,7 +157,7 @@ impl Chain {
     }
 
     /// Publishes a segment: own temporary file, write, fsync, link without replacing, fsync of
-    /// the directory, look at the watermark.
+    /// the directory, look at the watermark and at the segment before.
     ///
     /// # Errors
     /// Where a step failed: the outcome is unknown, look at the chain before writing again.
@@ -178,11 +182,19 @@ impl Chain {
         // watermark above a removed name was put before that removal, so it is seen here. Removal is
         // oldest first: while our own file before it stands, ours cannot have been removed, and
         // the directory (long, mostly) need not be listed.
-        let behind_own = self.stands_behind_own(segment)?;
-        if !behind_own && self.watermark()?.is_some_and(|watermark| watermark > first) {
-            fsx::remove_file(&path).map_err(StoreError::at("remove", &path))?;
-            self.sync()?;
-            return Ok(Published::BelowWatermark);
+        if !self.stands_behind_own(segment)? {
+            let back = if self.watermark()?.is_some_and(|watermark| watermark > first) {
+                Some(Published::BelowWatermark)
+            } else if self.goes_on(&segment.trailer)? {
+                None
+            } else {
+                Some(Published::Severed)
+            };
+            if let Some(back) = back {
+                fsx::remove_file(&path).map_err(StoreError::at("remove", &path))?;
+                self.sync()?;
+                return Ok(back);
+            }
         }
         *self.lock_own() = Some(own);
         Ok(Published::Linked)
@@ -202,6 +214,28 @@ impl Chain {
             Ok(found) => Ok(found == own),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::at("look at", &path)(error)),
+        }
+    }
+
+    /// Whether what a segment goes on from stands there. A repair may have cut the chain before it
+    /// while its writer was frozen.
+    fn goes_on(&self, trailer: &Trailer) -> Result<bool, StoreError> {
+        match trailer.previous {
+            Some(link) => self.has(link),
+            None => or_not(
+                self.start()
+                    .map(|start| start.is_some_and(|start| start.first_offset == trailer.first)),
+            ),
+        }
+    }
+
+    /// Whether this very segment is in the chain, or was until it was removed behind the watermark.
+    /// One that is damaged is not: what is known of it is for a take-over to judge.
+    pub(super) fn has(&self, link: Link) -> Result<bool, StoreError> {
+        match or_not(self.visit(link.first).map(Some))? {
+            Some(Some(found)) => Ok(found.hash == link.hash),
+            Some(None) => Ok(self.watermark_above(link.first)?.is_some()),
+            None => Ok(false),
         }
     }
 
@@ -246,6 +280,15 @@ impl Chain {
             }
         }
         Ok(listing)
+    }
+}
+
+/// What is there, or the default where it contradicts itself.
+fn or_not<T: Default>(read: Result<T, ChainFault>) -> Result<T, StoreError> {
+    match read {
+        Err(ChainFault::Io(error)) => Err(error),
+        Err(ChainFault::Damaged { .. } | ChainFault::Missing { .. }) => Ok(T::default()),
+        Ok(read) => Ok(read),
     }
 }
 

@@ -1,15 +1,16 @@
 //! What can be done about a damaged chain without losing anything: its end, from the first segment
-//! that is damaged or missing on, is set aside, so that it is read from Kafka once more. Whether
-//! Kafka still has it is the caller's question.
+//! that is damaged or missing on, is set aside, so that it is read from Kafka once more; with it go
+//! the snapshots that know of that end, and names that belong to no chain. Whether Kafka still has
+//! it is the caller's question.
 
 use std::path::{Path, PathBuf};
 
 use super::{
-    chain::{Chain, Start},
+    chain::{Chain, Listing, Start},
     owner::StoreError,
     segment::{SegmentError, read_segment},
     shelf::remove_if_there,
-    snapshot::SnapshotReader,
+    snapshot::SnapshotHead,
     trailer::{Link, Totals},
     walk::{ChainFault, check_place},
 };
@@ -47,6 +48,8 @@ impl Chain {
     /// # Errors
     /// Where the disk does not answer, or `START` is damaged.
     pub fn examine(&self, progress: &mut dyn FnMut()) -> Result<Examined, ChainFault> {
+        // Before the names: what a snapshot knows was there by then.
+        let heads = self.snapshot_heads()?;
         let listing = self.list()?;
         let Some(start) = self.start()? else {
             if listing.segments.is_empty() {
@@ -65,7 +68,7 @@ impl Chain {
             next: floor,
             last: None,
             totals: listing.watermark.is_none().then(Totals::default),
-            names: Vec::new(),
+            links: Vec::new(),
         };
         let damage = loop {
             match whole.step(self, &start, listing.watermark.is_some()) {
@@ -76,46 +79,48 @@ impl Chain {
             }
         };
         let above = listing.segments.partition_point(|name| *name < whole.next);
-        let strange = listing.segments[..above]
-            .iter()
-            .find(|name| **name >= floor && !whole.names.contains(name));
         let behind = &listing.segments[above..];
-        let damage = match (damage, strange, behind.first()) {
+        let strange: Vec<PathBuf> = listing.segments[..above]
+            .iter()
+            .filter(|name| **name >= floor && !whole.has(**name))
+            .map(|name| self.segment_path(*name))
+            .collect();
+        let (agree, differ): (Vec<_>, Vec<_>) = heads
+            .into_iter()
+            .filter_map(|(path, head)| Some((path, head.ok()?)))
+            .partition(|(_, head)| whole.agrees(head, floor));
+        let damage = match (damage, strange.first(), behind.first(), differ.first()) {
             (Some(damage), ..) => damage,
-            (None, Some(strange), _) => ChainFault::Damaged {
-                path: self.segment_path(*strange),
+            (None, Some(strange), ..) => ChainFault::Damaged {
+                path: strange.clone(),
                 detail: "belongs to no chain".to_owned(),
             },
-            (None, None, Some(later)) => ChainFault::Missing {
+            (None, None, Some(later), _) => ChainFault::Missing {
                 path: self.segment_path(whole.next),
                 detail: format!("{} is there", self.segment_path(*later).display()),
             },
-            (None, None, None) if whole.names.is_empty() && listing.watermark.is_some() => {
+            (None, None, None, _) if whole.links.is_empty() && listing.watermark.is_some() => {
                 ChainFault::Missing {
                     path: self.segment_path(floor),
                     detail: "the watermark stands there".to_owned(),
                 }
             }
-            (None, None, None) => return Ok(Examined::Whole),
+            (None, None, None, Some((path, head))) => self.contradiction(path, head, &listing),
+            (None, None, None, None) => return Ok(Examined::Whole),
         };
-        let hopeless = |damage, why: &str| {
-            let why = why.to_owned();
-            Ok(Examined::Hopeless { damage, why })
-        };
-        if strange.is_some() {
-            return hopeless(
-                damage,
-                "nobody links such a name: look at where it came from",
-            );
-        }
         if listing.watermark.is_some() {
-            if whole.names.is_empty() {
+            let hopeless = |damage, why: &str| {
+                let why = why.to_owned();
+                Ok(Examined::Hopeless { damage, why })
+            };
+            if whole.links.is_empty() {
                 return hopeless(
                     damage,
                     "no whole segment is left before it; restore it from a backup",
                 );
             }
-            if !self.has_snapshot_up_to(whole.next)? {
+            // An older one is of a part that is gone.
+            if agree.iter().all(|(_, head)| head.end.next < floor) {
                 return hopeless(
                     damage,
                     "segments behind the watermark are gone, and no snapshot of the duplicate \
@@ -123,15 +128,16 @@ impl Chain {
                 );
             }
         }
-        let mut aside: Vec<PathBuf> = Vec::new();
         // First what knows of the end, then the end from behind: cut off anywhere, the chain
         // still halts.
+        let mut aside: Vec<PathBuf> = differ.into_iter().map(|(path, _)| path).collect();
         for file in self.snapshots()? {
-            if file.next > whole.next {
+            if file.next > whole.next && !aside.contains(&file.path) {
                 aside.push(file.path);
             }
         }
         aside.extend(behind.iter().rev().map(|name| self.segment_path(*name)));
+        aside.extend(strange);
         Ok(Examined::Repairable(Repair {
             start,
             next: whole.next,
@@ -166,16 +172,20 @@ impl Chain {
         Ok(Some(moved))
     }
 
-    fn has_snapshot_up_to(&self, next: Offset) -> Result<bool, StoreError> {
-        for file in self.snapshots()? {
-            if file.next <= next
-                && let Some(bytes) = file.read()?
-                && SnapshotReader::open(&bytes).is_ok()
-            {
-                return Ok(true);
-            }
+    /// What a snapshot says and the chain, whole as far as it goes, does not.
+    fn contradiction(&self, path: &Path, head: &SnapshotHead, listing: &Listing) -> ChainFault {
+        let floor = listing.watermark.unwrap_or_default();
+        let gone = |name: &&Offset| **name >= floor && !listing.segments.contains(name);
+        match head.names.iter().find(gone) {
+            Some(name) => ChainFault::Missing {
+                path: self.segment_path(*name),
+                detail: format!("{} knows it", path.display()),
+            },
+            None => ChainFault::Damaged {
+                path: path.to_owned(),
+                detail: "is of other segments than those that are there".to_owned(),
+            },
         }
-        Ok(false)
     }
 }
 
@@ -185,10 +195,32 @@ struct Whole {
     last: Option<Link>,
     /// `None` before the first segment behind a watermark.
     totals: Option<Totals>,
-    names: Vec<Offset>,
+    links: Vec<Link>,
 }
 
 impl Whole {
+    fn has(&self, name: Offset) -> bool {
+        let found = self.links.binary_search_by_key(&name, |link| link.first);
+        found.is_ok()
+    }
+
+    /// Whether a snapshot is of this part of the chain: the same names, the same end of them.
+    fn agrees(&self, head: &SnapshotHead, floor: Offset) -> bool {
+        let next = head.end.next;
+        let known = &head.names[head.names.partition_point(|name| *name < floor)..];
+        let there = self.links.partition_point(|link| link.first < next);
+        let (there, behind) = self.links.split_at(there);
+        let end = behind.first().map_or(self.next, |link| link.first);
+        let last = known
+            .last()
+            .is_none_or(|_| there.last() == head.end.last.as_ref());
+        let names = there.iter().map(|link| link.first);
+        next <= floor.max(end)
+            && (known.is_empty() || next == end)
+            && names.eq(known.iter().copied())
+            && last
+    }
+
     /// Takes in the next segment; `Ok(false)`: there is none.
     fn step(&mut self, chain: &Chain, start: &Start, removed: bool) -> Result<bool, ChainFault> {
         let path = chain.segment_path(self.next);
@@ -200,7 +232,7 @@ impl Whole {
             Err(SegmentError::Io(error)) => return Err(StoreError::at("read", &path)(error).into()),
             Err(SegmentError::Damaged(detail)) => return Err(ChainFault::Damaged { path, detail }),
         };
-        let known = !(removed && self.names.is_empty());
+        let known = !(removed && self.links.is_empty());
         let placed = if trailer.first == self.next {
             let previous = known.then_some(self.last);
             check_place(&trailer, Some(start), previous, self.totals.as_ref())
@@ -211,11 +243,12 @@ impl Whole {
             ))
         };
         placed.map_err(|detail| ChainFault::Damaged { path, detail })?;
-        self.names.push(trailer.first);
-        self.last = Some(Link {
+        let link = Link {
             first: trailer.first,
             hash,
-        });
+        };
+        self.links.push(link);
+        self.last = Some(link);
         self.totals = Some(trailer.totals);
         self.next = trailer.next;
         Ok(true)

@@ -1,4 +1,6 @@
-//! The snapshots beside a chain: each is put as two files, and only the newest two are kept.
+//! The snapshots beside a chain: each is put as two files. Of those before the newest a few are
+//! kept as one file each, spread over the segments that are there: a repair goes back to the one
+//! before the damage.
 //!
 //! ```text
 //! <20 digits>.window-a, <20 digits>.window-b     the digits: where the part that it covers ends
@@ -21,6 +23,9 @@ use super::{
 use crate::{fsx, ids::Offset};
 
 const SUFFIXES: [&str; 2] = [".window-a", ".window-b"];
+/// Snapshots before the newest: the damage behind which nothing is left to go back to lies in the
+/// oldest quarter or so of what is there.
+const OLDER_KEPT: usize = 4;
 
 /// One file of a snapshot.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -52,35 +57,43 @@ impl Chain {
         Ok(found)
     }
 
-    /// Puts both files of a snapshot, durably, then removes those of lesser ones.
+    /// Puts both files of a snapshot, durably, then removes those of lesser ones that nobody needs.
+    /// `false`: it was made before a repair has cut the chain, and is taken back.
     ///
     /// # Errors
     /// Where a step failed; what stood there before may still be read.
-    pub fn put_snapshot(&self, snapshot: &EncodedSnapshot) -> Result<(), StoreError> {
-        for suffix in SUFFIXES {
-            let name = format!("{:020}{suffix}", snapshot.next.0);
-            let path = self.dir().join(name);
+    pub fn put_snapshot(&self, snapshot: &EncodedSnapshot) -> Result<bool, StoreError> {
+        let name = |suffix| self.dir().join(format!("{:020}{suffix}", snapshot.next.0));
+        let paths = SUFFIXES.map(name);
+        for path in &paths {
             // Replaced where it is there: what stands there may be damaged, ours is not.
-            fsx::replace(&path, &snapshot.bytes).map_err(StoreError::at("put", &path))?;
+            fsx::replace(path, &snapshot.bytes).map_err(StoreError::at("put", path))?;
         }
-        for old in superseded(&self.snapshots()?) {
+        if !self.has(snapshot.last)? {
+            for path in &paths {
+                remove_if_there(path)?;
+            }
+            self.sync()?;
+            return Ok(false);
+        }
+        let floor = self.watermark()?.unwrap_or_default();
+        for old in superseded(&self.snapshots()?, floor) {
             remove_if_there(&old.path)?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// What is wrong with the snapshots, by file.
-    pub(super) fn snapshot_faults(&self) -> Result<Vec<(PathBuf, String)>, StoreError> {
-        let mut faults = Vec::new();
+    /// Each snapshot's file with what it says of the chain, or what is wrong with it.
+    pub(super) fn snapshot_heads(&self) -> Result<Vec<(PathBuf, ReadHead)>, StoreError> {
+        let mut heads = Vec::new();
         for file in self.snapshots()? {
             // One that is gone has been replaced meanwhile.
-            if let Some(bytes) = file.read()?
-                && let Err(error) = check_snapshot(&bytes, file.next)
-            {
-                faults.push((file.path, error.to_string()));
+            if let Some(bytes) = file.read()? {
+                let head = read_head(&bytes, file.next).map_err(|error| error.to_string());
+                heads.push((file.path, head));
             }
         }
-        Ok(faults)
+        Ok(heads)
     }
 
     /// Walks from the end of a snapshot to the end of the chain, `visit`ing what is behind it. The
@@ -160,12 +173,14 @@ impl Chain {
     }
 }
 
+pub(super) type ReadHead = Result<SnapshotHead, String>;
+
 /// Reads it to its end.
-fn check_snapshot(bytes: &[u8], next: Offset) -> Result<(), SegmentError> {
+fn read_head(bytes: &[u8], next: Offset) -> Result<SnapshotHead, SegmentError> {
     let mut snapshot = SnapshotReader::open(bytes)?;
     while snapshot.batch()?.is_some() {}
     if snapshot.head.end.next == next {
-        return Ok(());
+        return Ok(snapshot.head);
     }
     Err(SegmentError::Damaged(format!(
         "holds the snapshot that ends at {}",
@@ -173,13 +188,41 @@ fn check_snapshot(bytes: &[u8], next: Offset) -> Result<(), SegmentError> {
     )))
 }
 
-/// The files that greater ones have replaced: those below the greatest number that is complete.
-fn superseded(files: &[SnapshotFile]) -> &[SnapshotFile] {
+/// The files that nobody needs: below the greatest number that is complete, all but one of each
+/// number that is kept.
+fn superseded(files: &[SnapshotFile], floor: Offset) -> Vec<&SnapshotFile> {
     let complete = files.windows(2).find(|pair| pair[0].next == pair[1].next);
-    let kept = complete.map_or(files.len(), |pair| {
-        files.partition_point(|file| file.next >= pair[0].next)
-    });
-    &files[kept..]
+    let Some(newest) = complete.map(|pair| pair[0].next) else {
+        return Vec::new();
+    };
+    let older = &files[files.partition_point(|file| file.next >= newest)..];
+    let mut numbers: Vec<Offset> = older.iter().map(|file| file.next).collect();
+    numbers.dedup();
+    numbers.reverse();
+    let kept = spread(numbers, floor, newest);
+    let is_kept = |at: usize| {
+        let first_of_number = at == 0 || older[at - 1].next != older[at].next;
+        first_of_number && kept.contains(&older[at].next)
+    };
+    (0..older.len())
+        .filter(|at| !is_kept(*at))
+        .map(|at| &older[at])
+        .collect()
+}
+
+/// Of the numbers before the newest, in order, those that are kept: none below the watermark, as
+/// what followed it is gone; else the first, and others as evenly apart as they come.
+fn spread(mut numbers: Vec<Offset>, floor: Offset, newest: Offset) -> Vec<Offset> {
+    numbers.retain(|number| *number >= floor);
+    while numbers.len() > OLDER_KEPT {
+        let gap = |at: &usize| {
+            let behind = numbers.get(at + 1).copied().unwrap_or(newest);
+            behind.0 - numbers[at - 1].0
+        };
+        let closest = (1..numbers.len()).min_by_key(gap);
+        numbers.remove(closest.expect("there are several"));
+    }
+    numbers
 }
 
 enum Difference {
@@ -240,5 +283,57 @@ impl SnapshotFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::at("read", &self.path)(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_snapshots_are_few_and_spread_over_what_is_there() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let (mut kept, mut newest) = (Vec::new(), Offset(0));
+        // As they come while a chain grows and its beginning is removed.
+        for round in 0..5_000 {
+            let before = newest;
+            newest = Offset(newest.0 + random.i64(1..200));
+            kept.push(before);
+            let floor = Offset((newest.0 - 100_000).max(0));
+            kept = spread(kept, floor, newest);
+            assert!(kept.len() <= OLDER_KEPT);
+            assert!(
+                kept.iter()
+                    .all(|number| floor <= *number && *number < newest)
+            );
+            if round > 2_000 {
+                let first = kept.first().expect("there is one");
+                assert!(first.0 - floor.0 <= 60_000, "{floor}: {kept:?} {newest}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_an_older_number_one_file_is_kept_and_nothing_goes_before_a_newer_is_complete() {
+        let file = |next, suffix| SnapshotFile {
+            next: Offset(next),
+            path: PathBuf::from(format!("{next}{suffix}")),
+        };
+        let files = [
+            file(30, "b"),
+            file(20, "a"),
+            file(20, "b"),
+            file(10, "a"),
+            file(10, "b"),
+            file(5, "b"),
+            file(1, "a"),
+        ];
+        let gone = |files: &[SnapshotFile]| -> Vec<String> {
+            let gone = superseded(files, Offset(5));
+            let name = |file: &&SnapshotFile| file.path.display().to_string();
+            gone.iter().map(name).collect()
+        };
+        assert_eq!(gone(&files), ["10b", "1a"]);
+        assert_eq!(gone(&files[5..]), Vec::<String>::new());
     }
 }

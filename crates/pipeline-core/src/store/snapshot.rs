@@ -62,6 +62,7 @@ pub type BatchRuns<'a> = (SnapshotBatch, &'a [(u32, u32)]);
 #[derive(Debug)]
 pub struct SnapshotWriter {
     next: Offset,
+    last: Link,
     bytes: Vec<u8>,
     left: usize,
     received_ms: i64,
@@ -73,6 +74,8 @@ pub struct SnapshotWriter {
 pub struct EncodedSnapshot {
     /// Of the chain: what it covers ends there.
     pub next: Offset,
+    /// The last segment that it covers.
+    pub last: Link,
     pub bytes: Vec<u8>,
 }
 
@@ -106,6 +109,7 @@ impl SnapshotWriter {
         put(&mut bytes, batches as u64);
         Self {
             next: head.end.next,
+            last: link,
             bytes,
             left: batches,
             received_ms: 0,
@@ -145,6 +149,7 @@ impl SnapshotWriter {
         self.bytes.extend_from_slice(&checksum.to_le_bytes());
         EncodedSnapshot {
             next: self.next,
+            last: self.last,
             bytes: self.bytes,
         }
     }

@@ -220,13 +220,35 @@ impl<'a> Proof<'a> {
         self.report
     }
 
-    /// Without one a chain is whole all the same; the writer says where it needs one.
+    /// Without one a chain is whole all the same; the writer says where it needs one. One that
+    /// knows of a segment shows that it is missing, also where that was the chain's last.
     fn check_snapshots(&mut self) {
-        match self.chain.snapshot_faults() {
-            Ok(faults) => faults
-                .into_iter()
-                .for_each(|(path, detail)| self.damaged(path, detail)),
-            Err(error) => self.unreadable(self.chain.dir().to_owned(), &error),
+        let heads = match self.chain.snapshot_heads() {
+            Ok(heads) => heads,
+            Err(error) => return self.unreadable(self.chain.dir().to_owned(), &error),
+        };
+        for (path, head) in heads {
+            match head {
+                Ok(head) => self.check_known(&head.names),
+                Err(detail) => self.damaged(path, detail),
+            }
+        }
+    }
+
+    fn check_known(&mut self, names: &[Offset]) {
+        for name in names {
+            if self.listing.segments.binary_search(name).is_ok() {
+                continue;
+            }
+            let path = self.chain.segment_path(*name);
+            match self.below_watermark(*name) {
+                // Where it is there, it was linked after the directory was listed.
+                Ok(false) if !path.exists() => {
+                    self.damaged(path, "missing, a snapshot knows it".to_owned());
+                }
+                Ok(_) => {}
+                Err(error) => self.unreadable(path, &error),
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod look;
 mod power;
 mod repair;
 mod segment;
+mod severed;
 mod snapshot;
 mod verify;
 

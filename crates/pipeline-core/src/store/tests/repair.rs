@@ -1,7 +1,10 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
-use crate::store::repair::{Examined, Repair};
+use crate::store::{
+    repair::{Examined, Repair},
+    verify::{Which, verify},
+};
 
 fn names(chain: &Chain) -> Vec<Offset> {
     chain.list().unwrap().segments
@@ -78,15 +81,7 @@ fn snapshots_that_know_of_the_end_go_with_it_and_without_one_before_it_nothing_d
     let dir = tempfile::tempdir().unwrap();
     let mut rng = fastrand::Rng::with_seed(1);
     let chain = random_chain(dir.path(), &mut rng, 4);
-    let snapshot = |chain: &Chain| {
-        let head = SnapshotHead {
-            end: end_of(chain),
-            names: names(chain),
-            window_start: Offset(0),
-        };
-        SnapshotWriter::new(&head, 0).finish()
-    };
-    chain.put_snapshot(&snapshot(&chain)).unwrap();
+    chain.put_snapshot(&snapshot_of(&chain)).unwrap();
     let all = names(&chain);
     spoil(&chain.segment_path(all[3]), 9);
     // Nothing is gone: the trailers say what the window held.
@@ -112,14 +107,119 @@ fn snapshots_that_know_of_the_end_go_with_it_and_without_one_before_it_nothing_d
 }
 
 #[test]
-fn a_name_within_a_segment_is_left_for_people() {
+fn a_name_within_a_segment_is_set_aside_and_the_chain_is_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let chain = random_chain(dir.path(), &mut fastrand::Rng::with_seed(2), 3);
     let all = names(&chain);
+    let end = end_of(&chain);
     let strange = chain.segment_path(Offset(all[1].0 + 1));
     fs::copy(chain.segment_path(all[1]), &strange).unwrap();
-    let Examined::Hopeless { damage, .. } = examine(&chain) else {
-        panic!("it is strange");
+    assert!(chain.walk(None, &mut |_| true).is_err());
+    let repair = repairable(&chain);
+    assert!(repair.damage.to_string().contains("belongs to no chain"));
+    assert_eq!(repair.aside, [strange]);
+    chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+    assert_eq!((names(&chain), end_of(&chain)), (all, end));
+}
+
+fn snapshot_of(chain: &Chain) -> EncodedSnapshot {
+    let head = SnapshotHead {
+        end: end_of(chain),
+        names: names(chain)
+            .into_iter()
+            .filter(|name| chain.watermark().unwrap().is_none_or(|mark| *name >= mark))
+            .collect(),
+        window_start: Offset(0),
     };
-    assert!(damage.to_string().contains(&strange.display().to_string()));
+    SnapshotWriter::new(&head, 0).finish()
+}
+
+/// As the writer does when it takes a partition: from the newest snapshot.
+fn taken(chain: &Chain) -> Result<ChainEnd, ChainFault> {
+    let newest = chain.snapshots().unwrap().remove(0);
+    let bytes = newest.read().unwrap().unwrap();
+    let head = SnapshotReader::open(&bytes).unwrap().head;
+    Ok(chain.resume(&head, &mut |_| {})?.end)
+}
+
+#[test]
+fn damage_before_the_newest_snapshot_goes_back_to_an_older_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(3);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    for _ in 0..6 {
+        chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+        extend(&mut rng, &chain);
+    }
+    chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+    let all = names(&chain);
+    chain.remove_before(all[2], &mut || true).unwrap();
+    for at in [8, 6, 5] {
+        spoil(&chain.segment_path(all[at]), 9);
+        let repair = repairable(&chain);
+        assert_eq!(repair.next, all[at]);
+        chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+        assert!(matches!(examine(&chain), Examined::Whole));
+        assert_eq!(taken(&chain).unwrap().next, all[at]);
+        assert_eq!(end_of(&chain).next, all[at]);
+    }
+    // Before the oldest snapshot there is none that says what the window held.
+    spoil(&chain.segment_path(all[3]), 9);
+    assert!(matches!(examine(&chain), Examined::Hopeless { .. }));
+}
+
+#[test]
+fn an_end_that_is_gone_and_that_a_snapshot_knows_is_found_and_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(4);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+    for _ in 0..2 {
+        extend(&mut rng, &chain);
+    }
+    let all = names(&chain);
+    chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+    chain.remove_before(all[2], &mut || true).unwrap();
+    let last = chain.segment_path(all[5]);
+    fs::remove_file(&last).unwrap();
+    let taking = taken(&chain).unwrap_err().to_string();
+    assert!(taking.contains(&last.display().to_string()), "{taking}");
+    let report = verify(dir.path(), &Which::default(), &|_, _| {}).unwrap();
+    let damage = &report.chains[0].damage;
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    assert_eq!(damage[0].path, last);
+    let repair = repairable(&chain);
+    assert_eq!((repair.next, repair.aside.len()), (all[5], 2));
+    let found = repair.damage.to_string();
+    assert!(found.contains(&last.display().to_string()), "{found}");
+    chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+    assert!(matches!(examine(&chain), Examined::Whole));
+    assert_eq!(taken(&chain).unwrap().next, all[5]);
+    extend(&mut rng, &chain);
+    assert!(matches!(examine(&chain), Examined::Whole));
+}
+
+#[test]
+fn a_snapshot_of_what_a_repair_has_taken_is_taken_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(5);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    // Made by one that is frozen before it puts it.
+    let late = snapshot_of(&chain);
+    spoil(&chain.segment_path(names(&chain)[2]), 9);
+    chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+    while end_of(&chain).next <= late.next {
+        extend(&mut rng, &chain);
+    }
+    let end = end_of(&chain);
+    assert!(!chain.put_snapshot(&late).unwrap(), "taken back");
+    assert!(chain.snapshots().unwrap().is_empty());
+    // Ended before it could be.
+    let path = chain.dir().join(format!("{:020}.window-a", late.next.0));
+    fs::write(path, &late.bytes).unwrap();
+    assert!(taken(&chain).is_err());
+    chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+    assert!(matches!(examine(&chain), Examined::Whole));
+    assert!(chain.snapshots().unwrap().is_empty());
+    assert_eq!(end_of(&chain), end);
 }

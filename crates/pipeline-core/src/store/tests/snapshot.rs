@@ -86,11 +86,14 @@ fn each_snapshot_stands_twice_and_replaces_the_one_before() {
     for (put, stands) in [(&first, &first), (&second, &second), (&first, &second)] {
         chain.put_snapshot(put).unwrap();
         let found = chain.snapshots().unwrap();
-        assert_eq!(found.len(), 2, "{found:?}");
-        for file in found {
+        for file in &found[..2] {
             assert_eq!(file.next, stands.next);
             assert_eq!(file.read().unwrap().unwrap(), stands.bytes);
         }
+        // Of the one before it one file stays, for a repair.
+        let older: Vec<_> = found[2..].iter().map(|file| file.next).collect();
+        let expected = [first.next].repeat(usize::from(stands.next != first.next));
+        assert_eq!(older, expected, "{found:?}");
     }
     // One half of a greater one replaces nothing: its other half may never come.
     extend(&mut rng, &chain);
@@ -101,10 +104,11 @@ fn each_snapshot_stands_twice_and_replaces_the_one_before() {
     )
     .unwrap();
     chain.put_snapshot(&second).unwrap();
-    assert_eq!(chain.snapshots().unwrap().len(), 3);
+    assert_eq!(chain.snapshots().unwrap().len(), 4);
     chain.put_snapshot(&third).unwrap();
     let found = chain.snapshots().unwrap();
-    assert!(found.iter().all(|file| file.next == third.next));
+    let nexts: Vec<_> = found.iter().map(|file| file.next).collect();
+    assert_eq!(nexts, [third.next, third.next, second.next, first.next]);
     assert_eq!(found[1].read().unwrap().unwrap(), third.bytes);
 }
 
