@@ -15,6 +15,7 @@ use segment::fold_segment;
 use crate::{
     fold::Delta,
     manifest::{ChainState, LastSegment, Manifest, hex},
+    run::Settings,
 };
 
 /// When a portion is large enough. Bounds memory, and what a crash makes be done again.
@@ -157,11 +158,12 @@ impl Backlog {
     /// Where a chain's trailers contradict what was read of it.
     pub fn fold(
         &mut self,
-        portion: Portion,
+        settings: &Settings,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Folded, ReadMismatch> {
         'anew: loop {
-            let mut delta = Delta::default();
+            let portion = settings.portion;
+            let mut delta = Delta::new(settings.strip_query);
             let mut plain_bytes = 0;
             for number in 0..self.sources.len() {
                 let source = &mut self.sources[number];

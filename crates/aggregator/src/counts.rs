@@ -1,128 +1,312 @@
-//! Counts of one hour, by site: sorted lists that merge in one pass. Pure; keys are borrowed from
-//! whoever has read or folded them.
+//! What is counted in one hour or day, by site. Pure; strings are borrowed from whoever has read
+//! or folded them.
 
-/// Sorted by key, no key twice.
-pub type Keys<'a> = Vec<(&'a str, u64)>;
+use crate::{
+    client::{Bot, Client, StatusClass},
+    sketch::Sketch,
+    table::{Table, coalesce},
+};
 
-/// What was counted for one site (or for the records without one).
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Counts<'a> {
+/// How much is kept apart in one hour, and in one day.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Keys for each site and dimension (`aggregation.maxKeysPerHour`).
+    pub keys: usize,
+    /// Sites. They are named by clients, so there is a bound.
+    pub sites: usize,
+}
+
+/// Keys of a dimension over all sites, unless one site may have more.
+const ALL_SITES_KEYS_MAX: usize = 500_000;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            keys: 100_000,
+            sites: 10_000,
+        }
+    }
+}
+
+/// Requests and what was sent for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
     pub requests: u64,
-    /// How many records say how many bytes they sent, and the sum of those: hostile values of 64
+    /// How many of them say how many bytes were sent, and the sum of those: hostile values of 64
     /// bits do not overflow it.
     pub with_bytes: u64,
     pub bytes: u128,
-    pub statuses: Vec<(u16, u64)>,
-    pub methods: Keys<'a>,
-    pub paths: Keys<'a>,
-    pub user_agents: Keys<'a>,
 }
 
-/// One hour's counts. Sorted by site, the records without one first.
-pub type Sites<'a> = Vec<(Option<&'a str>, Counts<'a>)>;
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.with_bytes += other.with_bytes;
+        self.bytes += other.bytes;
+    }
+}
+
+/// When (hour of the day, UTC), who, and how it was answered.
+pub type Slot<'a> = (u8, Client<'a>, StatusClass);
+
+/// What was counted for one site. All sorted by key, no key twice.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counts<'a> {
+    /// Exact whatever the cardinality; the sum of it is all requests.
+    pub traffic: Vec<(Slot<'a>, Traffic)>,
+    pub statuses: Vec<(u16, u64)>,
+    pub durations: Sketch,
+    pub methods: Table<'a>,
+    pub paths: Table<'a>,
+    pub user_agents: Table<'a>,
+    /// Of the records that have one.
+    pub referring_hosts: Table<'a>,
+}
+
+/// Whose counts. In the order of a list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Site<'a> {
+    /// Records without a site.
+    None,
+    /// Sites that are not kept apart.
+    Other,
+    Named(&'a str),
+}
+
+/// All of one hour or day.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Content<'a> {
+    /// The versions of the classification that have been at work, sorted.
+    pub classifications: Vec<&'a str>,
+    /// Every bot that is named in the counts, sorted by name.
+    pub bots: Vec<Bot<'a>>,
+    /// Sorted by site.
+    pub sites: Vec<(Site<'a>, Counts<'a>)>,
+    /// How many requests a site may have in [`Site::Other`] at most. 0: none was ever put there.
+    pub sites_error_max: u64,
+}
 
 impl<'a> Counts<'a> {
-    /// The sum of any number of counts.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.traffic
+            .iter()
+            .map(|(_, traffic)| traffic.requests)
+            .sum()
+    }
+
+    #[must_use]
+    pub fn total(&self) -> Traffic {
+        let mut total = Traffic::default();
+        for (_, traffic) in &self.traffic {
+            total += *traffic;
+        }
+        total
+    }
+
+    /// The dimensions that have a bound, with the names that summaries have for them.
+    #[must_use]
+    pub fn tables(&self) -> [(&'static str, &Table<'a>); 4] {
+        [
+            ("requestsPerPath", &self.paths),
+            ("requestsPerUserAgent", &self.user_agents),
+            ("requestsPerMethod", &self.methods),
+            ("requestsPerReferringHost", &self.referring_hosts),
+        ]
+    }
+
+    /// The same, to be changed.
+    pub fn tables_mut(&mut self) -> [&mut Table<'a>; 4] {
+        [
+            &mut self.paths,
+            &mut self.user_agents,
+            &mut self.methods,
+            &mut self.referring_hosts,
+        ]
+    }
+
+    /// The sum of counts of different requests.
     #[must_use]
     pub fn sum<'b>(parts: impl Iterator<Item = &'b Self> + Clone) -> Self
     where
         'a: 'b,
     {
-        let keys = |of: fn(&Self) -> &Keys<'a>| {
-            let all = parts.clone().flat_map(|part| of(part).iter().copied());
-            coalesce(all.collect())
-        };
+        let table = |of: fn(&Self) -> &Table<'a>| Table::sum(parts.clone().map(of));
+        let traffic = parts.clone().flat_map(|part| part.traffic.iter().copied());
+        let statuses = parts.clone().flat_map(|part| part.statuses.iter().copied());
+        let buckets = parts.clone().flat_map(|part| part.durations.buckets.iter());
         Self {
-            requests: parts.clone().map(|part| part.requests).sum(),
-            with_bytes: parts.clone().map(|part| part.with_bytes).sum(),
-            bytes: parts.clone().map(|part| part.bytes).sum(),
-            statuses: coalesce(
-                parts
-                    .clone()
-                    .flat_map(|part| part.statuses.iter().copied())
-                    .collect(),
-            ),
-            methods: keys(|part| &part.methods),
-            paths: keys(|part| &part.paths),
-            user_agents: keys(|part| &part.user_agents),
+            traffic: coalesce(traffic.collect()),
+            statuses: coalesce(statuses.collect()),
+            durations: Sketch {
+                buckets: coalesce(buckets.copied().collect()),
+            },
+            methods: table(|part| &part.methods),
+            paths: table(|part| &part.paths),
+            user_agents: table(|part| &part.user_agents),
+            referring_hosts: table(|part| &part.referring_hosts),
         }
+    }
+
+    /// That each dimension counts the same requests.
+    fn check(&self) -> Result<(), String> {
+        let requests = self.requests();
+        for (name, table) in &self.tables()[..2] {
+            let found = table.requests();
+            if found != requests {
+                return Err(format!("{found} in {name}, {requests} requests"));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Counts of several hours as those of one.
-#[must_use]
-pub fn sum_sites<'a>(parts: Vec<Sites<'a>>) -> Sites<'a> {
-    let mut all: Vec<_> = parts.into_iter().flatten().collect();
-    all.sort_by_key(|(site, _)| *site);
-    all.chunk_by(|(one, _), (other, _)| one == other)
-        .map(|same| {
-            let counts = match same {
-                [(_, one)] => one.clone(),
-                many => Counts::sum(many.iter().map(|(_, counts)| counts)),
-            };
-            (same[0].0, counts)
-        })
-        .collect()
-}
+impl<'a> Content<'a> {
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.sites.iter().map(|(_, counts)| counts.requests()).sum()
+    }
 
-/// Requests over all sites.
-#[must_use]
-pub fn requests(sites: &Sites<'_>) -> u64 {
-    sites.iter().map(|(_, counts)| counts.requests).sum()
-}
+    /// Over all sites.
+    #[must_use]
+    pub fn total(&self) -> Counts<'a> {
+        Counts::sum(self.sites.iter().map(|(_, counts)| counts))
+    }
 
-/// Sorts and adds up what has the same key. The input is made of sorted runs, which the standard
-/// library's stable sort merges without comparing each with each.
-fn coalesce<K: Ord + Copy>(mut all: Vec<(K, u64)>) -> Vec<(K, u64)> {
-    all.sort_by_key(|(key, _)| *key);
-    all.dedup_by(|(key, count), (kept, sum)| {
-        let same = key == kept;
-        if same {
-            *sum += *count;
+    #[must_use]
+    pub fn bot(&self, name: &str) -> Option<&Bot<'a>> {
+        let at = self.bots.binary_search_by_key(&name, |bot| bot.name).ok()?;
+        Some(&self.bots[at])
+    }
+
+    /// The sum of contents of different requests, within `limits`.
+    #[must_use]
+    pub fn sum(parts: Vec<Self>, limits: Limits) -> Self {
+        let mut sum = Self {
+            sites_error_max: parts.iter().map(|part| part.sites_error_max).sum(),
+            ..Self::default()
+        };
+        let mut all = Vec::new();
+        // What came last knows best what a bot is.
+        for part in parts.into_iter().rev() {
+            sum.classifications.extend(part.classifications);
+            sum.bots.extend(part.bots);
+            all.extend(part.sites);
         }
-        same
-    });
-    all
+        sum.classifications.sort_unstable();
+        sum.classifications.dedup();
+        sum.bots.sort_by_key(|bot| bot.name);
+        sum.bots.dedup_by_key(|bot| bot.name);
+        sum.sites = sum_sites(all);
+        sum.bound(limits);
+        sum
+    }
+
+    /// Keeps no more than `limits` allow.
+    pub fn bound(&mut self, limits: Limits) {
+        self.bound_sites(limits.sites.max(1));
+        for dimension in 0..4 {
+            let keys = self.keys_each(dimension, limits.keys);
+            for (_, counts) in &mut self.sites {
+                counts.tables_mut()[dimension].bound(keys);
+            }
+        }
+    }
+
+    /// How many keys each site may have.
+    fn keys_each(&self, dimension: usize, each_max: usize) -> usize {
+        let all_max = ALL_SITES_KEYS_MAX.max(each_max);
+        let tables = self
+            .sites
+            .iter()
+            .map(|(_, counts)| counts.tables()[dimension].1);
+        let rows: usize = tables.clone().map(|table| table.rows.len()).sum();
+        if rows <= all_max {
+            return each_max;
+        }
+        share(
+            tables.map(|table| table.keys().count()).collect(),
+            each_max,
+            all_max,
+        )
+    }
+
+    fn bound_sites(&mut self, sites_max: usize) {
+        let named = |site: &Site<'_>| matches!(site, Site::Named(_));
+        let count = self.sites.iter().filter(|(site, _)| named(site)).count();
+        if count <= sites_max {
+            return;
+        }
+        let mut order: Vec<(u64, Site<'a>)> = self
+            .sites
+            .iter()
+            .filter(|(site, _)| named(site))
+            .map(|(site, counts)| (counts.requests(), *site))
+            .collect();
+        order.sort_unstable_by_key(|(requests, site)| (std::cmp::Reverse(*requests), *site));
+        let dropped = order.split_off(sites_max);
+        self.sites_error_max += dropped[0].0;
+        let mut dropped: Vec<Site<'a>> = dropped.into_iter().map(|(_, site)| site).collect();
+        dropped.sort_unstable();
+        for (site, _) in &mut self.sites {
+            if dropped.binary_search(site).is_ok() {
+                *site = Site::Other;
+            }
+        }
+        self.sites = sum_sites(std::mem::take(&mut self.sites));
+    }
+
+    /// That it adds up in itself.
+    ///
+    /// # Errors
+    /// The sums that differ.
+    pub fn check(&self) -> Result<(), String> {
+        for (site, counts) in &self.sites {
+            counts
+                .check()
+                .map_err(|error| format!("{site:?}: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn sum_sites<'a>(mut all: Vec<(Site<'a>, Counts<'a>)>) -> Vec<(Site<'a>, Counts<'a>)> {
+    all.sort_by_key(|(site, _)| *site);
+    let mut sums: Vec<(Site<'a>, Counts<'a>)> = Vec::new();
+    let mut rest = all.into_iter().peekable();
+    while let Some((site, first)) = rest.next() {
+        let mut same = vec![first];
+        while let Some((_, counts)) = rest.next_if(|(other, _)| *other == site) {
+            same.push(counts);
+        }
+        let counts = match same.len() {
+            1 => same.remove(0),
+            _ => Counts::sum(same.iter()),
+        };
+        sums.push((site, counts));
+    }
+    sums
+}
+
+/// The most that each may have, up to `each_max`, so that all have `all_max` together.
+fn share(mut sizes: Vec<usize>, each_max: usize, all_max: usize) -> usize {
+    let wanted: usize = sizes.iter().map(|size| (*size).min(each_max)).sum();
+    if wanted <= all_max {
+        return each_max;
+    }
+    // The small ones have what they want; the rest share what is left.
+    sizes.sort_unstable();
+    let mut left = all_max;
+    let mut count = sizes.len();
+    for size in sizes {
+        if size > left / count {
+            break;
+        }
+        left -= size;
+        count -= 1;
+    }
+    (left / count.max(1)).clamp(1, each_max)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sums_are_sorted_and_hold_everything_once() {
-        let one = Counts {
-            requests: 3,
-            with_bytes: 1,
-            bytes: u128::from(u64::MAX),
-            statuses: vec![(200, 2), (404, 1)],
-            methods: vec![("GET", 3)],
-            paths: vec![("/a", 1), ("/c", 2)],
-            user_agents: vec![("x", 3)],
-        };
-        let other = Counts {
-            requests: 2,
-            with_bytes: 2,
-            bytes: u128::from(u64::MAX),
-            statuses: vec![(200, 1), (301, 1)],
-            methods: vec![],
-            paths: vec![("/b", 1), ("/c", 1)],
-            user_agents: vec![("-", 1), ("x", 1)],
-        };
-        let sum = Counts::sum([&one, &other].into_iter());
-        assert_eq!(sum.requests, 5);
-        assert_eq!(sum.bytes, 2 * u128::from(u64::MAX));
-        assert_eq!(sum.statuses, [(200, 3), (301, 1), (404, 1)]);
-        assert_eq!(sum.paths, [("/a", 1), ("/b", 1), ("/c", 3)]);
-        assert_eq!(sum.user_agents, [("-", 1), ("x", 4)]);
-
-        let sites = sum_sites(vec![
-            vec![(None, one.clone()), (Some("b"), other.clone())],
-            vec![(Some("a"), one.clone()), (Some("b"), one.clone())],
-        ]);
-        let names: Vec<_> = sites.iter().map(|(site, _)| *site).collect();
-        assert_eq!(names, [None, Some("a"), Some("b")]);
-        assert_eq!(requests(&sites), 11);
-        assert_eq!(sites[2].1, Counts::sum([&one, &other].into_iter()));
-    }
-}
+mod tests;

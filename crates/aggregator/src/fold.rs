@@ -1,20 +1,31 @@
 //! Segment → what it adds to each hour and site. Pure: lines and runs in, counts out.
 //!
 //! The hot path of the aggregator: a record whose keys are known costs hash lookups and no
-//! allocation.
+//! allocation. Strings are kept once for all hours and sites; what is counted is a number under
+//! small keys made of their numbers.
 
-use std::hash::BuildHasher;
+mod host;
+mod strings;
+mod tally;
+
+use std::{collections::BTreeMap, hash::BuildHasher};
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashTable;
 use pipeline_core::{
     Offset,
     record::{self, Fields, RecordError},
     store::Trailer,
 };
 
+use self::{
+    strings::Strings,
+    tally::{Dimension, Tally},
+};
 use crate::{
-    counts::{Counts, Keys, Sites},
+    classes::{self, ClientId},
+    client::{Bot, StatusClass},
+    counts::{Content, Site},
     hour::Hour,
 };
 
@@ -22,21 +33,24 @@ use crate::{
 /// and it would stand in an hour that nobody looks at yet.
 pub const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
 
-/// What an entry costs beside its key, about: the key's allocation, its place in the table.
-const ENTRY_BYTES: usize = 64;
-
 /// What a number of segments add. Totals over sites are not kept: they are sums of these.
-#[derive(Default)]
 pub struct Delta {
     /// Records folded, those aside included.
     pub records: u64,
     pub aside: u64,
+    /// Count paths without their query (`aggregation.stripQuery`).
+    strip_query: bool,
+    strings: Strings,
+    /// The kind of client of each string that is an agent, by its number; [`NOT_KNOWN`] of the
+    /// others.
+    clients: Vec<ClientId>,
     tallies: Vec<Tally>,
     /// Places in `tallies`, by hour and site.
     index: HashTable<usize>,
     hasher: RandomState,
-    keys_bytes: usize,
 }
+
+const NOT_KNOWN: ClientId = ClientId(u16::MAX);
 
 /// A stored line that is no record.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +61,20 @@ pub struct FoldError {
 }
 
 impl Delta {
+    #[must_use]
+    pub fn new(strip_query: bool) -> Self {
+        Self {
+            records: 0,
+            aside: 0,
+            strip_query,
+            strings: Strings::default(),
+            clients: Vec::new(),
+            tallies: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+        }
+    }
+
     /// Adds all records of a segment. After an error the delta holds a part of them and must be
     /// thrown away.
     ///
@@ -72,7 +100,7 @@ impl Delta {
                 _ => self.tally(hour, site),
             };
             at = Some(index);
-            self.keys_bytes += self.tallies[index].add(&fields);
+            self.add(index, &fields);
         }
         Ok(())
     }
@@ -80,23 +108,71 @@ impl Delta {
     /// Bytes of memory, about.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.keys_bytes
+        let tallies: usize = self.tallies.iter().map(Tally::memory).sum();
+        tallies + self.strings.memory() + self.clients.len() * size_of::<ClientId>()
     }
 
     /// The counts by hour, in order.
     #[must_use]
-    pub fn hours(&self) -> Vec<(Hour, Sites<'_>)> {
+    pub fn hours(&self) -> BTreeMap<Hour, Content<'_>> {
+        let ranks = self.strings.ranks();
         let mut tallies: Vec<&Tally> = self.tallies.iter().collect();
-        tallies.sort_unstable_by_key(|tally| (tally.hour, tally.site.as_deref()));
-        tallies
-            .chunk_by(|one, other| one.hour == other.hour)
-            .map(|same| {
-                let sites = same
-                    .iter()
-                    .map(|tally| (tally.site.as_deref(), tally.counts()));
-                (same[0].hour, sites.collect())
-            })
-            .collect()
+        tallies.sort_unstable_by_key(|tally| (tally.hour, tally.site()));
+        let mut hours = BTreeMap::new();
+        for tally in tallies {
+            let content: &mut Content<'_> = hours.entry(tally.hour).or_default();
+            let counts = tally.counts(&self.strings, &ranks);
+            content
+                .sites
+                .push((tally.site().map_or(Site::None, Site::Named), counts));
+            for bot in tally.clients().filter_map(ClientId::bot) {
+                content.bots.push(bot);
+            }
+        }
+        for content in hours.values_mut() {
+            content.classifications = vec![classes::VERSION];
+            content.bots.sort_unstable();
+            content.bots.dedup_by_key(|bot: &mut Bot<'_>| bot.name);
+        }
+        hours
+    }
+
+    fn add(&mut self, tally: usize, fields: &Fields<'_>) {
+        let strings = &mut self.strings;
+        let path = match fields.path.split_once('?') {
+            Some((path, _)) if self.strip_query => path,
+            _ => &fields.path,
+        };
+        let path = strings.number(path);
+        let agent = strings.number(&fields.user_agent);
+        let method = fields
+            .method
+            .as_deref()
+            .map(|method| strings.number(method));
+        let host = fields.referer.as_deref().and_then(host::of_url);
+        let host = host.map(|host| strings.number(&host));
+        self.clients.resize(strings.len(), NOT_KNOWN);
+        let client = &mut self.clients[agent as usize];
+        if *client == NOT_KNOWN {
+            *client = ClientId::of(strings.text(agent));
+        }
+        let (client, class) = (*client, StatusClass::of(fields.status));
+        let tally = &mut self.tallies[tally];
+        tally.traffic(client, class, fields.bytes);
+        tally.count(Dimension::Path, path, client, class);
+        tally.count(Dimension::UserAgent, agent, client, class);
+        if let Some(method) = method {
+            tally.count(Dimension::Method, method, client, class);
+        }
+        if let Some(host) = host {
+            tally.count(Dimension::ReferringHost, host, client, class);
+        }
+        if let Some(status) = fields.status {
+            tally.status(status);
+        }
+        if let Some(duration) = fields.duration_ms {
+            tally.duration(duration);
+        }
     }
 
     fn tally(&mut self, hour: Hour, site: Option<&str>) -> usize {
@@ -108,88 +184,12 @@ impl Delta {
             return *index;
         }
         let index = self.tallies.len();
-        self.tallies.push(Tally {
-            hour,
-            site: site.map(Box::from),
-            ..Tally::default()
-        });
+        self.tallies.push(Tally::new(hour, site));
         let tallies = &self.tallies;
         self.index.insert_unique(hash, index, |index| {
             let tally = &tallies[*index];
-            self.hasher.hash_one((tally.hour, tally.site.as_deref()))
+            self.hasher.hash_one((tally.hour, tally.site()))
         });
-        self.keys_bytes += size_of::<Tally>() + ENTRY_BYTES;
         index
     }
-}
-
-type Map = HashMap<Box<str>, u64, RandomState>;
-
-/// One hour of one site while it is folded.
-#[derive(Default)]
-struct Tally {
-    hour: Hour,
-    site: Option<Box<str>>,
-    requests: u64,
-    with_bytes: u64,
-    bytes: u128,
-    statuses: Vec<(u16, u64)>,
-    methods: Map,
-    paths: Map,
-    user_agents: Map,
-}
-
-impl Tally {
-    fn is_of(&self, hour: Hour, site: Option<&str>) -> bool {
-        self.hour == hour && self.site.as_deref() == site
-    }
-
-    /// Counts one record; gives the bytes of memory that its new keys take.
-    fn add(&mut self, fields: &Fields<'_>) -> usize {
-        self.requests += 1;
-        if let Some(bytes) = fields.bytes {
-            self.with_bytes += 1;
-            self.bytes += u128::from(bytes);
-        }
-        if let Some(status) = fields.status {
-            // A handful of codes: found faster by looking at each than by hashing.
-            match self.statuses.iter_mut().find(|(code, _)| *code == status) {
-                Some((_, count)) => *count += 1,
-                None => self.statuses.push((status, 1)),
-            }
-        }
-        let method = fields.method.as_deref();
-        count(&mut self.paths, &fields.path)
-            + count(&mut self.user_agents, &fields.user_agent)
-            + method.map_or(0, |method| count(&mut self.methods, method))
-    }
-
-    fn counts(&self) -> Counts<'_> {
-        let mut statuses = self.statuses.clone();
-        statuses.sort_unstable();
-        Counts {
-            requests: self.requests,
-            with_bytes: self.with_bytes,
-            bytes: self.bytes,
-            statuses,
-            methods: sorted(&self.methods),
-            paths: sorted(&self.paths),
-            user_agents: sorted(&self.user_agents),
-        }
-    }
-}
-
-fn count(map: &mut Map, key: &str) -> usize {
-    if let Some(count) = map.get_mut(key) {
-        *count += 1;
-        return 0;
-    }
-    map.insert(key.into(), 1);
-    key.len() + ENTRY_BYTES
-}
-
-fn sorted(map: &Map) -> Keys<'_> {
-    let mut keys: Keys<'_> = map.iter().map(|(key, count)| (&**key, *count)).collect();
-    keys.sort_unstable();
-    keys
 }

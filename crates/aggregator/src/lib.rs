@@ -1,14 +1,20 @@
 //! Chains in, hourly analytics out, each record counted once.
 //!
-//! In the order of a record's way: `backlog` (what there is to read), `fold` (segment → counts),
-//! `counts` and `hour` (what counts are), `state` and `manifest` (how they are kept), `keeper` (who
-//! may go on), `render` and `summaries` (what people see); [`run`] is one run over all of it,
-//! [`service`] the process around it.
+//! In the order of a record's way: `backlog` (what there is to read), `classes` (who asked),
+//! `fold` (segment → counts), `hour`, `client`, `table`, `sketch` and `counts` (what counts are),
+//! `state` and `manifest` (how they are kept), `keeper` (who may go on), `render` and `summaries`
+//! (what people see); [`run`] is one run over all of it, [`service`] the process around it.
 
 mod hour;
 
 mod backlog;
+
+mod client;
 mod counts;
+mod sketch;
+mod table;
+
+mod classes;
 mod fold;
 
 mod state;
@@ -23,7 +29,8 @@ pub mod run;
 pub mod service;
 
 pub use backlog::Portion;
-pub use run::Aggregator;
+pub use counts::Limits;
+pub use run::{Aggregator, Settings};
 
 #[cfg(test)]
 mod tests;

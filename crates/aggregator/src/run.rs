@@ -29,7 +29,7 @@ use pipeline_core::{
 
 use crate::{
     backlog::{Backlog, BacklogError, Folded, Halted, Portion, ReadMismatch},
-    counts::{self, Sites},
+    counts::{Content, Limits},
     fold::Delta,
     hour::Hour,
     keeper::Keeper,
@@ -137,10 +137,19 @@ impl From<ReadMismatch> for RunError {
     }
 }
 
+/// How to count.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    pub portion: Portion,
+    pub limits: Limits,
+    /// Count paths without their query (`aggregation.stripQuery`).
+    pub strip_query: bool,
+}
+
 pub struct Aggregator {
     logs: PathBuf,
     dir: StateDir,
-    portion: Portion,
+    settings: Settings,
     /// What stands on disk, unless a run has failed since.
     keeper: Option<Keeper>,
     /// Compare each summary with the manifest, and clean up, in the next run.
@@ -158,11 +167,11 @@ pub type GoOn<'a> = &'a mut dyn FnMut(Step) -> bool;
 impl Aggregator {
     /// # Errors
     /// Where the directories cannot be made.
-    pub fn open(logs: &Path, analytics: &Path, portion: Portion) -> Result<Self, StateError> {
+    pub fn open(logs: &Path, analytics: &Path, settings: Settings) -> Result<Self, StateError> {
         Ok(Self {
             logs: logs.to_owned(),
             dir: StateDir::open(analytics)?,
-            portion,
+            settings,
             keeper: None,
             recheck: true,
             due: Due::default(),
@@ -219,6 +228,7 @@ impl Aggregator {
 
     fn run_with(&mut self, keeper: &mut Keeper, go_on: GoOn<'_>) -> Result<Report, RunError> {
         let mut report = Report::default();
+        let limits = self.settings.limits;
         if self.recheck {
             keeper.clean_up(go_on)?;
             self.due.find_old(keeper);
@@ -226,7 +236,7 @@ impl Aggregator {
         if let Some(store) = self.store(keeper)? {
             let mut backlog = Backlog::look(&store, &keeper.manifest)?;
             loop {
-                let folded = backlog.fold(self.portion, &mut || go_on(Step::FoldSegment))?;
+                let folded = backlog.fold(&self.settings, &mut || go_on(Step::FoldSegment))?;
                 show_lag(backlog.waiting_since());
                 let delta = match folded {
                     Folded::Some(delta) => delta,
@@ -241,12 +251,12 @@ impl Aggregator {
                 report.aside += delta.aside;
                 report.commits += 1;
                 if report.commits.is_multiple_of(RENDER_EVERY) {
-                    report.summaries += self.due.render(keeper, go_on)?;
+                    report.summaries += self.due.render(keeper, limits, go_on)?;
                 }
             }
             report.halted = backlog.halted();
         }
-        report.summaries += self.due.render(keeper, go_on)?;
+        report.summaries += self.due.render(keeper, limits, go_on)?;
         show_lag(self.halted_since(&report.halted));
         Ok(report)
     }
@@ -288,7 +298,7 @@ impl Aggregator {
         let mut replaced = Vec::new();
         for (hour, added) in delta.hours() {
             ask(go_on, Step::WriteState)?;
-            let entry = add(keeper, next.number, hour, added)?;
+            let entry = add(keeper, next.number, hour, added, self.settings.limits)?;
             next.hours.insert(hour, entry);
             replaced.extend(keeper.manifest.state_name(hour));
             changed.push(hour);
@@ -331,27 +341,42 @@ pub fn ask(go_on: GoOn<'_>, step: Step) -> Result<(), RunError> {
 }
 
 /// Writes the state of `hour` with `added` in it, for manifest `number`.
-fn add(keeper: &Keeper, number: u64, hour: Hour, added: Sites<'_>) -> Result<HourEntry, RunError> {
+fn add(
+    keeper: &Keeper,
+    number: u64,
+    hour: Hour,
+    added: Content<'_>,
+    limits: Limits,
+) -> Result<HourEntry, RunError> {
+    let books = |detail: String| RunError::Books(format!("the state of {hour}: {detail}"));
     let state = keeper.state(hour)?;
-    let sites = match &state {
-        None => added,
-        Some(state) => {
-            let sites = state.sites()?;
-            let found = counts::requests(&sites);
-            let expected = keeper.manifest.hours[&hour].requests;
-            if found != expected {
-                return Err(RunError::Books(format!(
-                    "the state of {hour} holds {found} requests, the manifest says {expected}"
-                )));
-            }
-            counts::sum_sites(vec![sites, added])
+    let mut parts = Vec::new();
+    let mut expected = added.requests();
+    if let Some(state) = &state {
+        let content = state.content()?;
+        let (found, named) = (content.requests(), keeper.manifest.hours[&hour].requests);
+        if found != named {
+            return Err(books(format!(
+                "{found} requests, the manifest says {named}"
+            )));
         }
-    };
-    let name = state::write(keeper.dir.hours(), hour, number, &sites)?;
+        expected += found;
+        parts.push(content);
+    }
+    parts.push(added);
+    let sum = Content::sum(parts, limits);
+    sum.check().map_err(books)?;
+    if sum.requests() != expected {
+        let found = sum.requests();
+        return Err(books(format!(
+            "{found} requests of {expected} that were added up"
+        )));
+    }
+    let name = state::write(keeper.dir.hours(), hour, number, &sum)?;
     Ok(HourEntry {
         changed: number,
         state: name.hash,
-        requests: counts::requests(&sites),
+        requests: expected,
     })
 }
 

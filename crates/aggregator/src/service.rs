@@ -13,8 +13,9 @@ use pipeline_core::{
 use tokio::{task, time};
 
 use crate::{
-    Aggregator, Portion,
-    run::{Report, RunError},
+    Aggregator,
+    counts::Limits,
+    run::{Report, RunError, Settings},
     state::StateError,
 };
 
@@ -99,7 +100,14 @@ fn open(config: &Config) -> Result<Aggregator, StateError> {
     Aggregator::open(
         &storage.logs_dir,
         &storage.analytics_dir,
-        Portion::default(),
+        Settings {
+            limits: Limits {
+                keys: config.aggregation.max_keys_per_hour,
+                ..Limits::default()
+            },
+            strip_query: config.aggregation.strip_query,
+            ..Settings::default()
+        },
     )
 }
 

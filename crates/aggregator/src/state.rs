@@ -8,14 +8,24 @@
 //! read. The file is one zstd frame of:
 //!
 //! ```text
-//! magic "SLHR", version u16 (little-endian)
-//! hour (zigzag varint), number of sites (varint), each:
-//!   0, or 1 and the site (string)
-//!   requests, with_bytes (varints), bytes (two varints: low and high 64 bits)
-//!   statuses: number, each: code, count (varints)
-//!   methods, paths, user agents: number, each: key (string), count (varint)
+//! magic "SLHR", version u16 (little-endian), hour (zigzag varint)
+//! versions of the classification: number, each a string
+//! bots: number, each: name, operator, purpose (strings)
+//! error of the sites' counts, number of sites, each:
+//!   0 (records without one), 1 (those not kept apart), or 2 and the site (string)
+//!   traffic: number, each: hour of the day, client and class, requests, requests with bytes,
+//!     bytes (two varints: low and high 64 bits)
+//!   statuses: number, each: code, count
+//!   durations: number of buckets, each: bucket (zigzag), count
+//!   paths, user agents, methods, referring hosts, each a table:
+//!     other, error, number of missed, each: key (string), count
+//!     number of keys, each: key (string), number of rows, each: client and class, count
 //! ```
+//! Client and class are one number: client * 6 + class; clients are 0 human, 1 unknown, 2 empty,
+//! and from 3 on the bots in their order. Numbers are varints.
 //! Strings are UTF-8 with their length in front as a varint. Nothing here removes a file.
+
+mod codec;
 
 use std::{
     fs, io,
@@ -25,13 +35,11 @@ use std::{
 use pipeline_core::fsx;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    counts::{Counts, Keys, Sites},
-    hour::Hour,
-};
+use self::codec::Reader;
+use crate::{counts::Content, hour::Hour};
 
 const MAGIC: [u8; 4] = *b"SLHR";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const ZSTD_LEVEL: i32 = 1;
 
 /// First half of the SHA-256 of a state file, in hex.
@@ -98,9 +106,9 @@ pub fn write(
     dir: &Path,
     hour: Hour,
     number: u64,
-    sites: &Sites<'_>,
+    content: &Content<'_>,
 ) -> Result<StateName, StateError> {
-    let plain = encode(hour, sites);
+    let plain = encode(hour, content);
     let bytes =
         zstd::bulk::compress(&plain, ZSTD_LEVEL).map_err(StateError::io("compress", dir))?;
     let name = StateName {
@@ -118,7 +126,7 @@ pub fn write(
     Ok(name)
 }
 
-/// A state in memory; [`State::sites`] borrows from it.
+/// A state in memory; [`State::content`] borrows from it.
 pub struct State {
     path: PathBuf,
     hour: Hour,
@@ -157,16 +165,16 @@ impl State {
 
     /// # Errors
     /// Where it is of an unknown version, or not a state.
-    pub fn sites(&self) -> Result<Sites<'_>, StateError> {
+    pub fn content(&self) -> Result<Content<'_>, StateError> {
         let damaged = |detail: String| StateError::Damaged {
             path: self.path.clone(),
             detail,
         };
-        let (hour, sites) = decode(&self.plain).map_err(damaged)?;
+        let (hour, content) = decode(&self.plain).map_err(damaged)?;
         if hour != self.hour {
             return Err(damaged(format!("holds the hour {hour}")));
         }
-        Ok(sites)
+        Ok(content)
     }
 }
 
@@ -178,41 +186,16 @@ fn hash(bytes: &[u8]) -> StateHash {
         .collect()
 }
 
-fn encode(hour: Hour, sites: &Sites<'_>) -> Vec<u8> {
+fn encode(hour: Hour, content: &Content<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
-    put(&mut out, ((hour.0 << 1) ^ (hour.0 >> 63)) as u64);
-    put(&mut out, sites.len() as u64);
-    for (site, counts) in sites {
-        match site {
-            None => out.push(0),
-            Some(site) => {
-                out.push(1);
-                put_text(&mut out, site);
-            }
-        }
-        put(&mut out, counts.requests);
-        put(&mut out, counts.with_bytes);
-        put(&mut out, counts.bytes as u64);
-        put(&mut out, (counts.bytes >> 64) as u64);
-        put(&mut out, counts.statuses.len() as u64);
-        for (status, count) in &counts.statuses {
-            put(&mut out, u64::from(*status));
-            put(&mut out, *count);
-        }
-        for keys in [&counts.methods, &counts.paths, &counts.user_agents] {
-            put(&mut out, keys.len() as u64);
-            for (key, count) in keys {
-                put_text(&mut out, key);
-                put(&mut out, *count);
-            }
-        }
-    }
+    codec::put(&mut out, codec::zigzag(hour.0));
+    codec::encode(content, &mut out);
     out
 }
 
-fn decode(plain: &[u8]) -> Result<(Hour, Sites<'_>), String> {
+fn decode(plain: &[u8]) -> Result<(Hour, Content<'_>), String> {
     let mut from = Reader(plain);
     if from.take(4)? != MAGIC {
         return Err("is not an hour's state".to_owned());
@@ -221,86 +204,6 @@ fn decode(plain: &[u8]) -> Result<(Hour, Sites<'_>), String> {
     if version != VERSION {
         return Err(format!("has version {version}, known is {VERSION}"));
     }
-    let hour = from.number()?;
-    let hour = Hour((hour >> 1) as i64 ^ -((hour & 1) as i64));
-    let mut sites = Vec::new();
-    for _ in 0..from.number()? {
-        let site = match from.take(1)? {
-            [0] => None,
-            _ => Some(from.text()?),
-        };
-        let mut counts = Counts {
-            requests: from.number()?,
-            with_bytes: from.number()?,
-            bytes: u128::from(from.number()?),
-            ..Counts::default()
-        };
-        counts.bytes |= u128::from(from.number()?) << 64;
-        for _ in 0..from.number()? {
-            let status = u16::try_from(from.number()?).map_err(|_| "has an odd status code")?;
-            counts.statuses.push((status, from.number()?));
-        }
-        counts.methods = from.keys()?;
-        counts.paths = from.keys()?;
-        counts.user_agents = from.keys()?;
-        sites.push((site, counts));
-    }
-    if !from.0.is_empty() {
-        return Err(format!("has {} bytes behind its end", from.0.len()));
-    }
-    Ok((hour, sites))
-}
-
-fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    put(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
-        let (head, rest) = self
-            .0
-            .split_at_checked(len)
-            .ok_or_else(|| format!("ends {} bytes too early", len - self.0.len()))?;
-        self.0 = rest;
-        Ok(head)
-    }
-
-    fn number(&mut self) -> Result<u64, String> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err("has a number of more than 64 bits".to_owned())
-    }
-
-    fn text(&mut self) -> Result<&'a str, String> {
-        let len = self.number()?;
-        let bytes = self.take(usize::try_from(len).unwrap_or(usize::MAX))?;
-        std::str::from_utf8(bytes).map_err(|error| error.to_string())
-    }
-
-    fn keys(&mut self) -> Result<Keys<'a>, String> {
-        let count = self.number()?;
-        // A key takes two bytes at least, so a wrong number asks for no more than that.
-        let mut keys = Vec::with_capacity((count as usize).min(self.0.len() / 2));
-        for _ in 0..count {
-            keys.push((self.text()?, self.number()?));
-        }
-        Ok(keys)
-    }
+    let hour = Hour(codec::unzigzag(from.number()?));
+    Ok((hour, codec::decode(from.0)?))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use pipeline_core::fsx;
 
 use crate::{
-    counts,
+    counts::{Content, Limits},
     hour::{Day, Hour},
     keeper::Keeper,
     manifest::Manifest,
@@ -47,7 +47,12 @@ impl Due {
 
     /// Writes each summary that is due; gives their number. After an error it is unknown what is
     /// due: [`Due::find_old`] says.
-    pub fn render(&mut self, keeper: &Keeper, go_on: GoOn<'_>) -> Result<u64, RunError> {
+    pub fn render(
+        &mut self,
+        keeper: &Keeper,
+        limits: Limits,
+        go_on: GoOn<'_>,
+    ) -> Result<u64, RunError> {
         let manifest = &keeper.manifest;
         let analytics = keeper.dir.analytics();
         let mut written = 0;
@@ -56,7 +61,7 @@ impl Due {
             let Some(state) = keeper.state(hour)? else {
                 continue;
             };
-            let json = render::hour(hour, manifest.hours[&hour].changed, &state.sites()?);
+            let json = render::hour(hour, manifest.hours[&hour].changed, &state.content()?);
             put(keeper, &render::hour_path(analytics, hour), &json, go_on)?;
             dirs.insert(hour.day());
             written += 1;
@@ -66,8 +71,12 @@ impl Due {
             for (hour, _) in manifest.hours.range(day.hours()) {
                 states.extend(keeper.state(*hour)?);
             }
-            let sites = states.iter().map(State::sites).collect::<Result<_, _>>()?;
-            let json = render::day(day, changed_day(manifest, day), &counts::sum_sites(sites));
+            let parts = states
+                .iter()
+                .map(State::content)
+                .collect::<Result<_, _>>()?;
+            let content = Content::sum(parts, limits);
+            let json = render::day(day, changed_day(manifest, day), &content);
             put(keeper, &render::day_path(analytics, day), &json, go_on)?;
             dirs.insert(day);
             written += 1;

@@ -1,6 +1,7 @@
 //! Whole runs over real stores; here what they share: a store that remembers what was put into
 //! it, and a count of that which knows nothing of the aggregator's ways.
 
+mod bounds;
 mod damage;
 mod killed;
 mod runs;
@@ -19,7 +20,7 @@ use pipeline_core::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Aggregator, Portion,
+    Aggregator, Limits, Portion, Settings,
     run::{Report, RunError, Step},
 };
 
@@ -34,7 +35,17 @@ struct Put {
     site: Option<String>,
     path: String,
     agent: String,
-    rest: Option<(String, u16, u64)>,
+    rest: Option<Rest>,
+}
+
+/// What a record may have.
+#[derive(Clone)]
+struct Rest {
+    method: String,
+    status: u16,
+    bytes: u64,
+    duration_ms: f64,
+    referring_host: Option<String>,
 }
 
 /// A store in a directory of its own, and all that was put into it.
@@ -93,7 +104,14 @@ impl World {
     }
 
     fn aggregator_with(&self, portion: Portion) -> Aggregator {
-        Aggregator::open(&self.logs(), &self.analytics(), portion).unwrap()
+        self.aggregator_set(Settings {
+            portion,
+            ..Settings::default()
+        })
+    }
+
+    fn aggregator_set(&self, settings: Settings) -> Aggregator {
+        Aggregator::open(&self.logs(), &self.analytics(), settings).unwrap()
     }
 
     /// A new process that runs to its end.
@@ -108,13 +126,12 @@ impl World {
             site: [None, Some("a.example"), Some("b.example")][rng.usize(..3)].map(str::to_owned),
             path: format!("/p{}?q={}", rng.u8(..8), rng.u8(..3)),
             agent: ["-", "Mozilla/5.0 (X11)", "bot \"quoted\" \u{e9}"][rng.usize(..3)].to_owned(),
-            rest: rng.bool().then(|| {
-                let method = ["GET", "POST"][rng.usize(..2)].to_owned();
-                (
-                    method,
-                    [200, 204, 301, 404, 500][rng.usize(..5)],
-                    rng.u64(..10_000),
-                )
+            rest: rng.bool().then(|| Rest {
+                method: ["GET", "POST"][rng.usize(..2)].to_owned(),
+                status: [200, 204, 301, 404, 500][rng.usize(..5)],
+                bytes: rng.u64(..10_000),
+                duration_ms: f64::from(rng.u32(..2_000)) / 4.0,
+                referring_host: rng.bool().then(|| format!("r{}.example", rng.u8(..3))),
             }),
         }
     }
@@ -146,10 +163,15 @@ impl World {
         if let Some(site) = &record.site {
             line["site"] = json!(site);
         }
-        if let Some((method, status, bytes)) = &record.rest {
-            line["method"] = json!(method);
-            line["status"] = json!(status);
-            line["bytes"] = json!(bytes);
+        if let Some(rest) = &record.rest {
+            line["method"] = json!(rest.method);
+            line["status"] = json!(rest.status);
+            line["bytes"] = json!(rest.bytes);
+            line["durationMs"] = json!(rest.duration_ms);
+            line["referer"] = json!(match &rest.referring_host {
+                None => "-".to_owned(),
+                Some(host) => format!("https://{host}/from?x"),
+            });
         }
         line.to_string()
     }
@@ -257,6 +279,7 @@ impl World {
                 let mut summary: Value = serde_json::from_slice(&bytes).unwrap();
                 let fields = summary.as_object_mut().unwrap();
                 assert!(fields.remove("manifest").unwrap().as_u64().unwrap() > 1);
+                assert!(fields.remove("classification").is_some());
                 (file, summary)
             })
             .collect()
@@ -271,7 +294,10 @@ impl World {
 
     /// That each record put is counted once, and that nothing else is left.
     fn assert_counted(&self) {
-        let (found, expected) = (self.found(), self.expected());
+        let (mut found, expected) = (self.found(), self.expected());
+        for (file, found) in &mut found {
+            snap(found, expected.get(file).unwrap_or(&Value::Null));
+        }
         let files = found.keys().chain(expected.keys());
         for file in files.collect::<std::collections::BTreeSet<_>>() {
             assert_eq!(found.get(file), expected.get(file), "{file}");
@@ -304,11 +330,17 @@ fn count(records: &[&Put]) -> Map<String, Value> {
         }
         counts
     };
-    let rest = |of: fn(&(String, u16, u64)) -> String| {
-        tally(&move |record: &Put| record.rest.as_ref().map(of))
-    };
+    let rest =
+        |of: fn(&Rest) -> Option<String>| tally(&move |record: &Put| of(record.rest.as_ref()?));
     let mut summary = Map::new();
     summary.insert("requests".to_owned(), json!(records.len()));
+    summary.insert("requestsPerBot".to_owned(), json!({}));
+    let empty = records.iter().filter(|record| record.agent == "-").count();
+    summary.insert(
+        "requestsPerClient".to_owned(),
+        json!({"human": 0, "bot": 0, "unknown": records.len() - empty, "empty": empty}),
+    );
+    let mut accuracy = Map::new();
     for (name, counts) in [
         (
             "requestsPerPath",
@@ -318,25 +350,72 @@ fn count(records: &[&Put]) -> Map<String, Value> {
             "requestsPerUserAgent",
             tally(&|record| Some(record.agent.clone())),
         ),
-        ("requestsPerMethod", rest(|rest| rest.0.clone())),
+        ("requestsPerMethod", rest(|rest| Some(rest.method.clone()))),
+        (
+            "requestsPerReferringHost",
+            rest(|rest| rest.referring_host.clone()),
+        ),
         (
             "requestsPerStatusClass",
-            rest(|rest| format!("{}xx", rest.1 / 100)),
+            rest(|rest| Some(format!("{}xx", rest.status / 100))),
         ),
-        ("requestsPerStatus", rest(|rest| rest.1.to_string())),
+        (
+            "requestsPerStatus",
+            rest(|rest| Some(rest.status.to_string())),
+        ),
     ] {
+        if !name.contains("Status") {
+            accuracy.insert(name.to_owned(), json!({"exact": true}));
+        }
         if !counts.is_empty() {
             summary.insert(name.to_owned(), json!(counts));
         }
     }
-    let bytes: Vec<u64> = records
-        .iter()
-        .filter_map(|r| Some(r.rest.as_ref()?.2))
-        .collect();
-    if !bytes.is_empty() {
-        summary.insert("bytes".to_owned(), json!(bytes.iter().sum::<u64>()));
+    summary.insert("accuracy".to_owned(), Value::Object(accuracy));
+    let rests: Vec<&Rest> = records.iter().filter_map(|r| r.rest.as_ref()).collect();
+    if !rests.is_empty() {
+        let bytes: u64 = rests.iter().map(|rest| rest.bytes).sum();
+        summary.insert("bytes".to_owned(), json!(bytes));
+        let mut durations: Vec<f64> = rests.iter().map(|rest| rest.duration_ms).collect();
+        durations.sort_by(f64::total_cmp);
+        let quantile = |percent: usize| {
+            let rank = (percent * durations.len()).div_ceil(100);
+            json!(durations[rank.max(1) - 1])
+        };
+        summary.insert(
+            "durationMs".to_owned(),
+            json!({
+                "requests": durations.len(),
+                "p50": quantile(50),
+                "p90": quantile(90),
+                "p99": quantile(99),
+                "relativeError": 0.01,
+            }),
+        );
     }
     summary
+}
+
+/// Where a quantile of `found` is within its stated error, it becomes the right one.
+fn snap(found: &mut Value, right: &Value) {
+    let (Value::Object(found), Value::Object(right)) = (found, right) else {
+        return;
+    };
+    for (name, found) in found {
+        let Some(right) = right.get(name) else {
+            continue;
+        };
+        if name == "durationMs" {
+            for quantile in ["p50", "p90", "p99"] {
+                let (one, other) = (found[quantile].as_f64(), right[quantile].as_f64());
+                let (one, other) = (one.unwrap(), other.unwrap());
+                if (one - other).abs() <= 0.01 * other {
+                    found[quantile] = right[quantile].clone();
+                }
+            }
+        }
+        snap(found, right);
+    }
 }
 
 /// Every file below `dir`, by its path there.

@@ -37,8 +37,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "storage.analyticsRetention",
     "aggregation.archiveAfter",
     "aggregation.archiveMaxWait",
-    "aggregation.maxKeysPerHour",
-    "aggregation.stripQuery",
 ];
 
 /// Keys under which no value is ever shown.
@@ -267,7 +265,7 @@ pub(super) const KEYS: &[Key] = &[
     key("aggregation.archiveMaxWait", duration(MINUTE, 365 * DAY), "6h",
         "Longest time from storing a record to archiving it."),
     key("aggregation.maxKeysPerHour", count(1, 100_000_000), "100000",
-        "Most paths, agents and so on that are counted one by one, for each site and hour; the rest is `other`."),
+        "Most paths, agents and so on that are counted one by one, for each site, hour and day; the rest is `other`."),
     key("aggregation.stripQuery", Bool, "false",
         "Whether paths are counted without their query."),
     key("aggregation.adminAddr", Addr, "127.0.0.1:9103",

@@ -1,0 +1,73 @@
+//! The host of a URL that a browser has sent as `Referer`. Pure.
+
+use std::borrow::Cow;
+
+/// Longest host name in characters (RFC 1123, section 2.1).
+const HOST_BYTES_MAX: usize = 253;
+
+/// The host in lower case, without user, port and the dot of the root; `None` of what is no URL
+/// with a host.
+#[must_use]
+pub fn of_url(url: &str) -> Option<Cow<'_, str>> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = scheme.as_bytes();
+    let named = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    if !scheme.first()?.is_ascii_alphabetic() || !scheme.iter().all(named) {
+        return None;
+    }
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let authority = &rest[..end];
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let host = match host.strip_prefix('[') {
+        Some(address) => address.split_once(']')?.0,
+        None => host.split_once(':').map_or(host, |(host, _)| host),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let odd = |char: char| char.is_whitespace() || char.is_control() || "\"<>^`{|}".contains(char);
+    if host.is_empty() || host.len() > HOST_BYTES_MAX || host.contains(odd) {
+        return None;
+    }
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Some(host.to_ascii_lowercase().into());
+    }
+    Some(host.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_found_in_urls_and_nowhere_else() {
+        for (url, host) in [
+            (
+                "https://www.example.com/a?b=http://c.example/",
+                Some("www.example.com"),
+            ),
+            ("http://Example.COM:8080", Some("example.com")),
+            ("https://user:p%40ss@host.example./x", Some("host.example")),
+            ("http://[2001:db8::1]:80/", Some("2001:db8::1")),
+            (
+                "android-app://com.google.android.gm/",
+                Some("com.google.android.gm"),
+            ),
+            ("https://b\u{fc}cher.example/", Some("b\u{fc}cher.example")),
+            ("https://h.example?q", Some("h.example")),
+            ("-", None),
+            ("", None),
+            ("www.example.com/", None),
+            ("about:blank", None),
+            ("https:///path", None),
+            ("http://[::1/", None),
+            ("1http://a/", None),
+            ("http://a b/", None),
+            ("http://<script>/", None),
+            ("://a/", None),
+        ] {
+            assert_eq!(of_url(url).as_deref(), host, "{url}");
+        }
+        assert_eq!(of_url(&format!("http://{}/", "a".repeat(254))), None);
+    }
+}

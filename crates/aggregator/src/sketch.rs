@@ -1,0 +1,117 @@
+//! Quantiles that can be added up: a DDSketch (<https://arxiv.org/abs/1908.10693>) of durations in
+//! milliseconds. Pure; where two sketches hold the same values they are equal, however these came.
+//!
+//! Bucket `i` counts the values in `(g^(i-1), g^i]` with `g = (1 + e) / (1 - e)`. Any of them is
+//! within the relative error `e` of `2 g^i / (g + 1)`, which is what a quantile gives.
+
+/// Stated of each quantile: that of the buckets, and what rounding to four digits adds.
+pub const RELATIVE_ERROR: f64 = 0.01;
+
+const BUCKET_ERROR: f64 = 0.0094;
+const GAMMA: f64 = (1.0 + BUCKET_ERROR) / (1.0 - BUCKET_ERROR);
+/// Values up to this are zero: nothing is timed finer than a nanosecond.
+const ZERO_MAX: f64 = 1e-6;
+/// Values above it count as it, so that there is an end to buckets: 31 years.
+const VALUE_MAX: f64 = 1e12;
+/// The bucket of zero, below all others.
+const ZERO: i32 = i32::MIN;
+
+/// Sorted by bucket.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sketch {
+    pub buckets: Vec<(i32, u64)>,
+}
+
+impl Sketch {
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The smallest value that at least the share `q` of all values does not exceed, within
+    /// [`RELATIVE_ERROR`]; `None` of nothing.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> Option<f64> {
+        let count = self.count();
+        let rank = ((q * count as f64).ceil() as u64).clamp(1, count.max(1));
+        let mut below = 0;
+        let (bucket, _) = self.buckets.iter().find(|(_, count)| {
+            below += count;
+            below >= rank
+        })?;
+        Some(value(*bucket))
+    }
+}
+
+/// The bucket of a value of 0 or more.
+#[inline]
+#[must_use]
+pub fn bucket(value: f64) -> i32 {
+    if value <= ZERO_MAX {
+        return ZERO;
+    }
+    (value.min(VALUE_MAX).ln() * (1.0 / GAMMA.ln())).ceil() as i32
+}
+
+/// What a bucket stands for, to four digits.
+fn value(bucket: i32) -> f64 {
+    if bucket == ZERO {
+        return 0.0;
+    }
+    let value = 2.0 * GAMMA.powi(bucket) / (GAMMA + 1.0);
+    format!("{value:.3e}").parse().expect("a number")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn sketch(values: &[f64]) -> Sketch {
+        let mut buckets = BTreeMap::new();
+        for value in values {
+            *buckets.entry(bucket(*value)).or_default() += 1;
+        }
+        Sketch {
+            buckets: buckets.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn quantiles_are_within_the_stated_error_of_the_true_ones() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let spreads: [fn(&mut fastrand::Rng) -> f64; 5] = [
+            |rng| rng.f64() * 1000.0,
+            |rng| f64::from(rng.u32(0..50)),
+            |rng| 10_f64.powf(rng.f64() * 17.0 - 6.0),
+            |rng| (-rng.f64().max(1e-9).ln()) * 120.0,
+            |rng| GAMMA.powi(rng.i32(-100..1000)),
+        ];
+        for (number, spread) in spreads.into_iter().enumerate() {
+            for count in [1, 2, 3, 10, 1_000, 20_000] {
+                let mut values: Vec<f64> = (0..count).map(|_| spread(&mut rng)).collect();
+                let sketch = sketch(&values);
+                assert_eq!(sketch.count(), count as u64);
+                values.sort_by(f64::total_cmp);
+                for q in [0.0, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0] {
+                    let rank = ((q * count as f64).ceil() as usize).clamp(1, count);
+                    let (found, right) = (sketch.quantile(q).unwrap(), values[rank - 1]);
+                    assert!(
+                        (found - right).abs() <= RELATIVE_ERROR * right + ZERO_MAX,
+                        "spread {number}: {q} of {count}: {found}, not {right}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_an_end_to_buckets() {
+        assert_eq!(bucket(0.0), bucket(1e-7));
+        assert_eq!(bucket(1e12), bucket(f64::MAX));
+        let span = bucket(1e12) - bucket(1.1e-6);
+        assert!((0..2_500).contains(&span), "{span}");
+        assert_eq!(Sketch::default().quantile(0.5), None);
+    }
+}
