@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
 };
 
 use kafka_consumer_writer::{
@@ -19,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     raw,
-    rig::{GROUP, Rig, TOPIC, Writer, line, wait_for},
+    rig::{Rig, TOPIC, Writer, command, line, wait_for},
 };
 
 /// Batches 0 to 3 stored, with a window of two batches: it begins at 2.
@@ -201,24 +200,6 @@ async fn poison_stays_until_it_is_corrected() {
     let stored = rig.stored();
     assert_eq!(stored.len(), 2);
     assert!(stored[1].line.contains("/mend"), "{stored:?}");
-}
-
-/// The built command, on this rig.
-fn command(rig: &Rig, args: &[&str]) -> Child {
-    let config = rig.dir.path().join("sluice.yaml");
-    let yaml = format!(
-        "dataDir: {}\nkafka:\n  brokers: [{}]\n  groupID: {GROUP}\n",
-        rig.dir.path().display(),
-        rig.broker.bootstrap()
-    );
-    fs::write(&config, yaml).expect("written");
-    Command::new(env!("CARGO_BIN_EXE_kafka-consumer-writer"))
-        .arg("--config")
-        .arg(&config)
-        .args(args)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts")
 }
 
 #[tokio::test(flavor = "multi_thread")]

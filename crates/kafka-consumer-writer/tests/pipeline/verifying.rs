@@ -1,12 +1,19 @@
 //! `verify` says whole where it is, and names the file where not.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use kafka_consumer_writer::command::{Where, verify::Verify};
+use kafka_consumer_writer::{
+    command::{Where, verify::Verify},
+    snapshots::make,
+};
 use pipeline_core::{Offset, PartitionId};
 use serde_json::Value;
 
-use crate::rig::{Rig, TOPIC};
+use crate::rig::{Rig, TOPIC, command};
 
 /// Asks for every byte to be damaged in turn, instead of a sample.
 const EVERY_BYTE: &str = "SLUICE_EVERY_BYTE";
@@ -110,9 +117,51 @@ async fn every_byte_of_a_segment_and_every_file_but_the_last_is_missed() {
     if !every {
         println!("SKIPPED: not every byte, a sample ({EVERY_BYTE}=1 damages each)");
     }
+    let chain = rig.chain(0);
+    let of = |first: i64| chain.segment_path(Offset(first));
+    let mut looks = 0;
+    let all = [0, 2, 4, 6].map(of);
+    looks += each_is_found(
+        &rig,
+        every,
+        &all,
+        &[&all[..3], &[chain.start_path()]].concat(),
+    );
+    // The same behind a watermark, where snapshots are files of the chain as well.
+    make(&chain, 1_000).expect("a snapshot");
+    let removal = chain.remove_before(Offset(4), &mut || true);
+    assert_eq!(removal.expect("removed").segments, 2);
+    let snapshots = chain.snapshots().expect("listed");
+    let snapshots: Vec<PathBuf> = snapshots.into_iter().map(|file| file.path).collect();
+    let left = [&[of(4), of(6)][..], &snapshots].concat();
+    // The last one, too: a snapshot knows it.
+    looks += each_is_found(
+        &rig,
+        every,
+        &left,
+        &[&left[..], &[chain.start_path()]].concat(),
+    );
+    println!("{looks} looks at a damaged store");
+    let ended = command(&rig, &["verify"]).wait_with_output();
+    let ended = ended.expect("it ends");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let path = of(4);
+    fs::remove_file(&path).expect("removed");
+    let ended = command(&rig, &["verify"]).wait_with_output();
+    let ended = ended.expect("it ends");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let said = String::from_utf8(ended.stdout).expect("UTF-8");
+    assert!(said.contains(&path.display().to_string()), "{said}");
+}
+
+/// Damages each of `damaged` at each byte, or at a sample of them, cuts it off, and takes each of
+/// `removed` away: `verify` names it each time. Gives how often it was asked.
+fn each_is_found(rig: &Rig, every: bool, damaged: &[PathBuf], removed: &[PathBuf]) -> u32 {
     let mut rng = fastrand::Rng::with_seed(5);
-    let found = |path: &Path, what: &str| {
-        let (code, json) = ask(&rig, true);
+    let mut looks = 0;
+    let mut found = |path: &Path, what: &str| {
+        looks += 1;
+        let (code, json) = ask(rig, true);
         assert_eq!(code, 1, "{} {what}", path.display());
         let json = parse(&json);
         let damage = json["chains"][0]["damage"].as_array().expect("a list");
@@ -125,9 +174,7 @@ async fn every_byte_of_a_segment_and_every_file_but_the_last_is_missed() {
         );
         assert_eq!(json["chains"][1]["whole"], true, "{what}");
     };
-    let chain = rig.chain(0);
-    let firsts = [0, 2, 4, 6].map(|first| chain.segment_path(Offset(first)));
-    for path in &firsts {
+    for path in damaged {
         let whole = fs::read(path).expect("read");
         let all = 0..whole.len();
         let ends = all.clone().filter(|at| *at < 16 || at + 40 >= whole.len());
@@ -138,9 +185,9 @@ async fn every_byte_of_a_segment_and_every_file_but_the_last_is_missed() {
             ends.chain(sample).collect()
         };
         for at in places {
-            let mut damaged = whole.clone();
-            damaged[at] ^= 1 << rng.u32(..8);
-            fs::write(path, &damaged).expect("written");
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << rng.u32(..8);
+            fs::write(path, &bytes).expect("written");
             found(path, &format!("byte {at}"));
         }
         for len in [0, 1, whole.len() / 2, whole.len() - 1] {
@@ -150,13 +197,13 @@ async fn every_byte_of_a_segment_and_every_file_but_the_last_is_missed() {
         fs::write(path, &whole).expect("written");
     }
     let aside = rig.dir.path().join("aside");
-    let removable = firsts[..3].iter().cloned().chain([chain.start_path()]);
-    for path in removable {
-        fs::rename(&path, &aside).expect("moved");
-        found(&path, "removed");
-        fs::rename(&aside, &path).expect("moved back");
+    for path in removed {
+        fs::rename(path, &aside).expect("moved");
+        found(path, "removed");
+        fs::rename(&aside, path).expect("moved back");
     }
-    assert_eq!(ask(&rig, false).0, 0);
+    assert_eq!(ask(rig, false).0, 0);
+    looks
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,8 @@ const SUFFIXES: [&str; 2] = [".window-a", ".window-b"];
 /// Snapshots before the newest: the damage behind which nothing is left to go back to lies in the
 /// oldest quarter or so of what is there.
 const OLDER_KEPT: usize = 4;
+/// Before a snapshot is called missing.
+const LOOKS_MAX: u32 = 3;
 
 /// One file of a snapshot.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -94,6 +96,33 @@ impl Chain {
             }
         }
         Ok(heads)
+    }
+
+    /// Behind a watermark one whole snapshot stands at least, in both its files.
+    pub(super) fn missing_snapshot(&self) -> Result<Option<(PathBuf, String)>, StoreError> {
+        let mut missing = None;
+        // A listing may meet neither all of the old one nor all of the new one that replaces it.
+        for _ in 0..LOOKS_MAX {
+            if self.watermark()?.is_none() {
+                return Ok(None);
+            }
+            let files = self.snapshots()?;
+            if files.windows(2).any(|pair| pair[0].next == pair[1].next) {
+                return Ok(None);
+            }
+            missing = Some(match files.first() {
+                Some(file) => (
+                    file.twin(),
+                    "missing: of a snapshot two files stand".to_owned(),
+                ),
+                None => (
+                    self.dir().to_owned(),
+                    "segments have been removed, and no snapshot of the duplicate window stands"
+                        .to_owned(),
+                ),
+            });
+        }
+        Ok(missing)
     }
 
     /// Walks from the end of a snapshot to the end of the chain, `visit`ing what is behind it. The
@@ -273,6 +302,16 @@ pub(super) fn remove_if_there(path: &Path) -> Result<bool, StoreError> {
 }
 
 impl SnapshotFile {
+    /// Where the other file of the same snapshot is.
+    fn twin(&self) -> PathBuf {
+        let twins = SUFFIXES.map(|suffix| {
+            let name = format!("{:020}{suffix}", self.next.0);
+            self.path.with_file_name(name)
+        });
+        let twin = twins.into_iter().find(|path| *path != self.path);
+        twin.expect("two suffixes differ")
+    }
+
     /// Its bytes; `None`: it has been removed, a newer one stands.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! The offline proof that a store is whole. Reads every byte from each chain's watermark on, goes
 //! on behind damage, changes nothing.
 
+mod report;
+
 use std::{
     fs, io,
     num::NonZero,
@@ -9,73 +11,18 @@ use std::{
     thread,
 };
 
+pub use self::report::{ChainReport, Damage, Report, Which};
 use super::{
-    chain::{Chain, Listing, Start},
-    owner::{Store, StoreError, StoreId},
+    chain::{Chain, Listing},
+    owner::{Store, StoreError},
     segment::{SegmentError, read_segment},
     trailer::{Link, Totals},
     walk::{ChainFault, check_place},
 };
-use crate::ids::{Offset, PartitionId};
+use crate::ids::Offset;
 
 /// Each may hold one segment in memory.
 const THREADS_MAX: usize = 8;
-
-/// What `verify` found of one chain.
-#[derive(Clone, Debug)]
-pub struct ChainReport {
-    pub topic: String,
-    pub partition: PartitionId,
-    /// `None` where it cannot be read, or the chain has not been begun.
-    pub start: Option<Start>,
-    /// Where the part that was checked begins: the watermark, or START.
-    pub first: Offset,
-    pub next: Offset,
-    pub segments: u64,
-    pub bytes: u64,
-    /// Running totals, from START on.
-    pub totals: Totals,
-    /// Each with the file it lies in; empty when the chain is whole.
-    pub damage: Vec<Damage>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Damage {
-    pub path: PathBuf,
-    pub detail: String,
-}
-
-/// Which chains are checked; `None` leaves it open.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Which {
-    pub topic: Option<String>,
-    pub partition: Option<PartitionId>,
-}
-
-impl Which {
-    fn wants(&self, chain: &Chain) -> bool {
-        self.partition
-            .is_none_or(|wanted| wanted == chain.partition())
-    }
-}
-
-/// What `verify` found of a store.
-#[derive(Clone, Debug)]
-pub struct Report {
-    pub store: StoreId,
-    /// In order of topic and partition.
-    pub chains: Vec<ChainReport>,
-    /// What lies in no chain: a topic's directory that cannot be listed.
-    pub damage: Vec<Damage>,
-}
-
-impl Report {
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        let whole = |chain: &ChainReport| chain.damage.is_empty();
-        self.damage.is_empty() && self.chains.iter().all(whole)
-    }
-}
 
 /// Called with segments done and segments there are, from any thread.
 pub type Progress<'a> = dyn Fn(u64, u64) + Sync + 'a;
@@ -88,7 +35,7 @@ pub type Progress<'a> = dyn Fn(u64, u64) + Sync + 'a;
 /// Where there is no store or its topics cannot be listed.
 pub fn verify(root: &Path, which: &Which, progress: &Progress<'_>) -> Result<Report, StoreError> {
     let Some(store) = Store::open_existing(root)? else {
-        let none = io::Error::from(io::ErrorKind::NotFound);
+        let none = io::Error::new(io::ErrorKind::NotFound, "no file OWNER is there");
         return Err(StoreError::at("find a store at", root)(none));
     };
     let mut damage = Vec::new();
@@ -220,8 +167,8 @@ impl<'a> Proof<'a> {
         self.report
     }
 
-    /// Without one a chain is whole all the same; the writer says where it needs one. One that
-    /// knows of a segment shows that it is missing, also where that was the chain's last.
+    /// Without one a chain is whole all the same, unless segments have been removed. One that knows
+    /// of a segment shows that it is missing, also where that was the chain's last.
     fn check_snapshots(&mut self) {
         let heads = match self.chain.snapshot_heads() {
             Ok(heads) => heads,
@@ -232,6 +179,12 @@ impl<'a> Proof<'a> {
                 Ok(head) => self.check_known(&head.names),
                 Err(detail) => self.damaged(path, detail),
             }
+        }
+        match self.chain.missing_snapshot() {
+            Ok(missing) => missing
+                .into_iter()
+                .for_each(|(path, detail)| self.damaged(path, detail)),
+            Err(error) => self.unreadable(self.chain.dir().to_owned(), &error),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::*;
+use super::{snapshot::snapshot_of, *};
 use crate::{
     fsx::{
         self, Step,
@@ -18,8 +18,8 @@ use crate::{
 
 const EIO: i32 = 5;
 
-/// START, segments, some of them linked by a try whose directory sync failed, a watermark, and
-/// removal behind it. Gives after each what may be relied upon.
+/// START, segments, some of them linked by a try whose directory sync failed, snapshots, and removal
+/// behind them. Gives after each what may be relied upon.
 fn live(root: &Path, rng: &mut fastrand::Rng, promised: &mut dyn FnMut(i64)) {
     let store = Store::open(root).unwrap();
     let chain = store.chain("logs", PartitionId(3));
@@ -43,12 +43,11 @@ fn live(root: &Path, rng: &mut fastrand::Rng, promised: &mut dyn FnMut(i64)) {
             assert_eq!(chain.publish(&encoded).unwrap(), Published::Linked);
         }
         promised(encoded.trailer.next.0);
-        if segment == 3 {
-            chain.put_watermark(names[2]).unwrap();
-            for name in &names[..2] {
-                fsx::remove_file(&chain.segment_path(*name)).unwrap();
-            }
-            chain.sync().unwrap();
+        if segment >= 2 {
+            // Each replaces the one before, and lets go of one segment more.
+            chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+            let removal = chain.remove_before(names[segment - 1], &mut || true);
+            assert!(removal.unwrap().segments > 0);
         }
     }
 }

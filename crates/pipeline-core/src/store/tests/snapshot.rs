@@ -6,7 +6,7 @@ use super::{
 };
 
 /// A snapshot of the chain as it stands, with batches that nobody checks.
-fn snapshot_of(chain: &Chain) -> EncodedSnapshot {
+pub fn snapshot_of(chain: &Chain) -> EncodedSnapshot {
     let mut names = Vec::new();
     let end = chain.walk(None, &mut |visited| {
         names.push(visited.trailer.first);
@@ -222,8 +222,63 @@ fn verify_names_a_damaged_snapshot() {
     fs::write(&files[1].path, &whole).unwrap();
     assert!(damage().is_empty());
     let elsewhere = chain.dir().join(format!("{:020}.window-a", 1));
-    fs::write(&elsewhere, whole).unwrap();
-    assert_eq!(damage(), [elsewhere], "under another number");
+    fs::write(&elsewhere, &whole).unwrap();
+    assert_eq!(
+        damage(),
+        std::slice::from_ref(&elsewhere),
+        "under another number"
+    );
+    fs::remove_file(elsewhere).unwrap();
+    for at in 0..whole.len() {
+        let mut spoiled = whole.clone();
+        spoiled[at] ^= 1 << (at % 8);
+        fs::write(&files[at % 2].path, &spoiled).unwrap();
+        assert_eq!(damage(), [files[at % 2].path.clone()], "byte {at}");
+        fs::write(&files[at % 2].path, &whole).unwrap();
+    }
+}
+
+#[test]
+fn verify_misses_what_a_snapshot_knows_and_a_snapshot_where_segments_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(16);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    let damage = || {
+        let report = verify(dir.path(), &Which::default(), &|_, _| {});
+        let found = report.unwrap().chains.remove(0).damage;
+        found.into_iter().map(|it| it.path).collect::<Vec<_>>()
+    };
+    let aside = dir.path().join("aside");
+    chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+    let files = chain.snapshots().unwrap();
+    let all = names(&chain);
+    // Nothing is gone yet, so it need not be there: its writer may have died half way.
+    fs::rename(&files[1].path, &aside).unwrap();
+    assert!(damage().is_empty());
+    // The chain's end, which no look at the segments alone can miss.
+    let end = chain.segment_path(all[3]);
+    fs::remove_file(&end).unwrap();
+    assert_eq!(damage(), [end]);
+    fs::rename(&aside, &files[1].path).unwrap();
+
+    let chain = Store::open(dir.path())
+        .unwrap()
+        .chain("logs", PartitionId(3));
+    fs::remove_dir_all(chain.dir()).unwrap();
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+    remove(&chain, Offset(i64::MAX));
+    assert!(damage().is_empty());
+    let files = chain.snapshots().unwrap();
+    for file in &files {
+        fs::rename(&file.path, &aside).unwrap();
+        assert_eq!(damage(), std::slice::from_ref(&file.path), "one of two");
+        fs::rename(&aside, &file.path).unwrap();
+    }
+    for file in &files {
+        fs::remove_file(&file.path).unwrap();
+    }
+    assert_eq!(damage(), [chain.dir().to_owned()]);
 }
 
 #[test]

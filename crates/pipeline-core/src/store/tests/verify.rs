@@ -1,6 +1,6 @@
 use std::{fs, sync::Mutex};
 
-use super::{super::verify::*, *};
+use super::{super::verify::*, snapshot::snapshot_of, *};
 
 fn prove(root: &Path) -> Report {
     verify(root, &Which::default(), &|_, _| ()).unwrap()
@@ -33,6 +33,7 @@ fn whole_stores_raise_no_alarm() {
         let all = segments(&chain);
         let cut = if count > 0 { rng.usize(0..count) } else { 0 };
         if cut > 0 {
+            chain.put_snapshot(&snapshot_of(&chain)).unwrap();
             chain.put_watermark(all[cut].trailer.first).unwrap();
             // Removed only in part, as by a process that died.
             for old in &all[..rng.usize(0..=cut)] {
@@ -116,10 +117,9 @@ fn each_file_but_the_last_removed_is_found_and_named() {
             fs::rename(&aside, path).unwrap();
         }
         if begun_at == 0 {
-            chain.put_watermark(all[3].trailer.first).unwrap();
-            for old in &all[..3] {
-                fs::remove_file(&old.path).unwrap();
-            }
+            chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+            let removal = chain.remove_before(all[3].trailer.first, &mut || true);
+            assert_eq!(removal.unwrap().segments, 3);
         }
     }
     // The watermark gone: what it had covered is missed. The end gone behind a watermark, too.
@@ -258,18 +258,12 @@ fn a_thousand_healthy_chains_raise_no_alarm() {
             totals: Totals::default(),
             last_message: None,
         };
-        let count = rng.usize(0..12);
-        let cut = rng.usize(0..=count) * usize::from(rng.bool());
-        for at in 0..count {
+        let mut names = Vec::new();
+        for _ in 0..rng.usize(0..12) {
             let (draft, lines) = random_draft(&mut rng, &end);
             let segment = draft.encode(&lines, 1);
-            if at == cut && cut > 0 {
-                chain.put_watermark(draft.first).unwrap();
-            }
-            // Removed only in part, as by a process that died.
-            if at >= cut || rng.bool() {
-                fs::write(chain.segment_path(draft.first), &segment.bytes).unwrap();
-            }
+            fs::write(chain.segment_path(draft.first), &segment.bytes).unwrap();
+            names.push(draft.first);
             end = ChainEnd {
                 next: draft.next,
                 last: Some(segment.link()),
@@ -277,14 +271,21 @@ fn a_thousand_healthy_chains_raise_no_alarm() {
                 last_message: draft.last,
             };
         }
-        if cut == count && cut > 0 {
-            // The chain's end is never removed.
-            let last = end.last.unwrap().first;
-            chain.put_watermark(last).unwrap();
-            if !chain.segment_path(last).exists() {
-                fs::remove_dir_all(chain.dir()).unwrap();
-                continue;
+        if let Some(&mark) = rng.choice(&names)
+            && rng.bool()
+        {
+            let snapshot = snapshot_of(&chain);
+            for half in ["a", "b"] {
+                let name = format!("{:020}.window-{half}", snapshot.next.0);
+                fs::write(chain.dir().join(name), &snapshot.bytes).unwrap();
             }
+            // Removed only in part, as by a process that died.
+            let mut left = rng.usize(0..=names.len());
+            let removed = chain.remove_before(mark, &mut || {
+                left = left.saturating_sub(1);
+                left > 0
+            });
+            assert!(!removed.unwrap().held_back);
         }
         ends.push((chain.topic().to_owned(), chain.partition(), end));
     }
@@ -306,7 +307,15 @@ fn a_thousand_healthy_chains_raise_no_alarm() {
         .into_iter()
         .map(|(topic, partition, end)| (topic, partition, end.next, end.totals))
         .collect();
-    assert!(expected.len() > 900);
+    assert_eq!(expected.len(), 1_000);
+    assert!(
+        report
+            .chains
+            .iter()
+            .filter(|it| it.first != it.start.as_ref().unwrap().first_offset)
+            .count()
+            > 200
+    );
     assert_eq!(found, expected);
 }
 
