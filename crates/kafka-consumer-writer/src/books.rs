@@ -17,7 +17,7 @@ use pipeline_core::{
     telemetry::catalog::{self, label},
 };
 
-use crate::partition::Memory;
+use crate::{partition::Memory, takeover::HaltReason};
 
 /// How long a partition given up stays in the sums: longer than a take-over takes.
 const KEPT_AFTER_LETTING_GO: Duration = Duration::from_secs(60);
@@ -35,6 +35,8 @@ pub struct Books {
     totals: [Gauge; 6],
     assigned: Gauge,
     halted: Gauge,
+    halts: [Gauge; HaltReason::ALL.len()],
+    unread: Gauge,
     reach: Gauge,
 }
 
@@ -51,7 +53,9 @@ struct Chapter {
     log_end: Option<Offset>,
     oldest_received_ms: Option<i64>,
     held: bool,
-    halted: bool,
+    halt: Option<HaltReason>,
+    /// The chain is there and has not answered yet: its log is all not yet read, until it does.
+    unread: bool,
     let_go: Option<Instant>,
     /// Made with the first value: one that is not known is not shown as none.
     lag: Option<Gauge>,
@@ -65,18 +69,52 @@ impl Default for Books {
                 .map(|fate| gauge!(catalog::STORE_CHAIN_RECORDS, label::FATE => fate_name(fate))),
             assigned: gauge!(catalog::CONSUMER_PARTITIONS_ASSIGNED),
             halted: gauge!(catalog::CONSUMER_PARTITIONS_HALTED),
+            halts: HaltReason::ALL.map(
+                |reason| gauge!(catalog::CONSUMER_PARTITION_HALTS, label::REASON => reason.as_str()),
+            ),
+            unread: gauge!(catalog::STORE_CHAINS_UNREAD),
             reach: gauge!(catalog::CONSUMER_DEDUP_REACH),
         }
     }
 }
 
 impl Books {
-    /// A chain as it was found at the start of the process.
-    pub fn found(&self, partition: PartitionId, next: Offset, totals: Totals) {
+    /// A chain is there, as the start of the process has found. Until it is [`Self::found`] or
+    /// taken, nothing of it is known.
+    pub fn listed(&self, partition: PartitionId) {
         let mut state = self.lock();
-        state.chapter(partition).next = Some(next);
-        state.set_totals(partition, totals);
-        self.show_totals(&state);
+        state.chapter(partition).unread = true;
+        self.show_unread(&state);
+    }
+
+    /// The chain of a partition that is held does not answer in time.
+    pub fn not_read(&self, partition: PartitionId) {
+        let mut state = self.lock();
+        if let Some(chapter) = state.chapters.get_mut(&partition)
+            && chapter.next.is_none()
+        {
+            chapter.unread = true;
+            chapter.show_lag(partition);
+            self.show_unread(&state);
+        }
+    }
+
+    /// A listed chain as it was then; `None`: it has not been begun. Where somebody has read it
+    /// since, or it is another process's, that is not news.
+    pub fn found(&self, partition: PartitionId, newest: Option<(Offset, Totals)>) {
+        let mut state = self.lock();
+        let Some(chapter) = state.chapters.get_mut(&partition) else {
+            return;
+        };
+        chapter.unread = false;
+        if let Some((next, totals)) = newest.filter(|_| chapter.next.is_none()) {
+            state.set_totals(partition, totals);
+            self.show_totals(&state);
+            let chapter = state.chapter(partition);
+            chapter.next = Some(next);
+            chapter.show_lag(partition);
+        }
+        self.show_unread(&state);
     }
 
     /// The group has given this partition to a member of this process.
@@ -84,7 +122,7 @@ impl Books {
         let mut state = self.lock();
         let chapter = state.chapter(partition);
         chapter.held = true;
-        chapter.halted = false;
+        chapter.halt = None;
         chapter.let_go = None;
         self.show_held(&state);
     }
@@ -117,16 +155,17 @@ impl Books {
         let mut state = self.lock();
         let chapter = state.chapter(partition);
         chapter.held = false;
-        chapter.halted = false;
+        chapter.halt = None;
         chapter.let_go = Some(now);
         chapter.oldest_received_ms = None;
         self.show_held(&state);
     }
 
-    pub fn halt(&self, partition: PartitionId, halted: bool) {
+    /// The partition stands still, or does not any more.
+    pub fn halt(&self, partition: PartitionId, halt: Option<HaltReason>) {
         let mut state = self.lock();
         let chapter = state.chapter(partition);
-        chapter.halted = halted;
+        chapter.halt = halt;
         chapter.show_lag(partition);
         self.show_held(&state);
     }
@@ -138,7 +177,7 @@ impl Books {
         state
             .chapters
             .get(&partition)
-            .is_some_and(|chapter| chapter.halted)
+            .is_some_and(|chapter| chapter.halt.is_some())
     }
 
     /// The chain as it now is. The totals go up before the lag goes down, so that a record is at
@@ -151,6 +190,9 @@ impl Books {
         chapter.next = Some(memory.end.next);
         chapter.oldest_received_ms = memory.window.oldest_received_ms();
         chapter.show_lag(partition);
+        if std::mem::take(&mut chapter.unread) {
+            self.show_unread(&state);
+        }
     }
 
     /// Where the log ends; of a partition that is not in the books (any more), nothing is kept.
@@ -181,6 +223,7 @@ impl Books {
                 lag.set(0.0);
             }
             self.show_totals(&state);
+            self.show_unread(&state);
         }
         // The window of the partition that reaches least.
         let newest_start = state
@@ -203,9 +246,19 @@ impl Books {
     #[allow(clippy::cast_precision_loss)]
     fn show_held(&self, state: &State) {
         let held = state.chapters.values().filter(|chapter| chapter.held);
-        self.halted
-            .set(held.clone().filter(|chapter| chapter.halted).count() as f64);
+        let halts = |reason| held.clone().filter(|it| it.halt == Some(reason)).count();
+        let by_reason = HaltReason::ALL.map(halts);
+        for (gauge, count) in self.halts.iter().zip(by_reason) {
+            gauge.set(count as f64);
+        }
+        self.halted.set(by_reason.iter().sum::<usize>() as f64);
         self.assigned.set(held.count() as f64);
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn show_unread(&self, state: &State) {
+        let unread = state.chapters.values().filter(|chapter| chapter.unread);
+        self.unread.set(unread.count() as f64);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -221,7 +274,8 @@ impl State {
             log_end: None,
             oldest_received_ms: None,
             held: false,
-            halted: false,
+            halt: None,
+            unread: false,
             let_go: None,
             lag: None,
         })
@@ -251,8 +305,9 @@ impl Chapter {
     }
 
     fn lag(&self) -> Option<i64> {
-        // Of a halted chain that cannot be read, nothing is known to be stored.
-        let next = self.next.or(self.halted.then_some(Offset(0)))?;
+        // Of a chain that cannot be read, nothing is known to be stored.
+        let unknown = self.halt.is_some() || self.unread;
+        let next = self.next.or(unknown.then_some(Offset(0)))?;
         Some((self.log_end?.0 - next.0).max(0))
     }
 }
@@ -296,12 +351,43 @@ mod tests {
         }
     }
 
+    fn find(books: &Books, partition: i32, stored: u64) {
+        books.listed(PartitionId(partition));
+        let next = Offset(stored.try_into().unwrap());
+        books.found(PartitionId(partition), Some((next, totals(stored))));
+    }
+
+    #[test]
+    fn all_of_the_log_of_a_chain_that_does_not_answer_is_not_yet_read_until_it_does() {
+        let books = Books::default();
+        let (now, hung, slow) = (Instant::now(), PartitionId(0), PartitionId(1));
+        let lag = |partition| books.lock().chapter(partition).lag();
+        for partition in [hung, slow] {
+            books.listed(partition);
+            books.log_end(partition, Offset(10));
+            assert_eq!(lag(partition), Some(10));
+        }
+        books.found(slow, Some((Offset(7), totals(7))));
+        assert_eq!((lag(slow), books.lock().sums), (Some(3), totals(7)));
+        // Its take-over was faster than its look at the start.
+        books.take(slow);
+        books.lock().chapter(slow).next = Some(Offset(9));
+        books.found(slow, Some((Offset(7), totals(7))));
+        assert_eq!(lag(slow), Some(1));
+        // Another process has it when it answers at last.
+        books.assigned(now);
+        books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+        books.found(hung, Some((Offset(8), totals(8))));
+        assert_eq!(books.lock().sums, totals(7));
+        assert!(books.not_held().is_empty());
+    }
+
     #[test]
     fn a_partition_given_up_stays_in_the_sums_until_another_has_surely_taken_it() {
         let books = Books::default();
         let now = Instant::now();
-        books.found(PartitionId(0), Offset(5), totals(5));
-        books.found(PartitionId(1), Offset(7), totals(7));
+        find(&books, 0, 5);
+        find(&books, 1, 7);
         books.take(PartitionId(0));
         books.take(PartitionId(1));
         books.assigned(now);
@@ -323,8 +409,8 @@ mod tests {
     fn chains_found_at_the_start_that_others_hold_leave_the_sums_too() {
         let books = Books::default();
         let now = Instant::now();
-        books.found(PartitionId(0), Offset(5), totals(5));
-        books.found(PartitionId(1), Offset(7), totals(7));
+        find(&books, 0, 5);
+        find(&books, 1, 7);
         // Nothing is assigned yet: after a kill, that takes the dead member's session timeout.
         books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
         assert_eq!(books.lock().sums, totals(12));
@@ -349,9 +435,9 @@ mod tests {
         books.take(PartitionId(0));
         books.log_end(PartitionId(0), Offset(10));
         assert_eq!(lag(0), None, "the chain has not been read yet");
-        books.halt(PartitionId(0), true);
+        books.halt(PartitionId(0), Some(HaltReason::Damaged));
         assert_eq!(lag(0), Some(10), "and cannot be");
-        books.found(PartitionId(1), Offset(7), totals(7));
+        find(&books, 1, 7);
         assert_eq!(lag(1), None, "the log has not been asked yet");
         books.log_end(PartitionId(1), Offset(10));
         assert_eq!(lag(1), Some(3), "also before anything is assigned");

@@ -6,6 +6,7 @@
 
 pub mod service;
 
+pub mod found;
 pub mod member;
 pub mod session;
 pub mod shared;

@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+use metrics::counter;
 use pipeline_core::{
     Offset,
     store::{Chain, ChainEnd, ChainFault, Start, StoreError, Totals},
+    telemetry::catalog,
 };
 
 use crate::{partition::Memory, window::Window};
@@ -91,6 +93,7 @@ fn look(chain: &Chain, start: Start, batches_max: usize) -> Result<Loaded, Chain
             Err(detail) => {
                 let path = file.path.display();
                 tracing::error!(%path, detail, "snapshot of the duplicate window cannot be read");
+                counter!(catalog::STORE_SNAPSHOTS_UNREADABLE).increment(1);
                 unreadable.push(file.path);
             }
         }

@@ -1,11 +1,11 @@
 //! `kafka-consumer-writer`: arguments, configuration, the runtime, the service, its end.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use kafka_consumer_writer::{
     command::Command,
-    service,
+    found, service,
     shared::{OpenError, Shared},
 };
 use pipeline_core::{
@@ -55,17 +55,8 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
-        // Before /metrics: its sums are complete from the first answer on.
-        let shared = match open(&config, args.adopt).await {
-            Ok(shared) => Arc::new(shared),
-            Err(error) => {
-                tracing::error!("{error}");
-                return exit::FAILED;
-            }
-        };
-        readiness.met("directories");
-        let admin = admin::serve(config.consumer.admin_addr, NAME, readiness.clone(), metrics);
-        let _admin = match admin.await {
+        let admin_addr = config.consumer.admin_addr;
+        let admin = match admin::serve_before(admin_addr, NAME, readiness.clone(), metrics).await {
             Ok(admin) => admin,
             Err(error) => {
                 tracing::error!("{error}");
@@ -73,6 +64,23 @@ fn main() -> ExitCode {
             }
         };
         readiness.met("admin listener");
+        let opened = tokio::select! {
+            opened = open(&config, args.adopt) => opened,
+            () = shutdown.token().cancelled_owned() => {
+                tracing::info!("stopped before the store was open");
+                return exit::OK;
+            }
+        };
+        let shared = match opened {
+            Ok(shared) => shared,
+            Err(error) => {
+                tracing::error!("{error}");
+                return exit::FAILED;
+            }
+        };
+        // Its sums are complete from the first answer on.
+        admin.show_metrics();
+        readiness.met("directories");
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             store = shared.store.id().0,
@@ -98,13 +106,26 @@ fn main() -> ExitCode {
     code.into()
 }
 
-async fn open(config: &Config, adopt: bool) -> Result<Shared, OpenError> {
-    let config = config.clone();
-    tokio::task::spawn_blocking(move || {
-        let shared = Shared::open(&config, adopt)?;
-        shared.find_chains()?;
-        Ok(shared)
-    })
-    .await
-    .expect("opening does not panic")
+/// Waits for the store's root however long it hangs, and for each chain only so long.
+async fn open(config: &Config, adopt: bool) -> Result<Arc<Shared>, OpenError> {
+    let opened = tokio::task::spawn_blocking({
+        let config = config.clone();
+        move || Shared::open(&config, adopt)
+    });
+    let patience = config.consumer.persist_timeout;
+    let opened = said_when_late(opened, patience, &config.storage.logs_dir).await;
+    let shared = Arc::new(opened.expect("opening does not panic")?);
+    let found = found::find_chains(&shared, patience);
+    said_when_late(found, patience.saturating_mul(2), &config.storage.logs_dir).await?;
+    Ok(shared)
+}
+
+async fn said_when_late<T>(opening: impl Future<Output = T>, patience: Duration, dir: &Path) -> T {
+    tokio::pin!(opening);
+    if let Ok(opened) = tokio::time::timeout(patience, &mut opening).await {
+        return opened;
+    }
+    let dir = dir.display();
+    tracing::error!(%dir, "the store does not open: the disk hangs or is slow; waiting");
+    opening.await
 }

@@ -158,23 +158,6 @@ impl Shared {
         })
     }
 
-    /// Puts the chains that are here into the books, so that they are complete before anything is
-    /// assigned. A chain that cannot be read is left to its take-over. Blocks.
-    ///
-    /// # Errors
-    /// Where the store cannot be listed.
-    pub fn find_chains(&self) -> Result<(), StoreError> {
-        for chain in self.store.chains()? {
-            if chain.topic() != self.topic {
-                continue;
-            }
-            if let Ok(Some((next, totals))) = chain.newest() {
-                self.books.found(chain.partition(), next, totals);
-            }
-        }
-        Ok(())
-    }
-
     /// How long the group waits for a member to save what it gives up.
     #[must_use]
     pub fn rebalance_timeout(&self) -> Duration {

@@ -62,6 +62,65 @@ pub enum Difference {
     OtherMessage { offset: Offset },
 }
 
+/// Why a partition stands still, as its metric says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HaltReason {
+    /// A file of the chain contradicts itself or the others.
+    Damaged,
+    /// A file of the chain is gone.
+    Missing,
+    OtherStore,
+    DirectoryLost,
+    /// The topic was made anew, or is another cluster's.
+    OtherTopic,
+    LogTruncated,
+    OtherMessage,
+    /// The log has a batch that cannot be read.
+    UnreadableLog,
+}
+
+impl HaltReason {
+    pub const ALL: [Self; 8] = [
+        Self::Damaged,
+        Self::Missing,
+        Self::OtherStore,
+        Self::DirectoryLost,
+        Self::OtherTopic,
+        Self::LogTruncated,
+        Self::OtherMessage,
+        Self::UnreadableLog,
+    ];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Missing => "missing",
+            Self::OtherStore => "other_store",
+            Self::DirectoryLost => "directory_lost",
+            Self::OtherTopic => "other_topic",
+            Self::LogTruncated => "log_truncated",
+            Self::OtherMessage => "other_message",
+            Self::UnreadableLog => "unreadable_log",
+        }
+    }
+}
+
+impl Difference {
+    #[must_use]
+    pub fn reason(&self) -> HaltReason {
+        match self {
+            Self::OtherStore { .. } => HaltReason::OtherStore,
+            Self::DirectoryLost { .. } => HaltReason::DirectoryLost,
+            Self::OtherCluster { .. } | Self::OtherTopic { .. } | Self::PartitionGone { .. } => {
+                HaltReason::OtherTopic
+            }
+            Self::LogTruncated { .. } => HaltReason::LogTruncated,
+            Self::OtherMessage { .. } => HaltReason::OtherMessage,
+        }
+    }
+}
+
 /// The metadata of a commit by this store.
 #[must_use]
 pub fn commit_metadata(store: &StoreId) -> String {
@@ -203,6 +262,12 @@ mod tests {
             StartAt::Earliest,
             adopt,
         )
+    }
+
+    #[test]
+    fn each_reason_to_halt_is_one_of_its_metrics_label() {
+        use pipeline_core::telemetry::catalog::HALT_REASONS;
+        assert_eq!(HaltReason::ALL.map(HaltReason::as_str), HALT_REASONS);
     }
 
     #[test]

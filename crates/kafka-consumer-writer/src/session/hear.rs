@@ -15,6 +15,7 @@ use crate::{
     partition::{LoadOutcome, SaveOutcome},
     save::{SaveReport, SaveTrouble},
     steps::{self, Event},
+    takeover::HaltReason,
 };
 
 impl Session {
@@ -24,12 +25,13 @@ impl Session {
                 partition,
                 outcome,
                 reason,
+                halt,
                 topic_id,
             } => {
                 if let (Some(slot), Some(id)) = (self.slots.get_mut(&partition), topic_id) {
                     slot.held.set_topic_id(&id);
                 }
-                self.loaded(partition, outcome, reason, now);
+                self.loaded(partition, outcome, reason, halt, now);
             }
             Event::Saving { partition, serial } => {
                 if let Some(slot) = self.slots.get_mut(&partition) {
@@ -101,6 +103,7 @@ impl Session {
         partition: PartitionId,
         outcome: LoadOutcome,
         reason: Option<String>,
+        halt: Option<HaltReason>,
         now: Instant,
     ) {
         let Some(slot) = self.slots.get_mut(&partition) else {
@@ -129,8 +132,8 @@ impl Session {
             LoadOutcome::Retry | LoadOutcome::Halt => {}
         }
         slot.reason = reason;
-        let halted = slot.stuck || matches!(outcome, LoadOutcome::Halt);
-        self.shared.books.halt(partition, halted);
+        let halt = halt.or(slot.stuck.then_some(HaltReason::UnreadableLog));
+        self.shared.books.halt(partition, halt);
         slot.core.loaded(outcome, now);
     }
 
@@ -206,7 +209,7 @@ impl Session {
                     slot.fetch_failures = 0;
                     slot.fetch_not_before = None;
                     if std::mem::take(&mut slot.stuck) {
-                        self.shared.books.halt(partition, false);
+                        self.shared.books.halt(partition, None);
                     }
                     self.shared.books.log_end(partition, fetched.high_watermark);
                     let budget = &self.shared.budget;
@@ -259,7 +262,8 @@ impl Session {
                             %error,
                             "partition halted: the log has a batch that cannot be read"
                         );
-                        self.shared.books.halt(partition, true);
+                        let books = &self.shared.books;
+                        books.halt(partition, Some(HaltReason::UnreadableLog));
                     }
                 }
                 Err(error) => {

@@ -214,6 +214,7 @@ impl Session {
         self.pump_fetch(now);
         if now >= self.log_ends_at {
             self.ask_log_ends(now);
+            self.judge_doubtful(now);
         }
     }
 

@@ -78,6 +78,24 @@ impl Session {
         self.tasks.spawn(fetch);
     }
 
+    /// What was read of these partitions' chains for a snapshot did not hold together.
+    pub(super) fn judge_doubtful(&mut self, now: Instant) {
+        if self.ending.is_some() {
+            return;
+        }
+        let mut backlog = self.shared.snapshots.lock();
+        let doubtful = backlog.take_doubtful(|partition| self.slots.contains_key(partition));
+        drop(backlog);
+        for partition in doubtful {
+            if let Some(slot) = self.slots.get_mut(&partition)
+                && slot.core.is_running()
+            {
+                tracing::error!(topic = self.shared.topic, %partition, "reading no more; the chain is looked at anew");
+                slot.core.reload(now);
+            }
+        }
+    }
+
     pub(super) fn ask_log_ends(&mut self, now: Instant) {
         self.log_ends_at = now + LOG_ENDS_EVERY;
         if !self.slots.is_empty() {

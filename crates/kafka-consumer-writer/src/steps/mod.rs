@@ -25,7 +25,7 @@ use crate::{
     save::{self, SaveReport},
     session::Turns,
     shared::{Held, Shared},
-    takeover::commit_metadata,
+    takeover::{HaltReason, commit_metadata},
 };
 
 /// What a session hears.
@@ -35,6 +35,8 @@ pub enum Event {
         outcome: LoadOutcome,
         /// Why it is not ready, for people.
         reason: Option<String>,
+        /// Where it halts.
+        halt: Option<HaltReason>,
         /// Of the topic that was judged, if one was.
         topic_id: Option<String>,
     },
@@ -264,7 +266,7 @@ pub async fn remove_copies(held: Held, next: Offset) {
 }
 
 /// Works on a partition's directory, once what this process has begun there has ended.
-async fn on_disk<T: Send + 'static>(
+pub(crate) async fn on_disk<T: Send + 'static>(
     held: &Held,
     work: impl FnOnce(&Held) -> T + Send + 'static,
 ) -> T {

@@ -21,7 +21,7 @@ use crate::{
     load::{self, Loaded},
     partition::{LoadOutcome, Memory},
     shared::Held,
-    takeover::{CommitFacts, Difference, LogFacts, Verdict, judge, same_topic},
+    takeover::{CommitFacts, Difference, HaltReason, LogFacts, Verdict, judge, same_topic},
 };
 
 /// Older temporary files of a chain's directory belong to nobody alive.
@@ -49,6 +49,7 @@ pub async fn load(cluster: Cluster, member: Arc<Member>, held: Vec<Held>, events
                     partition,
                     outcome: LoadOutcome::Retry,
                     reason,
+                    halt: None,
                     topic_id: None,
                 };
                 let _ = events.send(event).await;
@@ -65,15 +66,16 @@ pub async fn load(cluster: Cluster, member: Arc<Member>, held: Vec<Held>, events
         let (cluster, topic, events) = (cluster.clone(), topic.clone(), events.clone());
         loads.spawn(async move {
             let partition = held.partition();
-            let (outcome, reason) = match load_one(&cluster, &topic, &held, commit).await {
-                Ok(memory) => (LoadOutcome::Ready(Box::new(memory)), None),
-                Err(NotReady::Retry(reason)) => (LoadOutcome::Retry, Some(reason)),
-                Err(NotReady::Halt(reason)) => (LoadOutcome::Halt, Some(reason)),
+            let (outcome, reason, halt) = match load_one(&cluster, &topic, &held, commit).await {
+                Ok(memory) => (LoadOutcome::Ready(Box::new(memory)), None, None),
+                Err(NotReady::Retry(reason)) => (LoadOutcome::Retry, Some(reason), None),
+                Err(NotReady::Halt(halt, reason)) => (LoadOutcome::Halt, Some(reason), Some(halt)),
             };
             let event = Event::Loaded {
                 partition,
                 outcome,
                 reason,
+                halt,
                 topic_id: Some(topic.topic_id.clone()),
             };
             let _ = events.send(event).await;
@@ -90,7 +92,7 @@ pub async fn load(cluster: Cluster, member: Arc<Member>, held: Vec<Held>, events
 
 enum NotReady {
     Retry(String),
-    Halt(String),
+    Halt(HaltReason, String),
 }
 
 impl From<KafkaError> for NotReady {
@@ -103,16 +105,15 @@ impl From<ChainFault> for NotReady {
     fn from(fault: ChainFault) -> Self {
         match fault {
             ChainFault::Io(_) => Self::Retry(fault.to_string()),
-            ChainFault::Damaged { .. } | ChainFault::Missing { .. } => {
-                Self::Halt(fault.to_string())
-            }
+            ChainFault::Damaged { .. } => Self::Halt(HaltReason::Damaged, fault.to_string()),
+            ChainFault::Missing { .. } => Self::Halt(HaltReason::Missing, fault.to_string()),
         }
     }
 }
 
 impl From<Difference> for NotReady {
     fn from(difference: Difference) -> Self {
-        Self::Halt(difference.to_string())
+        Self::Halt(difference.reason(), difference.to_string())
     }
 }
 
@@ -217,6 +218,7 @@ async fn said_when_late<T>(held: &Held, reading: impl Future<Output = T>) -> T {
         partition = %held.partition(),
         "the chain could not be read within {patience:?}: the disk hangs or is slow; waiting"
     );
+    held.shared.books.not_read(held.partition());
     reading.await
 }
 

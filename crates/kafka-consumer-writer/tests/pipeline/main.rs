@@ -1,6 +1,7 @@
 //! The writer on the embedded broker and a real directory: what is produced is in the chains,
 //! exactly once, whatever happens in between.
 
+mod binary;
 mod raw;
 mod rig;
 
@@ -17,6 +18,7 @@ mod namespace;
 mod page;
 mod power;
 mod repairs;
+mod shown;
 mod snapshots;
 mod strangers;
 mod takeovers;

@@ -2,10 +2,19 @@
 
 use std::fs;
 
-use kafka_consumer_writer::repair;
-use pipeline_core::Offset;
+use kafka_consumer_writer::{repair, snapshots::make};
+use pipeline_core::{
+    Offset,
+    fsx::{
+        Step,
+        faults::{Fault, under},
+    },
+};
 
-use crate::rig::{Rig, TOPIC};
+use crate::{
+    binary::{Binary, stopped},
+    rig::{Rig, TOPIC, wait_for},
+};
 
 async fn repair(rig: &Rig, dry_run: bool) -> (u8, String) {
     let config = rig.config(rig.dir.path(), "", "");
@@ -107,4 +116,107 @@ async fn nothing_is_repaired_that_kafka_does_not_have_any_more() {
     let (code, text) = repair(&rig, false).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("it was made anew"), "{text}");
+}
+
+/// The built binary, on a chain whose beginning is removed and whose damage lies before its newest
+/// snapshot: as it is wherever a store has run for an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_repairs_a_store_as_it_stands_after_hours() {
+    const WINDOW: usize = 250_000;
+    let rig = Rig::new(1).await;
+    let binary = Binary::on(&rig, "");
+    let chain = rig.chain(0);
+    let ten: Vec<u32> = (0..10).collect();
+    for batch in 0..6 {
+        rig.send(0, batch, &ten, 0).await;
+        let writer = rig.writer("", "");
+        rig.caught_up().await;
+        writer.stop().await;
+        make(&chain, WINDOW).expect("made");
+    }
+    let removal = chain.remove_before(Offset(10), &mut || true);
+    assert_eq!(removal.expect("removed").segments, 1);
+    let damaged = chain.segment_path(Offset(40));
+    let mut bytes = fs::read(&damaged).expect("it is there");
+    bytes[20] ^= 1;
+    fs::write(&damaged, bytes).expect("written");
+    let run = |args: &[&str]| {
+        let output = binary.run(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    assert_eq!(run(&["verify"]).0, Some(1));
+    let (code, text) = run(&["repair", "--dry-run"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("would read on at 40"), "{text}");
+    let writer = binary.start();
+    rig.send(0, 6, &ten, 0).await;
+    rig.caught_up().await;
+    let (code, text) = run(&["repair"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("stop all writers first"), "{text}");
+    assert_eq!(stopped(writer), Some(0));
+    assert!(damaged.exists(), "nothing was touched");
+
+    let (code, text) = run(&["repair"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("the writer reads on at 40"), "{text}");
+    assert_eq!((run(&["verify"]).0, rig.next(0)), (Some(0), Some(40)));
+    let writer = binary.start();
+    // Copies from before the damage, and from behind it.
+    for batch in [1, 3, 4, 6] {
+        rig.send(0, batch, &ten, 0).await;
+    }
+    rig.caught_up().await;
+    assert_eq!(stopped(writer), Some(0));
+    let totals = rig.totals();
+    assert_eq!((totals.stored, totals.duplicate, totals.lost), (70, 40, 0));
+    assert_eq!(run(&["repair"]).0, Some(0), "nothing is damaged");
+
+    // Kafka has forgotten what would have to be read.
+    let mut bytes = fs::read(chain.segment_path(Offset(40))).expect("it is there");
+    bytes[20] ^= 1;
+    fs::write(chain.segment_path(Offset(40)), bytes).expect("written");
+    rig.broker.delete_before(TOPIC, 0, 50).expect("deleted");
+    let (code, text) = run(&["repair"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("10 records from 40 on would be lost"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_was_frozen_over_a_repair_extends_nothing_when_it_wakes() {
+    let rig = Rig::new(1).await;
+    let ten: Vec<u32> = (0..10).collect();
+    let first = rig.writer("", "sessionTimeout: 1s; flushSize: 10");
+    rig.send(0, 0, &ten, 0).await;
+    rig.caught_up().await;
+    let chain = rig.chain(0);
+    let disk = under(chain.dir()).step(Step::Link).nth(1);
+    let disk = disk.then(Fault::Hangs);
+    rig.send(0, 1, &ten, 0).await;
+    wait_for("its save", || disk.hits() == 1).await;
+    let frozen = first.freeze().await;
+    let damaged = chain.segment_path(Offset(0));
+    let mut bytes = fs::read(&damaged).expect("it is there");
+    bytes[20] ^= 1;
+    fs::write(&damaged, bytes).expect("written");
+    let (code, text) = repair(&rig, false).await;
+    assert_eq!(code, 0, "{text}");
+    // The next one stores both in one segment, so that the frozen one's name is free.
+    let second = rig.writer("", "flushSize: 20; flushInterval: 10s");
+    rig.caught_up().await;
+    let name = chain.segment_path(Offset(10));
+    assert!(!name.exists(), "the name is free");
+    disk.release();
+    wait_for("what woke to end", || frozen.strong_count() == 0).await;
+    assert!(!name.exists(), "it has taken its file back");
+    let twenty: Vec<u32> = (0..20).collect();
+    rig.send(0, 2, &twenty, 0).await;
+    rig.caught_up().await;
+    second.stop().await;
+    let both = (0..2).flat_map(|batch| ten.iter().map(move |at| (batch, *at)));
+    rig.check_exact(both.chain((0..20).map(|at| (2, at))));
 }

@@ -1,9 +1,19 @@
 //! Snapshots of the duplicate window, and chains whose beginning is removed behind them.
 
-use std::fs;
+use std::{fs, time::Instant};
 
-use kafka_consumer_writer::{load::load, snapshots::make};
-use pipeline_core::{Offset, store::Chain};
+use kafka_consumer_writer::{
+    load::load,
+    snapshots::{SEGMENTS_MAX, make},
+};
+use pipeline_core::{
+    Offset, PartitionId,
+    fsx::{
+        Step,
+        faults::{Fault, under},
+    },
+    store::Chain,
+};
 
 use crate::rig::{Rig, wait_for};
 
@@ -137,4 +147,64 @@ async fn a_running_writer_writes_snapshots_and_goes_on_while_its_chain_is_remove
         (rig.stored().len() as u64) < totals.stored,
         "and the rest is whole"
     );
+}
+
+/// As if so many segments had been stored since the last one.
+fn make_due(writer: &crate::rig::Writer, partition: i32) {
+    let mut backlog = writer.shared().snapshots.lock();
+    backlog.taken(PartitionId(partition), SEGMENTS_MAX, Instant::now());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_hangs_holds_up_no_other_partition_and_no_save() {
+    let rig = Rig::new(2).await;
+    let writer = rig.writer("", "persistTimeout: 200ms");
+    for partition in 0..2 {
+        rig.send_many(partition, partition as u64, 5).await;
+    }
+    rig.caught_up().await;
+    // Snapshots alone are renamed.
+    let hung = under(rig.chain(0).dir()).step(Step::Rename);
+    let hung = hung.then(Fault::Hangs);
+    make_due(&writer, 0);
+    wait_for("the hang", || hung.hits() == 1).await;
+    make_due(&writer, 1);
+    wait_for("the other partition's snapshot", || {
+        rig.chain(1).snapshots().expect("listed").len() == 2
+    })
+    .await;
+    make_due(&writer, 0);
+    rig.send_many(0, 10, 5).await;
+    rig.caught_up().await;
+    assert_eq!(hung.hits(), 1, "there is never a second one");
+    hung.release();
+    wait_for("the snapshot", || {
+        rig.chain(0).snapshots().expect("listed").len() >= 2
+    })
+    .await;
+    writer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_writer_halts_where_an_old_segment_goes_missing_and_goes_on_when_it_is_back() {
+    let rig = Rig::new(2).await;
+    let chain = chain_of(&rig, 3).await;
+    make(&chain, WINDOW).expect("made");
+    let writer = rig.writer("", "");
+    rig.send_many(0, 10, 5).await;
+    rig.caught_up().await;
+    let (gone, aside) = (chain.segment_path(Offset(10)), rig.dir.path().join("aside"));
+    fs::rename(&gone, &aside).expect("moved");
+    make_due(&writer, 0);
+    writer.halted(&[0]).await;
+    rig.send_many(0, 11, 5).await;
+    rig.send_many(1, 12, 5).await;
+    wait_for("partition 1 to go on", || rig.next(1) == Some(5)).await;
+    writer.stop().await;
+    fs::rename(&aside, &gone).expect("moved");
+    assert_eq!(rig.next(0), Some(35), "nothing is linked behind it");
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    writer.stop().await;
+    assert_eq!(rig.totals().stored, 45);
 }

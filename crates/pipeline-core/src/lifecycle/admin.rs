@@ -3,7 +3,16 @@
 //! It goes on while the service drains, until the process ends or its handle is dropped. Every
 //! connection is one request, within a time; there are at most [`CONNECTIONS_MAX`] at once.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -19,7 +28,7 @@ use tokio::{
 
 use super::{
     Readiness,
-    probe::{only_read, probe, problem, text},
+    probe::{not_ready, only_read, probe, problem, text},
 };
 use crate::telemetry::{MetricsHandle, catalog};
 
@@ -37,9 +46,15 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Admin {
     addr: SocketAddr,
     task: JoinHandle<()>,
+    shows_metrics: Arc<AtomicBool>,
 }
 
 impl Admin {
+    /// From now on `/metrics` is answered; see [`serve_before`].
+    pub fn show_metrics(&self) {
+        self.shows_metrics.store(true, Ordering::Release);
+    }
+
     /// The real address, also where port 0 was asked for.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
@@ -63,10 +78,27 @@ pub async fn serve(
     readiness: Readiness,
     metrics: MetricsHandle,
 ) -> io::Result<Admin> {
+    let admin = serve_before(addr, service, readiness, metrics).await?;
+    admin.show_metrics();
+    Ok(admin)
+}
+
+/// As [`serve`], but `/metrics` is refused (503) until [`Admin::show_metrics`]: for a service whose
+/// metrics say something wrong before it knows what is there.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_before(
+    addr: SocketAddr,
+    service: &'static str,
+    readiness: Readiness,
+    metrics: MetricsHandle,
+) -> io::Result<Admin> {
     let answers = Answers {
         version: version(service),
         readiness,
         metrics,
+        shows_metrics: Arc::default(),
     };
     serve_answers(addr, answers, CONNECTION_TIMEOUT).await
 }
@@ -80,8 +112,13 @@ async fn serve_answers(addr: SocketAddr, answers: Answers, timeout: Duration) ->
     })?;
     let addr = listener.local_addr()?;
     tracing::info!("admin listens on {addr}");
+    let shows_metrics = Arc::clone(&answers.shows_metrics);
     let task = tokio::spawn(accept(listener, Arc::new(answers), timeout));
-    Ok(Admin { addr, task })
+    Ok(Admin {
+        addr,
+        task,
+        shows_metrics,
+    })
 }
 
 /// What `/version` says: service, version, and the commit where the build was told it
@@ -102,6 +139,7 @@ struct Answers {
     version: String,
     readiness: Readiness,
     metrics: MetricsHandle,
+    shows_metrics: Arc<AtomicBool>,
 }
 
 impl Answers {
@@ -117,6 +155,10 @@ impl Answers {
             );
         }
         only_read(method).unwrap_or_else(|| match path {
+            "/metrics" if !self.shows_metrics.load(Ordering::Acquire) => {
+                let why = self.readiness.check().err();
+                not_ready(&why.unwrap_or_else(|| "starting".to_owned()))
+            }
             "/metrics" => {
                 let tasks = Handle::current().metrics().num_alive_tasks();
                 metrics::gauge!(catalog::RUNTIME_TASKS).set(tasks as f64);
@@ -220,6 +262,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn metrics_are_refused_until_they_are_shown_and_probes_are_not() {
+        let readiness = Readiness::default();
+        readiness.wait_for("directories");
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let metrics = start_metrics(Service::Writer);
+        let admin = serve_before(addr, "kafka-consumer-writer", readiness, metrics);
+        let admin = admin.await.unwrap();
+        let (status, head, body) = ask(admin.addr(), "GET", "/metrics").await;
+        assert_eq!(status, 503);
+        assert!(head.contains("retry-after: 1"), "{head}");
+        assert!(body.contains("waiting for directories"), "{body}");
+        assert_eq!(ask(admin.addr(), "GET", "/livez").await.0, 200);
+        admin.show_metrics();
+        assert_eq!(ask(admin.addr(), "GET", "/metrics").await.0, 200);
+    }
+
+    #[tokio::test]
     async fn metrics_and_version_come_in_their_formats() {
         let admin = admin(&Readiness::default()).await;
         let (status, head, body) = ask(admin.addr(), "GET", "/metrics").await;
@@ -277,6 +336,7 @@ mod tests {
             version: version("aggregator"),
             readiness: Readiness::default(),
             metrics: start_metrics(Service::Aggregator),
+            shows_metrics: Arc::default(),
         };
         let addr = "127.0.0.1:0".parse().unwrap();
         let admin = serve_answers(addr, answers, Duration::from_millis(20))

@@ -20,19 +20,22 @@ pub fn probe(method: &Method, path: &str, readiness: &Readiness) -> Option<Respo
     };
     Some(only_read(method).unwrap_or_else(|| match state {
         Ok(()) => text("text/plain; charset=utf-8", "ok\n".to_owned()),
-        Err(reason) => {
-            let code = if reason == "draining" {
-                "draining"
-            } else {
-                "not_ready"
-            };
-            let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, code, &reason);
-            let headers = answer.headers_mut();
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            answer
-        }
+        Err(reason) => not_ready(&reason),
     }))
+}
+
+/// 503 with what it waits for.
+pub(super) fn not_ready(reason: &str) -> Response<Full<Bytes>> {
+    let code = if reason == "draining" {
+        "draining"
+    } else {
+        "not_ready"
+    };
+    let mut answer = problem(StatusCode::SERVICE_UNAVAILABLE, code, reason);
+    let headers = answer.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }
 
 /// 405 unless the method is GET or HEAD (whose body hyper leaves out).

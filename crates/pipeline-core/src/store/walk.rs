@@ -110,18 +110,29 @@ impl Chain {
         Ok(walk.end)
     }
 
-    /// Where the segment with the greatest name ends and its running totals, without a walk: good
-    /// enough for a gauge until someone has walked, never the chain's end.
+    /// Where the segment with the greatest name that can be read ends and its running totals,
+    /// without a walk: good enough for a gauge until someone has walked, never the chain's end.
     ///
     /// # Errors
-    /// Where that segment (or START, where there is none) cannot be read.
+    /// Where the disk does not answer, or none (or START, where there is none) can be read.
     pub fn newest(&self) -> Result<Option<(Offset, Totals)>, ChainFault> {
-        let Some(newest) = self.list()?.segments.pop() else {
-            let start = self.start()?;
-            return Ok(start.map(|start| (start.first_offset, Totals::default())));
-        };
-        let visited = self.visit(newest)?;
-        Ok(visited.map(|visited| (visited.trailer.next, visited.trailer.totals)))
+        let mut damage = None;
+        for newest in self.list()?.segments.into_iter().rev() {
+            match self.visit(newest) {
+                Ok(Some(visited)) => {
+                    return Ok(Some((visited.trailer.next, visited.trailer.totals)));
+                }
+                // Removed meanwhile.
+                Ok(None) => {}
+                Err(fault @ ChainFault::Io(_)) => return Err(fault),
+                Err(fault) => damage = damage.or(Some(fault)),
+            }
+        }
+        if let Some(fault) = damage {
+            return Err(fault);
+        }
+        let start = self.start()?;
+        Ok(start.map(|start| (start.first_offset, Totals::default())))
     }
 
     /// Opens the segment that begins at `first` and reads its trailer; `None`: there is no such

@@ -129,6 +129,18 @@ pub const RUN_OUTCOMES: [&str; 6] = [
 /// What became of a snapshot of a duplicate window.
 pub const SNAPSHOT_OUTCOMES: [&str; 2] = ["written", "failed"];
 
+/// Why a partition stands still, as `kafka_consumer_writer::takeover::HaltReason` spells it.
+pub const HALT_REASONS: [&str; 8] = [
+    "damaged",
+    "missing",
+    "other_store",
+    "directory_lost",
+    "other_topic",
+    "log_truncated",
+    "other_message",
+    "unreadable_log",
+];
+
 /// Settings of a topic that weaken the promise where they are not as it needs them.
 pub const WEAK_SETTINGS: [&str; 4] = [
     "replication_factor",
@@ -279,8 +291,12 @@ catalog! {
         "Partitions that the members of this process hold.");
     CONSUMER_PARTITIONS_HALTED = gauge(WRITER, "consumer_partitions_halted", "partitions",
         "Partitions of this process that stand still until someone looks at them.");
+    CONSUMER_PARTITION_HALTS = gauge(WRITER, "consumer_partition_halts", "partitions",
+        "The same by why they do: the sum over the reasons is consumer_partitions_halted.")
+        .with(label::REASON, || HALT_REASONS.to_vec());
     CONSUMER_LAG = gauge(WRITER, "consumer_lag_records", "records",
-        "Records in the log that are not in the chain yet, for each assigned partition.")
+        "Records in the log that are not in the chain yet, for each assigned partition; all of the \
+         log where the chain cannot be read.")
         .with_open(label::PARTITION);
     CONSUMER_DEDUP_REACH = gauge(WRITER, "consumer_dedup_reach_seconds", "seconds",
         "How far back the duplicate window reaches, in the partition where it reaches least.");
@@ -318,6 +334,12 @@ catalog! {
     STORE_SNAPSHOTS = counter(WRITER, "store_snapshots_total", "snapshots",
         "Snapshots of duplicate windows that were due, by what became of them.")
         .with(label::OUTCOME, || SNAPSHOT_OUTCOMES.to_vec());
+    STORE_SNAPSHOTS_UNREADABLE = counter(WRITER, "store_snapshots_unreadable_total", "files",
+        "Files of snapshots that could not be read when a chain was; its trailers or another file \
+         were used instead, or the partition has halted.");
+    STORE_CHAINS_UNREAD = gauge(WRITER, "store_chains_unread", "chains",
+        "Chains that are there and could not be read yet: what they hold is not in \
+         store_chain_records, and all of their logs count as lag.");
     STORE_CHAIN_RECORDS = gauge(WRITER, "store_chain_records", "records",
         "Offsets by what became of them, since the beginning of the chains this process holds.")
         .with(label::FATE, || FATES.to_vec());

@@ -1,0 +1,71 @@
+//! What is lost, halted or cannot be read is said on `/metrics`, by the built binary.
+
+use std::fs;
+
+use pipeline_core::Offset;
+use testbed::metrics::Metrics;
+
+use crate::{
+    binary::{Binary, stopped},
+    rig::Rig,
+};
+
+fn halts(metrics: &Metrics, reason: &str) -> Option<f64> {
+    metrics.with("consumer_partition_halts", &format!("reason=\"{reason}\""))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_took_and_why_partitions_stand_still_is_on_metrics() {
+    let rig = Rig::new(3).await;
+    let binary = Binary::on(&rig, "");
+    for partition in 0..3 {
+        rig.send_many(partition, partition as u64, 10).await;
+    }
+    let writer = binary.start();
+    rig.caught_up().await;
+    let metrics = binary.shows("no lag", |it| it.sum("consumer_lag_records") == Some(0.0));
+    assert_eq!(metrics.await.sum("consumer_partition_halts"), Some(0.0));
+    assert_eq!(stopped(writer), Some(0));
+    for partition in 0..3 {
+        rig.send_many(partition, 10 + partition as u64, 10).await;
+    }
+    // Retention is faster than the writer; of two chains the end is damaged, and missing.
+    rig.broker
+        .delete_before(crate::rig::TOPIC, 0, 15)
+        .expect("deleted");
+    let damaged = rig.chain(1).segment_path(Offset(0));
+    let whole = fs::read(&damaged).expect("it is there");
+    let mut bytes = whole.clone();
+    let end = bytes.len();
+    bytes[end - 30] ^= 1;
+    fs::write(&damaged, bytes).expect("written");
+    fs::remove_file(rig.chain(2).start_path()).expect("removed");
+
+    let writer = binary.start();
+    let metrics = binary.shows("lost", |it| it.sum("consumer_lost_total") == Some(5.0));
+    let lost = metrics.await.with("store_chain_records", "fate=\"lost\"");
+    assert_eq!(lost, Some(5.0));
+    let metrics = binary.shows("halts", |it| {
+        it.sum("consumer_partitions_halted") == Some(2.0)
+            && it.with("consumer_lag_records", "partition=\"0\"") == Some(0.0)
+    });
+    let metrics = metrics.await;
+    assert_eq!(halts(&metrics, "damaged"), Some(1.0));
+    assert_eq!(halts(&metrics, "missing"), Some(1.0));
+    assert_eq!(metrics.sum("consumer_partition_halts"), Some(2.0));
+    // Nothing is known of the damaged one: all of its log may have to be read.
+    let lag = metrics.with("consumer_lag_records", "partition=\"1\"");
+    assert_eq!(lag, Some(20.0));
+    assert_eq!(stopped(writer), Some(0));
+    fs::write(&damaged, whole).expect("written");
+
+    // The chains' own totals say it to whoever comes next.
+    let writer = binary.start();
+    let metrics = binary.shows("the sums", |it| {
+        it.with("store_chain_records", "fate=\"lost\"") == Some(5.0)
+            && halts(it, "damaged") == Some(0.0)
+            && halts(it, "missing") == Some(1.0)
+    });
+    assert_eq!(metrics.await.sum("consumer_lost_total"), Some(0.0));
+    assert_eq!(stopped(writer), Some(0));
+}
