@@ -181,23 +181,22 @@ impl<'a> Content<'a> {
 
     /// The sum of contents of different requests, within `limits`.
     #[must_use]
-    pub fn sum(parts: Vec<Self>, limits: Limits) -> Self {
+    pub fn sum(parts: &[&Self], limits: Limits) -> Self {
         let mut sum = Self {
             sites_error_max: parts.iter().map(|part| part.sites_error_max).sum(),
             ..Self::default()
         };
-        let mut all = Vec::new();
         // What came last knows best what a bot is.
-        for part in parts.into_iter().rev() {
-            sum.classifications.extend(part.classifications);
-            sum.bots.extend(part.bots);
-            all.extend(part.sites);
+        for part in parts.iter().rev() {
+            sum.classifications.extend(&part.classifications);
+            sum.bots.extend(&part.bots);
         }
         sum.classifications.sort_unstable();
         sum.classifications.dedup();
         sum.bots.sort_by_key(|bot| bot.name);
         sum.bots.dedup_by_key(|bot| bot.name);
-        sum.sites = sum_sites(all);
+        let sites = parts.iter().flat_map(|part| &part.sites);
+        sum.sites = sum_sites(sites.map(|(site, counts)| (*site, counts)).collect());
         sum.bound(limits);
         sum
     }
@@ -248,12 +247,11 @@ impl<'a> Content<'a> {
         self.sites_error_max += dropped[0].0;
         let mut dropped: Vec<Site<'a>> = dropped.into_iter().map(|(_, site)| site).collect();
         dropped.sort_unstable();
-        for (site, _) in &mut self.sites {
-            if dropped.binary_search(site).is_ok() {
-                *site = Site::Other;
-            }
-        }
-        self.sites = sum_sites(std::mem::take(&mut self.sites));
+        let sites = self.sites.iter().map(|(site, counts)| {
+            let dropped = dropped.binary_search(site).is_ok();
+            (if dropped { Site::Other } else { *site }, counts)
+        });
+        self.sites = sum_sites(sites.collect());
     }
 
     /// That it adds up in itself.
@@ -270,22 +268,17 @@ impl<'a> Content<'a> {
     }
 }
 
-fn sum_sites<'a>(mut all: Vec<(Site<'a>, Counts<'a>)>) -> Vec<(Site<'a>, Counts<'a>)> {
+fn sum_sites<'a>(mut all: Vec<(Site<'a>, &Counts<'a>)>) -> Vec<(Site<'a>, Counts<'a>)> {
     all.sort_by_key(|(site, _)| *site);
-    let mut sums: Vec<(Site<'a>, Counts<'a>)> = Vec::new();
-    let mut rest = all.into_iter().peekable();
-    while let Some((site, first)) = rest.next() {
-        let mut same = vec![first];
-        while let Some((_, counts)) = rest.next_if(|(other, _)| *other == site) {
-            same.push(counts);
-        }
-        let counts = match same.len() {
-            1 => same.remove(0),
-            _ => Counts::sum(same.iter()),
-        };
-        sums.push((site, counts));
-    }
-    sums
+    all.chunk_by(|(one, _), (other, _)| one == other)
+        .map(|same| {
+            let counts = match same {
+                [(_, one)] => (*one).clone(),
+                many => Counts::sum(many.iter().map(|(_, counts)| *counts)),
+            };
+            (same[0].0, counts)
+        })
+        .collect()
 }
 
 /// The most that each may have, up to `each_max`, so that all have `all_max` together.

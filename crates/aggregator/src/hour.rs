@@ -75,6 +75,52 @@ impl fmt::Display for Day {
     }
 }
 
+impl Day {
+    /// What [`fmt::Display`] gives, back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Hour::parse(&format!("{text}T00")).map(Hour::day)
+    }
+}
+
+impl serde::Serialize for Day {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Day {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no day")))
+    }
+}
+
+/// What counts are kept for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Period {
+    Hour(Hour),
+    Day(Day),
+}
+
+impl Period {
+    /// What [`fmt::Display`] gives, back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let hour = Hour::parse(text).map(Self::Hour);
+        hour.or_else(|| Day::parse(text).map(Self::Day))
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hour(hour) => hour.fmt(f),
+            Self::Day(day) => day.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +141,8 @@ mod tests {
             assert_eq!(found.of_day(), of_day);
             assert_eq!(Hour::parse(hour), Some(found));
             assert!(found.day().hours().contains(&found));
+            assert_eq!(Period::parse(hour), Some(Period::Hour(found)));
+            assert_eq!(Period::parse(day), Some(Period::Day(found.day())));
         }
         for wrong in [
             "",

@@ -11,10 +11,10 @@ use std::{
 use pipeline_core::fsx;
 
 use crate::{
-    hour::Hour,
+    hour::{Day, Period},
     manifest::{Manifest, StateDir},
     run::{GoOn, RunError, Step, ask},
-    state::{State, StateError, StateName},
+    state::{Head, Hours, State, StateError, StateName},
 };
 
 /// Temporary files older than this are of processes that died.
@@ -36,6 +36,10 @@ impl Keeper {
         loop {
             let Some(greatest) = greatest(dir)? else {
                 if let Some(trace) = dir.trace_of_counts()? {
+                    // Another one may have begun since the first look.
+                    if greatest(dir)?.is_some() {
+                        continue;
+                    }
                     return Err(RunError::NoManifest {
                         dir: dir.dir().to_owned(),
                         trace,
@@ -96,7 +100,7 @@ impl Keeper {
             self.remove(&self.dir.manifest_path(number - 2), go_on)?;
         }
         for name in &outdated {
-            self.remove(&self.dir.hours().join(name.file_name()), go_on)?;
+            self.remove(&self.dir.counts().join(name.file_name()), go_on)?;
         }
         Ok(())
     }
@@ -114,11 +118,22 @@ impl Keeper {
         Err(self.superseded(greatest))
     }
 
-    /// The state of an hour, where it has one.
-    pub fn state(&self, hour: Hour) -> Result<Option<State>, StateError> {
-        let name = self.manifest.state_name(hour);
-        name.map(|name| State::read(self.dir.hours(), &name))
-            .transpose()
+    /// The state of a day, where it has one.
+    pub fn day(&self, day: Day) -> Result<Option<State>, StateError> {
+        let name = self.manifest.state_name(day);
+        name.map(|name| self.state(&name)).transpose()
+    }
+
+    pub fn state(&self, name: &StateName) -> Result<State, StateError> {
+        State::read(self.dir.counts(), name)
+    }
+
+    /// The hours of a day that have states.
+    pub fn hours(&self, day: Day) -> Result<Hours, StateError> {
+        match self.manifest.state_name(day) {
+            None => Ok(Hours::new()),
+            Some(name) => Ok(Head::read(self.dir.counts(), &name)?.hours),
+        }
     }
 
     /// Removes what processes that died have left: manifests and states that nobody will read
@@ -130,20 +145,20 @@ impl Keeper {
                 self.remove(&self.dir.manifest_path(number), go_on)?;
             }
         }
-        let mut named: BTreeSet<StateName> = manifest
-            .hours
-            .keys()
-            .filter_map(|hour| manifest.state_name(*hour))
-            .collect();
+        let mut named = BTreeSet::new();
+        for day in manifest.days.keys() {
+            named.extend(manifest.state_name(*day));
+            named.extend(names(&self.hours(*day)?));
+        }
         named.extend(self.replaced.iter().cloned());
         for name in self.dir.states()? {
             // One for a greater number may belong to a manifest that is about to be put.
             if name.number <= manifest.number && !named.contains(&name) {
-                self.remove(&self.dir.hours().join(name.file_name()), go_on)?;
+                self.remove(&self.dir.counts().join(name.file_name()), go_on)?;
             }
         }
         let before = SystemTime::now() - STALE_AFTER;
-        for dir in [self.dir.dir(), self.dir.hours()] {
+        for dir in [self.dir.dir(), self.dir.counts()] {
             fsx::remove_stale_temporaries(dir, before)
                 .map_err(StateError::io("remove stale temporary files in", dir))?;
         }
@@ -180,11 +195,30 @@ fn only_before(dir: &StateDir, manifest: &Manifest) -> Result<Vec<StateName>, St
         }
         Err(error) => return Err(error),
     };
-    let names = before.hours.keys().filter_map(|hour| {
-        let name = before.state_name(*hour)?;
-        (manifest.state_name(*hour).as_ref() != Some(&name)).then_some(name)
-    });
-    Ok(names.collect())
+    let mut only = Vec::new();
+    for (day, entry) in &before.days {
+        if manifest.days.get(day) == Some(entry) {
+            continue;
+        }
+        let now = match manifest.state_name(*day) {
+            Some(name) => names(&Head::read(dir.counts(), &name)?.hours),
+            None => BTreeSet::new(),
+        };
+        let name = entry.name(Period::Day(*day));
+        // Gone or damaged: what it named is found by a clean-up.
+        if let Ok(head) = Head::read(dir.counts(), &name) {
+            only.extend(names(&head.hours).difference(&now).cloned());
+        }
+        only.push(name);
+    }
+    Ok(only)
+}
+
+fn names(hours: &Hours) -> BTreeSet<StateName> {
+    let names = hours.iter();
+    names
+        .map(|(hour, entry)| entry.name(Period::Hour(*hour)))
+        .collect()
 }
 
 fn remove_file(path: &Path) -> Result<(), RunError> {

@@ -2,7 +2,8 @@
 //!
 //! In the order of a record's way: `backlog` (what there is to read), `classes` (who asked),
 //! `fold` (segment → counts), `hour`, `client`, `table`, `sketch` and `counts` (what counts are),
-//! `state` and `manifest` (how they are kept), `keeper` (who may go on), `render` and `summaries`
+//! `state` and `manifest` (how they are kept), `keeper` (who
+//! may go on), `days` (counts added to what is kept), `render` and `summaries`
 //! (what people see); [`run`] is one run over all of it, [`service`] the process around it.
 
 mod hour;
@@ -21,6 +22,8 @@ mod state;
 
 mod keeper;
 mod manifest;
+
+mod days;
 
 mod render;
 mod summaries;

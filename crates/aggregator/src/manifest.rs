@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <analyticsDir>/_state/m<number, 20 digits>.json
-//! <analyticsDir>/_state/hours/…                      see `state`
+//! <analyticsDir>/_state/counts/…                     see `state`
 //! ```
 //! A manifest is JSON on one line, with the SHA-256 of the rest as its last field. It is put if
 //! absent and never changed. Where there is none, nothing else may be there either: then the
@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    hour::Hour,
-    state::{StateError, StateHash, StateName},
+    hour::{Day, Period},
+    state::{Entry, StateError, StateName},
 };
 
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -36,13 +36,14 @@ pub struct Manifest {
     pub number: u64,
     /// The id of the store that is counted; `None` until there is one.
     pub store: Option<String>,
-    /// Records in hours.
+    /// Records in days.
     pub counted: u64,
     /// Records more than 24 h ahead of their receipt.
     pub aside: u64,
     /// In order of topic and partition.
     pub chains: Vec<ChainState>,
-    pub hours: BTreeMap<Hour, HourEntry>,
+    /// The hours of each are named by its state, so that a manifest does not grow with them.
+    pub days: BTreeMap<Day, Entry>,
 }
 
 /// How far one chain has been read.
@@ -66,16 +67,6 @@ pub struct LastSegment {
     pub hash: String,
 }
 
-/// One hour's counts, by the name of their file.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HourEntry {
-    /// The manifest that last changed this hour.
-    pub changed: u64,
-    pub state: StateHash,
-    pub requests: u64,
-}
-
 impl Manifest {
     #[must_use]
     pub fn first() -> Self {
@@ -86,18 +77,15 @@ impl Manifest {
             counted: 0,
             aside: 0,
             chains: Vec::new(),
-            hours: BTreeMap::new(),
+            days: BTreeMap::new(),
         }
     }
 
-    /// The file of an hour's state.
+    /// The file of a day's state.
     #[must_use]
-    pub fn state_name(&self, hour: Hour) -> Option<StateName> {
-        self.hours.get(&hour).map(|entry| StateName {
-            hour,
-            number: entry.changed,
-            hash: entry.state.clone(),
-        })
+    pub fn state_name(&self, day: Day) -> Option<StateName> {
+        let entry = self.days.get(&day)?;
+        Some(entry.name(Period::Day(day)))
     }
 
     /// That each record read is counted once: in its hour, or aside.
@@ -106,12 +94,12 @@ impl Manifest {
     /// The sums that differ.
     pub fn check_books(&self) -> Result<(), String> {
         let read: u64 = self.chains.iter().map(|chain| chain.read).sum();
-        let in_hours: u64 = self.hours.values().map(|hour| hour.requests).sum();
-        if self.counted == in_hours && in_hours + self.aside == read {
+        let in_days: u64 = self.days.values().map(|day| day.requests).sum();
+        if self.counted == in_days && in_days + self.aside == read {
             return Ok(());
         }
         Err(format!(
-            "{read} records read from the chains, {in_hours} in hours, {} counted, {} aside",
+            "{read} records read from the chains, {in_days} in days, {} counted, {} aside",
             self.counted, self.aside
         ))
     }
@@ -174,7 +162,7 @@ impl ChainState {
 pub struct StateDir {
     analytics: PathBuf,
     dir: PathBuf,
-    hours: PathBuf,
+    counts: PathBuf,
 }
 
 impl StateDir {
@@ -184,12 +172,12 @@ impl StateDir {
     /// Names the step that failed.
     pub fn open(analytics: &Path) -> Result<Self, StateError> {
         let dir = analytics.join("_state");
-        let hours = dir.join("hours");
-        fsx::create_dirs(&hours).map_err(StateError::io("make directory", &hours))?;
+        let counts = dir.join("counts");
+        fsx::create_dirs(&counts).map_err(StateError::io("make directory", &counts))?;
         Ok(Self {
             analytics: analytics.to_owned(),
             dir,
-            hours,
+            counts,
         })
     }
 
@@ -203,10 +191,10 @@ impl StateDir {
         &self.dir
     }
 
-    /// Where the hour states are.
+    /// Where the states of hours and days are.
     #[must_use]
-    pub fn hours(&self) -> &Path {
-        &self.hours
+    pub fn counts(&self) -> &Path {
+        &self.counts
     }
 
     #[must_use]
@@ -231,12 +219,12 @@ impl StateDir {
         Ok(numbers)
     }
 
-    /// The names of all hour states.
+    /// The names of all states of hours and days.
     ///
     /// # Errors
     /// Where the directory cannot be listed.
     pub fn states(&self) -> Result<Vec<StateName>, StateError> {
-        let names = list(&self.hours)?;
+        let names = list(&self.counts)?;
         Ok(names
             .iter()
             .filter_map(|name| StateName::parse(name))
@@ -296,12 +284,10 @@ impl StateDir {
     /// Where a directory cannot be listed.
     pub fn trace_of_counts(&self) -> Result<Option<PathBuf>, StateError> {
         if let Some(state) = self.states()?.first() {
-            return Ok(Some(self.hours.join(state.file_name())));
+            return Ok(Some(self.counts.join(state.file_name())));
         }
         let days = list(&self.analytics)?;
-        let day = days
-            .iter()
-            .find(|name| Hour::parse(&format!("{name}T00")).is_some());
+        let day = days.iter().find(|name| Day::parse(name).is_some());
         Ok(day.map(|day| self.analytics.join(day)))
     }
 }

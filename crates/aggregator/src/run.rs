@@ -4,7 +4,7 @@
 //! load the greatest manifest
 //! until all that was stored at the beginning is read:
 //!   fold a portion of segments           nothing on disk changes
-//!   write the states of changed hours    files that no manifest names yet
+//!   write the states of what changed     files that no manifest names yet
 //!   fsync states and chains
 //!   put the next manifest if absent      the one step that counts
 //!   look for a greater number
@@ -29,12 +29,12 @@ use pipeline_core::{
 
 use crate::{
     backlog::{Backlog, BacklogError, Folded, Halted, Portion, ReadMismatch},
-    counts::{Content, Limits},
+    counts::Limits,
+    days,
     fold::Delta,
-    hour::Hour,
     keeper::Keeper,
-    manifest::{HourEntry, StateDir},
-    state::{self, StateError},
+    manifest::StateDir,
+    state::StateError,
     summaries::Due,
 };
 
@@ -228,10 +228,9 @@ impl Aggregator {
 
     fn run_with(&mut self, keeper: &mut Keeper, go_on: GoOn<'_>) -> Result<Report, RunError> {
         let mut report = Report::default();
-        let limits = self.settings.limits;
         if self.recheck {
             keeper.clean_up(go_on)?;
-            self.due.find_old(keeper);
+            self.due.find_old(keeper)?;
         }
         if let Some(store) = self.store(keeper)? {
             let mut backlog = Backlog::look(&store, &keeper.manifest)?;
@@ -251,12 +250,12 @@ impl Aggregator {
                 report.aside += delta.aside;
                 report.commits += 1;
                 if report.commits.is_multiple_of(RENDER_EVERY) {
-                    report.summaries += self.due.render(keeper, limits, go_on)?;
+                    report.summaries += self.due.render(keeper, go_on)?;
                 }
             }
             report.halted = backlog.halted();
         }
-        report.summaries += self.due.render(keeper, limits, go_on)?;
+        report.summaries += self.due.render(keeper, go_on)?;
         show_lag(self.halted_since(&report.halted));
         Ok(report)
     }
@@ -294,27 +293,20 @@ impl Aggregator {
         next.counted += delta.records - delta.aside;
         next.aside += delta.aside;
         next.chains = backlog.states();
-        let mut changed = Vec::new();
-        let mut replaced = Vec::new();
-        for (hour, added) in delta.hours() {
-            ask(go_on, Step::WriteState)?;
-            let entry = add(keeper, next.number, hour, added, self.settings.limits)?;
-            next.hours.insert(hour, entry);
-            replaced.extend(keeper.manifest.state_name(hour));
-            changed.push(hour);
-        }
-        if !changed.is_empty() {
+        let written = days::add(keeper, next.number, delta, self.settings.limits, go_on)?;
+        if !written.days.is_empty() {
             ask(go_on, Step::SyncStates)?;
-            let hours = self.dir.hours();
-            fsx::sync_dir(hours).map_err(StateError::io("fsync", hours))?;
+            let counts = self.dir.counts();
+            fsx::sync_dir(counts).map_err(StateError::io("fsync", counts))?;
         }
+        next.days.extend(written.days);
         for chain in backlog.moved() {
             // A name that was linked may not be durable yet, and must be before it is counted.
             ask(go_on, Step::SyncChain)?;
             chain.sync()?;
         }
-        keeper.commit(next, replaced, go_on)?;
-        self.due.hours_changed(&changed);
+        keeper.commit(next, written.replaced, go_on)?;
+        self.due.hours_changed(&written.hours);
         Ok(())
     }
 
@@ -338,46 +330,6 @@ pub fn ask(go_on: GoOn<'_>, step: Step) -> Result<(), RunError> {
     } else {
         Err(RunError::Stopped)
     }
-}
-
-/// Writes the state of `hour` with `added` in it, for manifest `number`.
-fn add(
-    keeper: &Keeper,
-    number: u64,
-    hour: Hour,
-    added: Content<'_>,
-    limits: Limits,
-) -> Result<HourEntry, RunError> {
-    let books = |detail: String| RunError::Books(format!("the state of {hour}: {detail}"));
-    let state = keeper.state(hour)?;
-    let mut parts = Vec::new();
-    let mut expected = added.requests();
-    if let Some(state) = &state {
-        let content = state.content()?;
-        let (found, named) = (content.requests(), keeper.manifest.hours[&hour].requests);
-        if found != named {
-            return Err(books(format!(
-                "{found} requests, the manifest says {named}"
-            )));
-        }
-        expected += found;
-        parts.push(content);
-    }
-    parts.push(added);
-    let sum = Content::sum(parts, limits);
-    sum.check().map_err(books)?;
-    if sum.requests() != expected {
-        let found = sum.requests();
-        return Err(books(format!(
-            "{found} requests of {expected} that were added up"
-        )));
-    }
-    let name = state::write(keeper.dir.hours(), hour, number, &sum)?;
-    Ok(HourEntry {
-        changed: number,
-        state: name.hash,
-        requests: expected,
-    })
 }
 
 fn show_lag(waiting_since: Option<SystemTime>) {

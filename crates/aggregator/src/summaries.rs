@@ -5,13 +5,11 @@ use std::{collections::BTreeSet, path::Path};
 use pipeline_core::fsx;
 
 use crate::{
-    counts::{Content, Limits},
-    hour::{Day, Hour},
+    hour::{Day, Hour, Period},
     keeper::Keeper,
-    manifest::Manifest,
     render,
     run::{GoOn, RunError, Step, ask},
-    state::{State, StateError},
+    state::StateError,
 };
 
 /// What has changed since it was rendered.
@@ -28,63 +26,55 @@ impl Due {
     }
 
     /// Adds each summary that does not show what the manifest says.
-    pub fn find_old(&mut self, keeper: &Keeper) {
-        let manifest = &keeper.manifest;
+    pub fn find_old(&mut self, keeper: &Keeper) -> Result<(), RunError> {
         let analytics = keeper.dir.analytics();
-        let mut days = BTreeSet::new();
-        for (&hour, entry) in &manifest.hours {
-            days.insert(hour.day());
-            if render::shown(&render::hour_path(analytics, hour)) != Some(entry.changed) {
-                self.hours.insert(hour);
+        for (&day, entry) in &keeper.manifest.days {
+            if render::shown(&render::day_path(analytics, day)) != Some(entry.changed) {
+                self.days.insert(day);
+            }
+            for (hour, entry) in keeper.hours(day)? {
+                if render::shown(&render::hour_path(analytics, hour)) != Some(entry.changed) {
+                    self.hours.insert(hour);
+                }
             }
         }
-        days.retain(|day| {
-            let shown = render::shown(&render::day_path(analytics, *day));
-            shown != Some(changed_day(manifest, *day))
-        });
-        self.days.extend(days);
+        Ok(())
     }
 
     /// Writes each summary that is due; gives their number. After an error it is unknown what is
     /// due: [`Due::find_old`] says.
-    pub fn render(
-        &mut self,
-        keeper: &Keeper,
-        limits: Limits,
-        go_on: GoOn<'_>,
-    ) -> Result<u64, RunError> {
-        let manifest = &keeper.manifest;
+    pub fn render(&mut self, keeper: &Keeper, go_on: GoOn<'_>) -> Result<u64, RunError> {
         let analytics = keeper.dir.analytics();
         let mut written = 0;
-        let mut dirs = BTreeSet::new();
-        for &hour in &self.hours {
-            let Some(state) = keeper.state(hour)? else {
-                continue;
-            };
-            let json = render::hour(hour, manifest.hours[&hour].changed, &state.content()?);
-            put(keeper, &render::hour_path(analytics, hour), &json, go_on)?;
-            dirs.insert(hour.day());
-            written += 1;
-        }
-        for &day in &self.days {
-            let mut states = Vec::new();
-            for (hour, _) in manifest.hours.range(day.hours()) {
-                states.extend(keeper.state(*hour)?);
+        let mut days = self.days.clone();
+        days.extend(self.hours.iter().map(|hour| hour.day()));
+        for day in days {
+            let hours: Vec<Hour> = self.hours.range(day.hours()).copied().collect();
+            if !hours.is_empty() {
+                let entries = keeper.hours(day)?;
+                for hour in hours {
+                    let Some(entry) = entries.get(&hour) else {
+                        continue;
+                    };
+                    let state = keeper.state(&entry.name(Period::Hour(hour)))?;
+                    let json = render::hour(hour, entry.changed, &state.content()?);
+                    put(keeper, &render::hour_path(analytics, hour), &json, go_on)?;
+                    written += 1;
+                }
             }
-            let parts = states
-                .iter()
-                .map(State::content)
-                .collect::<Result<_, _>>()?;
-            let content = Content::sum(parts, limits);
-            let json = render::day(day, changed_day(manifest, day), &content);
-            put(keeper, &render::day_path(analytics, day), &json, go_on)?;
-            dirs.insert(day);
-            written += 1;
-        }
-        for day in dirs {
-            ask(go_on, Step::SyncSummaries)?;
+            if self.days.contains(&day)
+                && let Some(state) = keeper.day(day)?
+            {
+                let changed = keeper.manifest.days[&day].changed;
+                let json = render::day(day, changed, &state.content()?);
+                put(keeper, &render::day_path(analytics, day), &json, go_on)?;
+                written += 1;
+            }
             let dir = render::day_dir(analytics, day);
-            fsx::sync_dir(&dir).map_err(StateError::io("fsync", &dir))?;
+            if dir.is_dir() {
+                ask(go_on, Step::SyncSummaries)?;
+                fsx::sync_dir(&dir).map_err(StateError::io("fsync", &dir))?;
+            }
         }
         self.hours.clear();
         self.days.clear();
@@ -106,10 +96,4 @@ fn put(keeper: &Keeper, path: &Path, json: &[u8], go_on: GoOn<'_>) -> Result<(),
         .rename(path)
         .map_err(StateError::io("rename to", path))?;
     Ok(())
-}
-
-/// The manifest that last changed any hour of `day`.
-fn changed_day(manifest: &Manifest, day: Day) -> u64 {
-    let entries = manifest.hours.range(day.hours());
-    entries.map(|(_, entry)| entry.changed).max().unwrap_or(0)
 }

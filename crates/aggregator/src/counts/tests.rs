@@ -48,12 +48,12 @@ fn sums_are_sorted_and_hold_everything_once() {
     let one = counts(&[("/a", 1), ("/c", 2)]);
     let other = counts(&[("/b", 1), ("/c", 1)]);
     let sum = Content::sum(
-        vec![
-            content(vec![
+        &[
+            &content(vec![
                 (Site::None, one.clone()),
                 (Site::Named("b"), other.clone()),
             ]),
-            content(vec![
+            &content(vec![
                 (Site::Named("a"), one.clone()),
                 (Site::Named("b"), one.clone()),
             ]),
@@ -82,7 +82,7 @@ fn what_came_last_says_what_a_bot_is() {
         }],
         ..Content::default()
     };
-    let sum = Content::sum(vec![bot("search"), bot("seo")], Limits::default());
+    let sum = Content::sum(&[&bot("search"), &bot("seo")], Limits::default());
     assert_eq!(sum.bots.len(), 1);
     assert_eq!(sum.bot("x").unwrap().purpose, "seo");
     assert_eq!(sum.bot("z"), None);
@@ -100,7 +100,7 @@ fn sites_above_their_bound_are_counted_together() {
         (Site::Named("b"), counts(&[("/", 3), ("/b", 1)])),
         (Site::Named("c"), counts(&[("/", 7)])),
     ];
-    let mut sum = Content::sum(vec![content(sites)], limits);
+    let mut sum = Content::sum(&[&content(sites)], limits);
     sum.check().unwrap();
     let names = |sum: &Content<'static>| {
         let names = sum.sites.iter().map(|(site, _)| *site);
@@ -111,7 +111,7 @@ fn sites_above_their_bound_are_counted_together() {
     assert_eq!((sum.requests(), sum.sites_error_max), (17, 4));
     // It comes again, as large as those that were kept.
     let again = content(vec![(Site::Named("b"), counts(&[("/b", 6)]))]);
-    sum = Content::sum(vec![sum, again], limits);
+    sum = Content::sum(&[&sum, &again], limits);
     assert_eq!(
         names(&sum),
         [Site::None, Site::Other, Site::Named("b"), Site::Named("c")]

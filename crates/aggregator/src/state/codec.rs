@@ -2,15 +2,84 @@
 
 use std::collections::BTreeMap;
 
+use super::{Entry, FIXED_LEN, Head, Hours, MAGIC, VERSION};
 use crate::{
     client::{Bot, Client, StatusClass},
     counts::{Content, Counts, Site, Traffic},
+    hour::{Day, Hour, Period},
     sketch::Sketch,
     table::{Place, Table},
 };
 
 /// The clients that are no bots, before them.
 const KINDS: u64 = 3;
+
+impl Head {
+    /// With what stands before it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        let (kind, number) = match self.period {
+            Period::Hour(hour) => (0, hour.0),
+            Period::Day(day) => (1, day.0),
+        };
+        out.push(kind);
+        put(&mut out, zigzag(number));
+        put(&mut out, self.requests);
+        put(&mut out, self.hours.len() as u64);
+        for (hour, entry) in &self.hours {
+            put(&mut out, u64::from(hour.of_day()));
+            put(&mut out, entry.changed);
+            put(&mut out, entry.requests);
+            put_text(&mut out, &entry.state);
+        }
+        put(&mut out, self.body_len);
+        out.extend_from_slice(&self.body_sha256);
+        let len = u32::try_from(out.len() - FIXED_LEN).expect("at most 24 hours");
+        out[6..FIXED_LEN].copy_from_slice(&len.to_le_bytes());
+        out
+    }
+
+    /// # Errors
+    /// What is odd about the bytes.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut from = Reader(bytes);
+        let kind = from.take(1)?[0];
+        let number = unzigzag(from.number()?);
+        let period = match kind {
+            0 => Period::Hour(Hour(number)),
+            1 => Period::Day(Day(number)),
+            odd => return Err(format!("is of the kind {odd}")),
+        };
+        let requests = from.number()?;
+        let mut hours = Hours::new();
+        for _ in 0..from.number()? {
+            let Period::Day(day) = period else {
+                return Err("is an hour that has hours".to_owned());
+            };
+            let of_day: u8 = from.small("an hour")?;
+            let entry = Entry {
+                changed: from.number()?,
+                requests: from.number()?,
+                state: from.text()?.to_owned(),
+            };
+            hours.insert(Hour(day.hours().start.0 + i64::from(of_day)), entry);
+        }
+        let head = Self {
+            period,
+            requests,
+            hours,
+            body_len: from.number()?,
+            body_sha256: from.take(32)?.try_into().expect("32 bytes"),
+        };
+        if !from.0.is_empty() {
+            return Err(format!("has {} bytes behind its head", from.0.len()));
+        }
+        Ok(head)
+    }
+}
 
 pub fn encode(content: &Content<'_>, out: &mut Vec<u8>) {
     put(out, content.classifications.len() as u64);
@@ -121,7 +190,7 @@ pub fn decode(bytes: &[u8]) -> Result<Content<'_>, String> {
     Ok(content)
 }
 
-pub fn put(out: &mut Vec<u8>, mut value: u64) {
+fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -129,25 +198,25 @@ pub fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub fn put_text(out: &mut Vec<u8>, text: &str) {
+fn put_text(out: &mut Vec<u8>, text: &str) {
     put(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
-pub fn zigzag(value: i64) -> u64 {
+fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
-pub fn unzigzag(value: u64) -> i64 {
+fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Takes values off the front. What it reads has a hash that holds, so numbers of things are
 /// believed, but no more is asked of memory than its bytes can fill.
-pub struct Reader<'a>(pub &'a [u8]);
+struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], String> {
         let (head, rest) = self
             .0
             .split_at_checked(len)
@@ -156,7 +225,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    pub fn number(&mut self) -> Result<u64, String> {
+    fn number(&mut self) -> Result<u64, String> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.take(1)?[0];
@@ -168,7 +237,7 @@ impl<'a> Reader<'a> {
         Err("has a number of more than 64 bits".to_owned())
     }
 
-    pub fn text(&mut self) -> Result<&'a str, String> {
+    fn text(&mut self) -> Result<&'a str, String> {
         let len = self.number()?;
         let bytes = self.take(usize::try_from(len).unwrap_or(usize::MAX))?;
         std::str::from_utf8(bytes).map_err(|error| error.to_string())

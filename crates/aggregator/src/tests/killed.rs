@@ -28,7 +28,7 @@ fn a_process_killed_before_any_step_counts_all_once() {
             let state = files_below(&world.analytics().join("_state"));
             state
                 .into_keys()
-                .filter(|file| file.starts_with("hours/"))
+                .filter(|file| file.starts_with("counts/"))
                 .count()
         };
         assert_eq!(names(&world), names(&straight), "killed at step {at}");

@@ -1,6 +1,7 @@
 use std::{fs, time::SystemTime};
 
 use super::*;
+use crate::{hour::Period, manifest::StateDir, state::Head};
 
 #[test]
 fn every_stored_record_is_counted_once_over_many_runs() {
@@ -97,7 +98,8 @@ fn a_run_writes_only_what_has_changed() {
         .map(|(file, _)| file.rsplit('/').next().unwrap()[..10].to_owned())
         .collect();
     let expected = ["summary.js", "summary_10", "2015-05-17", "m000000000"];
-    assert_eq!(new.len(), 4, "{new:?}");
+    // The states of the hour and of its day.
+    assert_eq!(new.len(), 5, "{new:?}");
     assert!(
         expected
             .iter()
@@ -132,18 +134,22 @@ fn only_the_last_two_manifests_and_their_states_are_kept() {
             aggregator.run(&mut |_| true).unwrap();
             let manifests = world.manifests();
             assert_eq!(manifests.len(), 2, "{manifests:?}");
+            let dir = StateDir::open(&world.analytics()).unwrap();
             let mut named = Vec::new();
-            for path in manifests {
-                let manifest: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-                for (hour, entry) in manifest["hours"].as_object().unwrap() {
-                    let changed = entry["changed"].as_u64().unwrap();
-                    let hash = entry["state"].as_str().unwrap();
-                    named.push(format!("{hour}-{changed:020}-{hash}"));
+            for number in dir.numbers().unwrap() {
+                let manifest = dir.read(number).unwrap().unwrap();
+                for day in manifest.days.keys() {
+                    let name = manifest.state_name(*day).unwrap();
+                    let head = Head::read(dir.counts(), &name).unwrap();
+                    named.push(name.file_name());
+                    for (hour, entry) in head.hours {
+                        named.push(entry.name(Period::Hour(hour)).file_name());
+                    }
                 }
             }
             named.sort();
             named.dedup();
-            let states = files_below(&world.analytics().join("_state/hours"));
+            let states = files_below(&world.analytics().join("_state/counts"));
             assert_eq!(states.into_keys().collect::<Vec<_>>(), named);
         }
     }
