@@ -1,5 +1,5 @@
 //! Reads the consumer DLQ as its documentation says, to know which records were put aside as
-//! undecidable. Shares no code with the product: a header of 28 bytes, then frames of 24 bytes
+//! undecidable, and how much poison. Shares no code with the product: a header of 28 bytes, then frames of 24 bytes
 //! (the length in bytes 12 to 16) and a zstd payload; of a payload only kind, offset and value
 //! matter. Any other version is refused: what is not read would be taken for lost.
 
@@ -11,12 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::store::place;
+use crate::{order, store::place};
 
 const HEADER: usize = 28;
 const MAGIC: &[u8] = b"sluicefrcdlq\0\0\0\x02";
 const FRAME_HEAD: usize = 24;
 const MARKER: [u8; 4] = [0xf7, 0x1e, 0xd5, 0x9b];
+const POISONED: u8 = 1;
 const UNDECIDABLE: u8 = 2;
 
 /// What is in the directories' `records-*.dlq`.
@@ -24,7 +25,9 @@ const UNDECIDABLE: u8 = 2;
 pub struct Aside {
     /// How often a record of the load is there as undecidable, by request and index.
     undecidable: HashMap<(u32, u32), u32>,
-    /// Anything else: no load sends poison.
+    /// How many messages are there that a campaign sent as poison.
+    poison: u64,
+    /// Anything else: no load sends it.
     strange: Vec<String>,
     /// Topic's id, partition, offset: an entry may stand there again after a crash.
     seen: HashSet<(Vec<u8>, i32, i64)>,
@@ -60,6 +63,11 @@ impl Aside {
     /// Undecidable records, each counted once.
     pub fn records(&self) -> u64 {
         self.undecidable.len() as u64
+    }
+
+    /// Poison that a campaign sent, each message counted once.
+    pub fn poison(&self) -> u64 {
+        self.poison
     }
 
     /// Entries that are no record of the load.
@@ -113,6 +121,9 @@ impl Aside {
             match place(value) {
                 Some(record) if kind == UNDECIDABLE => {
                     *self.undecidable.entry(record).or_insert(0) += 1;
+                }
+                None if kind == POISONED && value.starts_with(order::POISON.as_bytes()) => {
+                    self.poison += 1;
                 }
                 _ => self.strange.push(format!(
                     "partition {partition} offset {offset} is of kind {kind}: {detail}"

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
+    skip,
     stand::Stand,
     store::{place, segments_of},
 };
@@ -27,32 +28,46 @@ pub struct Order {
     pub records: u64,
     /// Copies in the logs, which are stored once.
     pub copies: u64,
+    /// Messages that are no records: they are in no chain.
+    pub poison: u64,
 }
 
-/// Whether [`check`] can run here.
+/// What poison that a campaign sends begins with.
+pub const POISON: &str = "poison ";
+
+/// [`check`], where it can run; else says so.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_if_possible(stand: &Stand, chains: &Path) -> Result<Option<Order>> {
+    if can_check() {
+        return check(stand, chains).map(Some);
+    }
+    skip::skipped("order in each partition", "kcat is not installed");
+    Ok(None)
+}
+
+/// Whether [`check_if_possible`] checks here.
 pub fn can_check() -> bool {
     let there = |program: &str| Command::new(program).arg("-V").output().is_ok();
     there("kcat") && there("zstdcat")
 }
 
-/// Compares each partition's chain with its log. All that was produced must have been stored, and
-/// nothing of the log or the chain been removed.
+/// Compares the chain of each partition's directory in `chains` with its log. All that was produced
+/// must have been stored, and nothing of the log or the chain been removed.
 ///
 /// # Errors
 /// Where they differ, with the place; or where they cannot be read.
-pub fn check(stand: &Stand) -> Result<Order> {
-    let broker = match (&stand.broker, &stand.plan.kafka) {
-        (Some(broker), _) => broker.address.to_string(),
-        (None, kafka) => kafka.clone().context("a broker")?,
-    };
-    let topic = stand.logs_dir().join("_live").join(&stand.plan.topic);
+fn check(stand: &Stand, chains: &Path) -> Result<Order> {
+    let broker = stand.kafka();
     let mut order = Order {
         partitions: stand.plan.partitions,
         records: 0,
         copies: 0,
+        poison: 0,
     };
     for partition in 0..stand.plan.partitions {
-        check_partition(&broker, &stand.plan.topic, &topic, partition, &mut order)
+        check_partition(&broker, &stand.plan.topic, chains, partition, &mut order)
             .with_context(|| format!("partition {partition}"))?;
     }
     Ok(order)
@@ -82,13 +97,17 @@ fn check_partition(
     };
     let mut seen = HashSet::new();
     while let Some(logged) = log.read()? {
+        let Some(logged) = logged else {
+            order.poison += 1;
+            continue;
+        };
         if !seen.insert(logged) {
             order.copies += 1;
             continue;
         }
         let stored = chain.as_mut().map_or(Ok(None), Places::read)?;
         ensure!(
-            stored == Some(logged),
+            stored == Some(Some(logged)),
             "at record {} the log has {logged:?} and the chain {stored:?}",
             seen.len()
         );
@@ -125,10 +144,14 @@ impl Places {
         })
     }
 
-    fn read(&mut self) -> Result<Option<(u32, u32)>> {
+    /// The next one; poison has no number.
+    fn read(&mut self) -> Result<Option<Option<(u32, u32)>>> {
         self.line.clear();
         if self.lines.read_until(b'\n', &mut self.line)? == 0 {
             return Ok(None);
+        }
+        if self.line.starts_with(POISON.as_bytes()) {
+            return Ok(Some(None));
         }
         let found = place(&self.line);
         let found = found.with_context(|| {
@@ -137,7 +160,7 @@ impl Places {
                 String::from_utf8_lossy(&self.line)
             )
         })?;
-        Ok(Some(found))
+        Ok(Some(Some(found)))
     }
 
     fn end(mut self) -> Result<()> {
@@ -154,8 +177,9 @@ impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} records in {} partitions stand in their logs' order ({} copies stored once)",
-            self.records, self.partitions, self.copies
+            "{} records in {} partitions stand in their logs' order ({} copies stored once, {} \
+             poison)",
+            self.records, self.partitions, self.copies, self.poison
         )
     }
 }

@@ -2,6 +2,7 @@
 //! waited for with a deadline, and never left behind.
 
 mod bins;
+mod proc;
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,9 +19,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process};
 
-pub use self::bins::{Bins, Profile};
+use self::proc::stat_of;
+pub use self::{
+    bins::{Bins, Profile, ToBeKilled},
+    proc::{cpu_of, signal_pid},
+};
 
 /// A child process whose output goes to a file. Killed when dropped.
 #[derive(Debug)]
@@ -111,6 +115,14 @@ impl Process {
     /// When the process is gone.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
+    }
+
+    /// Whether it is stopped, by whomever.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn is_frozen(&self) -> Result<bool> {
+        Ok(stat_of(self.id())?.starts_with('T'))
     }
 
     /// SIGCONT.
@@ -236,32 +248,6 @@ pub fn tied(command: &Command) -> Command {
     tied
 }
 
-/// CPU time of a process by its id.
-///
-/// # Errors
-/// When the process is gone.
-pub fn cpu_of(pid: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
-        .with_context(|| format!("process {pid} is gone"))?;
-    // The name in parentheses may hold anything; the numbers begin behind its end. utime and stime
-    // are fields 14 and 15 of proc(5), so the 12th and 13th after the name.
-    let rest = stat.rsplit_once(')').context("odd stat")?.1;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks: u64 = fields.get(11).context("short stat")?.parse::<u64>()?
-        + fields.get(12).context("short stat")?.parse::<u64>()?;
-    Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
-}
-
-/// Sends a signal to a process of ours by its id.
-///
-/// # Errors
-/// When the process is gone.
-pub fn signal_pid(pid: u32, signal: Signal) -> Result<()> {
-    let pid = Pid::from_raw(i32::try_from(pid)?).context("no process has the id 0")?;
-    kill_process(pid, signal)?;
-    Ok(())
-}
-
 /// A loopback port that nothing listens on now, and that no other call here has had.
 ///
 /// From below the ephemeral range, so that no outgoing connection takes it in between.
@@ -293,7 +279,7 @@ pub fn free_ports(count: u16) -> u16 {
     panic!("no free port on loopback");
 }
 
-/// Asks again and again until there is an answer or the time is over.
+/// Asks again until there is an answer or the time is over.
 ///
 /// # Errors
 /// What asking gives.

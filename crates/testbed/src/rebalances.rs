@@ -17,7 +17,6 @@ use crate::{
     oracle::Verdict,
     order::{self, Order},
     process::poll_until,
-    skip,
     stand::{self, Stand},
 };
 
@@ -115,12 +114,7 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
     let ledger = load.stop();
     say(&format!("load: {ledger}"));
     let verdict = stand.settle(&ledger, plan.rest_within)?;
-    let order = if order::can_check() {
-        Some(order::check(&stand)?)
-    } else {
-        skip::skipped("order in each partition", "kcat is not installed");
-        None
-    };
+    let order = order::check_if_possible(&stand, &stand.topic_dir())?;
     Ok(Outcome {
         ledger,
         verdict,

@@ -3,7 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -18,8 +18,22 @@ use crate::{
 };
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
+const ENDS_WITHIN: Duration = Duration::from_secs(180);
 /// What a busy machine may add to the service's own `shutdownTimeout`.
 const MARGIN: Duration = Duration::from_secs(3);
+
+/// A command that ends by itself, and must end with 0.
+///
+/// # Errors
+/// When it does not; its last words are in the error.
+pub fn run_to_end(command: Command, name: &str, log: &Path) -> Result<()> {
+    let mut process = Process::spawn(command, name, log)?;
+    let status = process.wait(ENDS_WITHIN)?;
+    if !status.success() {
+        bail!("{name} ended with {status}\n{}", process.log_tail(20));
+    }
+    Ok(())
+}
 
 /// A service, running or not.
 #[derive(Debug)]

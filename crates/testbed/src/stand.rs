@@ -21,8 +21,8 @@ use crate::{
     config::Config,
     ledger::Ledger,
     oracle::{self, Verdict},
-    process::{Bins, Process, Profile, poll_until},
-    service::{Broker, Service},
+    process::{Bins, Profile, poll_until},
+    service::{Broker, Service, run_to_end},
     store::Store,
 };
 
@@ -30,7 +30,6 @@ use crate::{
 pub const CONFIG: &str = "sluice.yaml";
 /// Longest `shutdownTimeout` in a stand; short, so that a hang is seen soon.
 const SHUTDOWN: Duration = Duration::from_secs(15);
-const ONCE_WITHIN: Duration = Duration::from_secs(180);
 
 /// What to put up.
 #[derive(Clone, Debug)]
@@ -230,6 +229,19 @@ impl Stand {
         self.dir.join("logs")
     }
 
+    /// Where the topic's chains are.
+    pub fn topic_dir(&self) -> PathBuf {
+        self.logs_dir().join("_live").join(&self.plan.topic)
+    }
+
+    /// The broker's address, for other clients: several as `host:port,host:port`.
+    pub fn kafka(&self) -> String {
+        match &self.broker {
+            Some(broker) => broker.bootstrap(),
+            None => self.plan.kafka.clone().unwrap_or_default(),
+        }
+    }
+
     pub fn analytics_dir(&self) -> PathBuf {
         self.dir.join("analytics")
     }
@@ -264,7 +276,20 @@ impl Stand {
     /// verdict that does not hold is no error.
     pub fn settle(&mut self, ledger: &Ledger, within: Duration) -> Result<Verdict> {
         let mut store = Store::new(&self.logs_dir(), &self.plan.topic, &ledger.mix);
-        self.wait_at_rest(ledger, &mut store, within)?;
+        self.settle_with(ledger, &mut store, within)
+    }
+
+    /// As [`Stand::settle`], with what has been read of the store.
+    ///
+    /// # Errors
+    /// As [`Stand::settle`].
+    pub fn settle_with(
+        &mut self,
+        ledger: &Ledger,
+        store: &mut Store,
+        within: Duration,
+    ) -> Result<Verdict> {
+        self.wait_at_rest(ledger, store, within)?;
         for gateway in &mut self.gateways {
             gateway.terminate_if_running()?;
         }
@@ -277,7 +302,7 @@ impl Stand {
         store.refresh()?;
         let aside = Aside::read(&self.dir)?;
         let may_be_aside = self.plan.may_be_undecidable;
-        oracle::judge(ledger, &store, &aside, may_be_aside, &self.analytics_dir())
+        oracle::judge(ledger, store, &aside, may_be_aside, &self.analytics_dir())
     }
 
     /// `aggregator --once`, which must end with 0.
@@ -288,15 +313,7 @@ impl Stand {
         let mut command = self.aggregator.command();
         command.arg("--once");
         let log = self.dir.join("services/aggregator-once.log");
-        let mut process = Process::spawn(command, "aggregator --once", &log)?;
-        let status = process.wait(ONCE_WITHIN)?;
-        if !status.success() {
-            bail!(
-                "aggregator --once ended with {status}\n{}",
-                process.log_tail(20)
-            );
-        }
-        Ok(())
+        run_to_end(command, "aggregator --once", &log)
     }
 
     /// `kafka-consumer-writer verify`, which must say whole. Returns what it prints.

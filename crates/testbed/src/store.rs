@@ -1,6 +1,8 @@
 //! Reads the store as any user could: `zstdcat` over the live segments, one process for many
 //! files. Counts how often each record of a load is there; shares no code with the product.
 
+pub mod kept;
+
 use std::{
     collections::HashSet,
     fs::{self, File},
@@ -28,6 +30,8 @@ const NOTES_MAX: usize = 20;
 #[derive(Debug)]
 pub struct Store {
     topic: PathBuf,
+    /// Where the segments are that are to be kept in `topic`.
+    live: Option<PathBuf>,
     mix: Mix,
     read: HashSet<PathBuf>,
     /// How often each record is there, by request and index.
@@ -57,6 +61,7 @@ impl Store {
     pub fn new(logs_dir: &Path, topic: &str, mix: &Mix) -> Self {
         Self {
             topic: logs_dir.join("_live").join(topic),
+            live: None,
             mix: mix.clone(),
             read: HashSet::new(),
             copies: Vec::new(),
@@ -67,11 +72,27 @@ impl Store {
         }
     }
 
+    /// As it is, but what is seen of it is kept in `dir`, and so also what is removed later.
+    #[must_use]
+    pub fn keeping(mut self, dir: &Path) -> Self {
+        self.live = Some(std::mem::replace(&mut self.topic, dir.to_owned()));
+        self
+    }
+
+    /// The directory with the partitions that are read.
+    pub fn topic(&self) -> &Path {
+        &self.topic
+    }
+
     /// Reads the segments that are new since the last call.
     ///
     /// # Errors
-    /// When `zstdcat` cannot be started or does not like a file.
+    /// When `zstdcat` cannot be started or does not like a file, or a segment that belongs to a
+    /// chain has gone away.
     pub fn refresh(&mut self) -> Result<()> {
+        if let Some(live) = &self.live {
+            kept::keep(live, &self.topic)?;
+        }
         let fresh: Vec<PathBuf> = segments(&self.topic)?
             .into_iter()
             .filter(|path| !self.read.contains(path))
@@ -303,6 +324,22 @@ pub fn segments_of(partition: &Path) -> Result<Vec<PathBuf>> {
             .is_some_and(|name| name.to_string_lossy().ends_with(".ndjson.zst"))
     });
     Ok(files)
+}
+
+/// Of each partition that has one: its number, and its segment with the greatest name.
+///
+/// # Errors
+/// When a directory cannot be listed.
+pub fn newest(topic: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let mut found = Vec::new();
+    for partition in list(topic)? {
+        let name = partition.file_name().unwrap_or_default().to_string_lossy();
+        let number = name.strip_prefix('p').and_then(|name| name.parse().ok());
+        if let (Some(number), Some(last)) = (number, segments_of(&partition)?.pop()) {
+            found.push((number, last));
+        }
+    }
+    Ok(found)
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -37,7 +37,7 @@ fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Re
     let dir = RunDir::new("kill-writer-at-steps");
     let plan = killing::Plan {
         seed: 25,
-        rounds: 30,
+        rounds: 20,
         rate: 1_000,
         stand,
         cluster: None,
@@ -46,7 +46,11 @@ fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Re
     let outcome = killing::run(&dir, &plan, &mut |line| println!("{line}"))?;
     println!("{outcome}");
     assert_holds(&outcome.verdict);
-    assert!(outcome.hits.len() >= 8, "{:?}", outcome.hits);
+    let ends = |who: &str| outcome.hits.keys().filter(|at| at.who == who).count();
+    assert!(ends("writer") >= 8, "{:?}", outcome.hits);
+    assert!(ends("removal") >= 4, "{:?}", outcome.hits);
+    // Round 6: stopped in a save past its session, and woken behind what was removed.
+    assert!(outcome.removed > 0 && outcome.frozen > 0, "{outcome}");
     Ok(())
 }
 

@@ -74,8 +74,15 @@ pub fn run(args: &Args, given: Option<Cluster>) -> Result<()> {
         .filter(|point| !outcome.hits.contains_key(point))
         .map(ToString::to_string)
         .collect();
+    println!(
+        "{} of {} points hit{}{}",
+        schedule::all().len() - missed.len(),
+        schedule::all().len(),
+        if missed.is_empty() { "" } else { "; none " },
+        missed.join(", none ")
+    );
     if plan.rounds >= ROUNDS_FOR_ALL && !missed.is_empty() {
-        bail!("no writer ended {}", missed.join(", nor "));
+        bail!("steps at which nothing has ended: {}", missed.join(", "));
     }
     std::fs::remove_dir_all(&dir)?;
     temporary.map_or(Ok(()), Temporary::down)

@@ -1,9 +1,10 @@
-//! Ends this process as `kill -9` does, at one point that the environment names: how campaigns
-//! reach every step of a service that runs. Compiled only with the feature `fault-injection`.
+//! Ends this process as `kill -9` does, or stops it as SIGSTOP does, at one point that the
+//! environment names: how campaigns reach every step of a service that runs. Compiled only with the
+//! feature `fault-injection`.
 //!
 //! `SLUICE_KILL_AT=<side>:<what>:<name>:<count>`, as `after:link:*.ndjson.zst:3`: behind the third
 //! link of a segment. `side` is `before` or `after`; `what` a [`Step`] in lower case, or `point`;
-//! `name` the file's, with a `*` at one end, or that of a point.
+//! `name` the file's, with a `*` at one end, or that of a point. `SLUICE_FREEZE_AT` likewise, once.
 
 use std::{
     path::Path,
@@ -17,8 +18,11 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::Step;
 
-/// Names the point.
-pub const ENV: &str = "SLUICE_KILL_AT";
+/// Each names a point, and what is sent to this process there.
+pub const ENV: [(&str, Signal); 2] = [
+    ("SLUICE_KILL_AT", Signal::KILL),
+    ("SLUICE_FREEZE_AT", Signal::STOP),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Side {
@@ -27,30 +31,36 @@ pub(super) enum Side {
 }
 
 struct Kill {
+    signal: Signal,
     side: Side,
     /// `None`: a point.
     step: Option<Step>,
     name: String,
-    /// How many matches are let pass.
+    /// How many matches are let pass, and the one that is meant.
     left: AtomicU64,
 }
 
 pub(super) fn at(side: Side, step: Option<Step>, name: &str) {
-    static KILL: OnceLock<Option<Kill>> = OnceLock::new();
-    let kill = KILL.get_or_init(|| {
-        let text = std::env::var(ENV).ok().filter(|text| !text.is_empty())?;
-        let kill = Kill::parse(&text);
-        Some(kill.unwrap_or_else(|| panic!("{ENV}={text} is no point to be killed at")))
-    });
-    if let Some(kill) = kill
-        && kill.hits(side, step, name)
-    {
-        // As root as well as not: it is our own process.
-        let _ = kill_process(getpid(), Signal::KILL);
-        loop {
-            std::thread::park();
+    static KILLS: OnceLock<Vec<Kill>> = OnceLock::new();
+    let kills = KILLS.get_or_init(|| ENV.into_iter().filter_map(named).collect());
+    for kill in kills {
+        if !kill.hits(side, step, name) {
+            continue;
+        }
+        // As root as well as not: it is our own process. Who is stopped goes on behind it.
+        let _ = kill_process(getpid(), kill.signal);
+        if kill.signal == Signal::KILL {
+            loop {
+                std::thread::park();
+            }
         }
     }
+}
+
+fn named((env, signal): (&str, Signal)) -> Option<Kill> {
+    let text = std::env::var(env).ok().filter(|text| !text.is_empty())?;
+    let kill = Kill::parse(&text, signal);
+    Some(kill.unwrap_or_else(|| panic!("{env}={text} is no point")))
 }
 
 pub(super) fn at_step(side: Side, step: Step, path: &Path) {
@@ -59,7 +69,7 @@ pub(super) fn at_step(side: Side, step: Step, path: &Path) {
 }
 
 impl Kill {
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str, signal: Signal) -> Option<Self> {
         let mut parts = text.splitn(4, ':');
         let side = match parts.next()? {
             "before" => Side::Before,
@@ -76,22 +86,24 @@ impl Kill {
         let name = parts.next()?.to_owned();
         let count: u64 = parts.next()?.parse().ok().filter(|count| *count > 0)?;
         Some(Self {
+            signal,
             side,
             step,
             name,
-            left: AtomicU64::new(count - 1),
+            left: AtomicU64::new(count),
         })
     }
 
-    /// Counts, too.
+    /// Counts, too; true once.
     fn hits(&self, side: Side, step: Option<Step>, name: &str) -> bool {
         if self.side != side || self.step != step || !fits(&self.name, name) {
             return false;
         }
         let less = |left: u64| left.checked_sub(1);
-        self.left
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
-            .is_err()
+        let before = self
+            .left
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        before == Ok(1)
     }
 }
 
@@ -111,17 +123,19 @@ mod tests {
 
     #[test]
     fn a_point_is_hit_at_its_count_and_at_nothing_else() {
+        let parse = |text| Kill::parse(text, Signal::STOP);
         let link = Some(Step::Link);
-        let kill = Kill::parse("after:link:*.ndjson.zst:2").unwrap();
+        let kill = parse("after:link:*.ndjson.zst:2").unwrap();
         let name = "00000000000000000007.ndjson.zst";
         assert!(!kill.hits(Side::Before, link, name));
         assert!(!kill.hits(Side::After, Some(Step::Remove), name));
         assert!(!kill.hits(Side::After, link, "START"));
         assert!(!kill.hits(Side::After, link, name), "the first");
         assert!(kill.hits(Side::After, link, name));
-        let dir = Kill::parse("before:syncdir:p0*:1").unwrap();
+        assert!(!kill.hits(Side::After, link, name), "it goes on");
+        let dir = parse("before:syncdir:p0*:1").unwrap();
         assert!(dir.hits(Side::Before, Some(Step::SyncDir), "p00003"));
-        let point = Kill::parse("before:point:commit:1").unwrap();
+        let point = parse("before:point:commit:1").unwrap();
         assert!(!point.hits(Side::Before, link, "commit"));
         assert!(point.hits(Side::Before, None, "commit"));
         for bad in [
@@ -131,7 +145,7 @@ mod tests {
             "after:jump:x:1",
             "after:link:x:0",
         ] {
-            assert!(Kill::parse(bad).is_none(), "{bad}");
+            assert!(parse(bad).is_none(), "{bad}");
         }
     }
 }

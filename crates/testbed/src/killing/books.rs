@@ -29,6 +29,7 @@ pub struct Books {
 #[derive(Default)]
 struct Shared {
     ended: AtomicBool,
+    paused: AtomicBool,
     scrapes: AtomicU64,
     fault: Mutex<Option<String>>,
 }
@@ -42,6 +43,12 @@ impl Books {
             shared,
             thread: Some(thread),
         }
+    }
+
+    /// No comparison while more than one writer has partitions, or one sleeps: a part of the right
+    /// side would be missing, or older than the left one.
+    pub fn pause(&self, paused: bool) {
+        self.shared.paused.store(paused, Ordering::Relaxed);
     }
 
     /// # Errors
@@ -103,6 +110,7 @@ impl Shared {
             let Some(right) = Metrics::scrape(writer)
                 .ok()
                 .and_then(|metrics| right_side(&metrics, partitions))
+                .filter(|_| !self.paused.load(Ordering::Relaxed))
             else {
                 continue;
             };

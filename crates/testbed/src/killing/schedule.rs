@@ -1,4 +1,4 @@
-//! Which step of the writer's is hit in which round. Pure: a function of seed and number.
+//! Which step is hit in which round, of a writer or of a removal. Pure: functions of seed and number.
 
 use std::fmt;
 
@@ -7,112 +7,195 @@ use fastrand::Rng;
 /// A step, and on which side of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Point {
+    pub who: &'static str,
     pub side: &'static str,
     pub what: &'static str,
     /// Of a file, with a `*` at one end, or of a point.
     pub name: &'static str,
 }
 
+/// A point, and which time that it comes by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hit {
+    pub point: Point,
+    pub count: u32,
+}
+
+/// One life of the writer.
 #[derive(Clone, Debug)]
 pub struct Round {
     pub number: u32,
-    pub point: Point,
-    /// The how manieth.
-    pub count: u32,
+    pub hit: Hit,
+    /// It does not end there but is stopped, until another has its partitions and has gone on.
+    pub freeze: bool,
     /// Before the next writer is started.
     pub away_ms: u64,
     /// Kill the leader of this partition (modulo their number) before.
     pub leader_pick: Option<u32>,
 }
 
+/// One removal behind the writers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// `None`: it is let do all of its work.
+    pub hit: Option<Hit>,
+    /// Before the next one.
+    pub pause_ms: u64,
+}
+
+/// What is done to which file (or a point), and how often that is seen in a short time.
+type Step = (&'static str, &'static str, u32);
+
 const SIDES: [&str; 2] = ["before", "after"];
-/// In the order of a save: made, temporary file, link, its removal, the directory; then the commit,
-/// which is also the claim of a partition that was just taken.
-const OFTEN: [(&str, &str); 9] = [
-    ("point", "prepare"),
-    ("point", "publish"),
-    ("create", ".tmp-*"),
-    ("write", ".tmp-*"),
-    ("sync", ".tmp-*"),
-    ("link", "*.ndjson.zst"),
-    ("remove", ".tmp-*"),
-    ("syncdir", "p0*"),
-    ("point", "commit"),
+/// In the order of a save: made, what is no record put aside, temporary file, link, its removal, the
+/// directory; then the commit, which is also the claim of a partition that was just taken.
+const OFTEN: [Step; 13] = [
+    ("point", "prepare", 30),
+    ("create", "records-*", 1),
+    ("write", "records-*", 4),
+    ("sync", "records-*", 4),
+    ("syncdir", "consumer", 1),
+    ("point", "publish", 30),
+    ("create", ".tmp-*", 30),
+    ("write", ".tmp-*", 30),
+    ("sync", ".tmp-*", 30),
+    ("link", "*.ndjson.zst", 30),
+    ("remove", ".tmp-*", 30),
+    ("syncdir", "p0*", 30),
+    ("point", "commit", 30),
 ];
 /// The snapshots of the window: every few seconds.
-const SELDOM: [(&str, &str); 3] = [
-    ("rename", "*.window-a"),
-    ("rename", "*.window-b"),
-    ("remove", "*.window-b"),
+const SELDOM: [Step; 3] = [
+    ("rename", "*.window-a", 1),
+    ("rename", "*.window-b", 1),
+    ("remove", "*.window-b", 1),
 ];
 /// One round in so many is one of these.
-const SELDOM_EVERY: u32 = 8;
-const ONCE: [(&str, &str); 2] = [("link", "START"), ("makedir", "p0*")];
+const SELDOM_EVERY: u32 = 20;
+const ONCE: [Step; 2] = [("link", "START", 1), ("makedir", "p0*", 1)];
 /// Chains are begun in the first rounds.
 const BEGINNING: u32 = 4;
-const COUNT_MAX: u32 = 30;
+/// One round is for certain, so that a short campaign has one; later one in so many.
+const FREEZE_AT: u32 = 6;
+const FREEZE_EVERY: u32 = 40;
 const AWAY_MS_MAX: u64 = 150;
 /// One round in so many, where there is a leader to be killed.
 const LEADER_EVERY: u32 = 4;
+/// In the order of a removal: snapshots, the watermark, older watermarks, segments.
+const REMOVAL: [Step; 9] = [
+    ("create", ".tmp-*", 9),
+    ("sync", ".tmp-*", 9),
+    ("rename", "*.window-a", 4),
+    ("rename", "*.window-b", 4),
+    ("remove", "*.window-a", 4),
+    ("syncdir", "p0*", 16),
+    ("link", "w*", 4),
+    ("remove", "w*", 4),
+    ("remove", "*.ndjson.zst", 20),
+];
+/// One removal in so many is let do all of its work.
+const WHOLE_EVERY: u32 = 4;
+const PAUSE_MS_MAX: u64 = 1_200;
 
-/// The round with this number, from 1 on.
+/// The writer's round with this number, from 1 on.
 pub fn round(seed: u64, number: u32) -> Round {
-    let mut rng = Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(number));
-    let often = number > BEGINNING && rng.u32(..SELDOM_EVERY) > 0;
-    let (what, name) = if number <= BEGINNING {
-        ONCE[(number as usize / 2) % ONCE.len()]
-    } else if often {
-        // Each as often as any other, in a seeded order.
-        OFTEN[rng.usize(..OFTEN.len())]
+    let mut rng = rng(seed, number);
+    let freeze = number == FREEZE_AT || number > FREEZE_AT && rng.u32(..FREEZE_EVERY) == 0;
+    let steps = if number <= BEGINNING {
+        &ONCE[..]
+    } else if freeze || rng.u32(..SELDOM_EVERY) > 0 {
+        &OFTEN[..]
     } else {
-        SELDOM[rng.usize(..SELDOM.len())]
+        &SELDOM[..]
     };
     Round {
         number,
-        point: Point {
-            side: SIDES[rng.usize(..SIDES.len())],
-            what,
-            name,
-        },
-        count: if often { rng.u32(1..=COUNT_MAX) } else { 1 },
+        hit: hit("writer", steps, &mut rng),
+        freeze,
         away_ms: rng.u64(0..=AWAY_MS_MAX),
-        leader_pick: (rng.u32(..LEADER_EVERY) == 0).then(|| rng.u32(..)),
+        leader_pick: (!freeze && rng.u32(..LEADER_EVERY) == 0).then(|| rng.u32(..)),
     }
 }
 
-impl Round {
-    /// As the writer reads it.
-    pub fn kill_at(&self) -> String {
-        let Point { side, what, name } = self.point;
+/// The removal with this number, from 1 on.
+pub fn pass(seed: u64, number: u32) -> Pass {
+    let mut rng = rng(!seed, number);
+    let whole = number.is_multiple_of(WHOLE_EVERY);
+    Pass {
+        hit: (!whole).then(|| hit("removal", &REMOVAL, &mut rng)),
+        pause_ms: rng.u64(0..=PAUSE_MS_MAX),
+    }
+}
+
+/// Every point that a long campaign has to reach.
+pub fn all() -> Vec<Point> {
+    let writer = OFTEN.iter().chain(&SELDOM).map(|step| ("writer", step));
+    let steps = writer.chain(REMOVAL.iter().map(|step| ("removal", step)));
+    let points = steps.flat_map(|(who, (what, name, _))| {
+        SIDES.map(|side| Point {
+            who,
+            side,
+            what,
+            name,
+        })
+    });
+    points.collect()
+}
+
+/// Each as often as any other, in a seeded order.
+fn hit(who: &'static str, steps: &[Step], rng: &mut Rng) -> Hit {
+    let (what, name, most) = steps[rng.usize(..steps.len())];
+    let side = SIDES[rng.usize(..SIDES.len())];
+    let point = Point {
+        who,
+        side,
+        what,
+        name,
+    };
+    Hit {
+        point,
+        count: rng.u32(1..=most),
+    }
+}
+
+fn rng(seed: u64, number: u32) -> Rng {
+    Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(number))
+}
+
+impl Hit {
+    /// As the processes read it.
+    pub fn at(&self) -> String {
+        let Point {
+            side, what, name, ..
+        } = self.point;
         format!("{side}:{what}:{name}:{}", self.count)
     }
 }
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.side, self.what, self.name)
+        let Self {
+            who,
+            side,
+            what,
+            name,
+        } = self;
+        write!(f, "{who} {side} {what} {name}")
     }
 }
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "round {:>4}: {} ({})",
-            self.number, self.point, self.count
-        )?;
+        let Hit { point, count } = self.hit;
+        write!(f, "round {:>4}: {point} ({count})", self.number)?;
+        if self.freeze {
+            write!(f, ", frozen there")?;
+        }
         if self.leader_pick.is_some() {
             write!(f, ", a leader killed before")?;
         }
         Ok(())
     }
-}
-
-/// Every point that a long campaign has to reach.
-pub fn all() -> Vec<Point> {
-    let steps = OFTEN.iter().chain(&SELDOM);
-    let points = steps.flat_map(|(what, name)| SIDES.map(|side| Point { side, what, name }));
-    points.collect()
 }
 
 #[cfg(test)]
@@ -124,17 +207,23 @@ mod tests {
     #[test]
     fn a_thousand_rounds_are_the_same_again_and_spread_over_every_step() {
         let mut seen: BTreeMap<Point, u32> = BTreeMap::new();
+        let mut frozen = 0;
         for number in 1..=1_000 {
             let one = round(7, number);
-            assert_eq!(one.kill_at(), round(7, number).kill_at());
-            *seen.entry(one.point).or_default() += 1;
+            assert_eq!(one.hit, round(7, number).hit);
+            *seen.entry(one.hit.point).or_default() += 1;
+            frozen += u32::from(one.freeze);
+            if let Some(hit) = pass(7, number).hit {
+                *seen.entry(hit.point).or_default() += 1;
+            }
         }
         for point in all() {
             assert!(
-                seen.get(&point).is_some_and(|count| *count >= 10),
+                seen.get(&point).is_some_and(|count| *count >= 4),
                 "{point}: {seen:?}"
             );
         }
-        assert_ne!(round(7, 9).kill_at(), round(8, 9).kill_at());
+        assert!((10..60).contains(&frozen), "{frozen} frozen");
+        assert_ne!(round(7, 9).hit.at(), round(8, 9).hit.at());
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 const WRITER: &str = "kafka-consumer-writer";
+const REMOVER: &str = "remover";
 
 /// How the binaries are built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,14 @@ pub enum Profile {
 #[derive(Clone, Debug)]
 pub struct Bins {
     dir: PathBuf,
+}
+
+/// Binaries whose every step a campaign can reach.
+#[derive(Clone, Debug)]
+pub struct ToBeKilled {
+    pub writer: PathBuf,
+    /// Removes what may be removed of the chains, once.
+    pub remover: PathBuf,
 }
 
 impl Bins {
@@ -44,12 +53,12 @@ impl Bins {
         }
     }
 
-    /// A writer that can be told to end at any of its steps: no product, and not where those are.
+    /// What can be told to end at any of its steps: no products, and not where those are.
     ///
     /// # Errors
     /// As [`Bins::built`].
-    pub fn writer_to_be_killed(profile: Profile) -> Result<PathBuf> {
-        build_writer_to_be_killed(profile)
+    pub fn to_be_killed(profile: Profile) -> Result<ToBeKilled> {
+        build_to_be_killed(profile)
     }
 
     /// A binary by its name.
@@ -69,7 +78,11 @@ fn workspace() -> Result<PathBuf> {
 
 fn build(profile: Profile) -> Result<PathBuf> {
     const BINARIES: [&str; 4] = ["ingest-gateway", WRITER, "aggregator", "dev-broker"];
-    cargo_build(profile, &BINARIES, &[])?;
+    let mut words = vec!["--bins"];
+    for name in BINARIES {
+        words.extend(["--package", name]);
+    }
+    cargo_build(profile, &words)?;
     let dir = built_dir(profile)?;
     for name in BINARIES {
         let path = dir.join(name);
@@ -80,34 +93,30 @@ fn build(profile: Profile) -> Result<PathBuf> {
 
 /// Into the same directory as the product's, so that all but three crates are there already; then
 /// out of its way, as the next ordinary build puts its own writer there.
-fn build_writer_to_be_killed(profile: Profile) -> Result<PathBuf> {
-    cargo_build(
-        profile,
-        &[WRITER],
-        &["kafka-consumer-writer/fault-injection"],
-    )?;
+fn build_to_be_killed(profile: Profile) -> Result<ToBeKilled> {
+    let product = ["--bins", "--package", WRITER];
+    let faulty = ["--features", "kafka-consumer-writer/fault-injection"];
+    cargo_build(profile, &[product.as_slice(), &faulty].concat())?;
     let dir = built_dir(profile)?;
-    let path = dir.join(format!("{WRITER}-to-be-killed"));
+    let writer = dir.join(format!("{WRITER}-to-be-killed"));
     let built = dir.join(WRITER);
     // A new file: another process may run the old one.
-    let _ = fs::remove_file(&path);
-    fs::copy(&built, &path).with_context(|| format!("cannot copy {}", built.display()))?;
+    let _ = fs::remove_file(&writer);
+    fs::copy(&built, &writer).with_context(|| format!("cannot copy {}", built.display()))?;
     // The product's own, again.
-    cargo_build(profile, &[WRITER], &[])?;
-    Ok(path)
+    cargo_build(profile, &product)?;
+    // What only tests depend on, examples have by themselves.
+    cargo_build(profile, &["--package", WRITER, "--example", REMOVER])?;
+    let remover = dir.join("examples").join(REMOVER);
+    Ok(ToBeKilled { writer, remover })
 }
 
-fn cargo_build(profile: Profile, packages: &[&str], features: &[&str]) -> Result<()> {
+fn cargo_build(profile: Profile, words: &[&str]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(workspace()?)
-        .args(["build", "--quiet", "--bins"]);
-    for name in packages {
-        command.args(["--package", name]);
-    }
-    for feature in features {
-        command.args(["--features", feature]);
-    }
+        .args(["build", "--quiet"])
+        .args(words);
     if profile == Profile::Release {
         command.arg("--release");
     }
