@@ -2,8 +2,10 @@
 //! started detached and found again by their pid files. Never anything but loopback.
 
 mod files;
+pub mod group;
 mod metadata;
 mod node;
+mod wire;
 
 use std::{
     fs,

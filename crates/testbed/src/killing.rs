@@ -63,8 +63,6 @@ const FREEZE_AT: &str = "SLUICE_FREEZE_AT";
 /// shortest that all allow by default.
 const SESSION: &str = "4s";
 const SESSION_ANYWHERE: &str = "6s";
-/// How long a step may take to come; then the process is killed where it is.
-const STEP_WITHIN: Duration = Duration::from_secs(15);
 const ALIVE_WITHIN: Duration = Duration::from_secs(60);
 /// Rounds between two proofs of the chains.
 const VERIFY_EVERY: u32 = 10;
@@ -242,7 +240,7 @@ impl Campaign {
                 *self.outcome.hits.entry(round.hit.point).or_default() += 1;
                 break format!("killed there after {} ms", begun.elapsed().as_millis());
             }
-            if begun.elapsed() >= STEP_WITHIN {
+            if begun.elapsed() >= round.within {
                 self.outcome.elsewhere += 1;
                 process.kill()?;
                 break "the step did not come; killed elsewhere".to_owned();

@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context, Result};
 use testbed::{
     http::post,
+    kafka::group::Group,
     load::Load,
+    order,
     process::{poll_until, tail},
     skip,
     stand::{Plan, Stand},
@@ -120,10 +122,7 @@ fn a_stranger_gets_no_partition_of_the_writers_and_a_writer_none_of_a_strangers(
     };
     let plan = plan.with("consumer.sessionTimeout", "6s");
     let mut stand = Stand::up(&dir, plan)?;
-    let broker = match (&stand.broker, &stand.plan.kafka) {
-        (Some(broker), _) => broker.address.to_string(),
-        (None, kafka) => kafka.clone().context("a broker")?,
-    };
+    let broker = stand.kafka();
     assigned(&stand, &[2.0])?;
     for assignors in ["range,roundrobin", "cooperative-sticky"] {
         let mut stranger = Kcat::join(&stand, &broker, assignors)?;
@@ -205,6 +204,58 @@ fn a_second_store_in_the_group_halts_and_the_first_misses_nothing() -> Result<()
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
+    Ok(())
+}
+
+#[test]
+fn the_groups_offsets_deleted_or_set_anywhere_skip_nothing_and_double_nothing() -> Result<()> {
+    const PARTITIONS: u32 = 2;
+    let dir = RunDir::new("offsets");
+    let plan = Plan {
+        partitions: PARTITIONS,
+        ..Plan::from_env()
+    };
+    let topic = plan.topic.clone();
+    let mut stand = Stand::up(&dir, plan)?;
+    let group = Group::new(&stand.kafka(), &format!("{topic}-writer"))?;
+    let load = Load::start(&stand.addresses, load(64));
+    let more = |load: &Load| load.wait_accepted(load.accepted() + 3_000, WITHIN);
+    // Deleted; back to the beginning; some way back; beyond all that is there.
+    type Set = fn(i64) -> i64;
+    let changes: [Option<Set>; 4] = [None, Some(|_| 0), Some(|at| at / 2), Some(|at| at + 1_000)];
+    for change in changes {
+        assigned(&stand, &[f64::from(PARTITIONS)])?;
+        assert!(more(&load), "{}", load.stop());
+        stand.writers[0].terminate()?;
+        // What comes now is what an offset too far on would skip.
+        assert!(more(&load), "{}", load.stop());
+        let stood = group.committed(&topic, PARTITIONS)?;
+        assert!(stood.iter().any(|(offset, _)| *offset > 0), "{stood:?}");
+        match change {
+            None => group.delete()?,
+            Some(set) => {
+                let offsets: Vec<i64> = stood.iter().map(|(offset, _)| set(*offset)).collect();
+                group.set(&topic, &offsets)?;
+            }
+        }
+        assert_ne!(group.committed(&topic, PARTITIONS)?, stood);
+        stand.writers[0].start()?;
+        stand.writers[0].wait_ready()?;
+    }
+    let ledger = load.stop();
+    let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
+    println!("{ledger}\n{verdict}");
+    assert_holds(&verdict);
+    if let Some(order) = order::check_if_possible(&stand, &stand.topic_dir())? {
+        println!("{order}");
+    }
+    // The group says again where the chains end, and whose they are.
+    let chains = stand.verify()?;
+    for (partition, (offset, metadata)) in group.committed(&topic, PARTITIONS)?.iter().enumerate() {
+        assert_eq!(chains["chains"][partition]["next"], *offset, "{chains}");
+        let store = chains["id"].as_str().context("the store's id")?;
+        assert!(metadata.contains(store), "{metadata}");
+    }
     Ok(())
 }
 

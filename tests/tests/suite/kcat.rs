@@ -30,10 +30,7 @@ fn kcat_produces_consumes_in_a_group_and_asks_for_offsets() -> Result<()> {
         ..Plan::from_env()
     };
     let stand = Stand::up(&dir, plan)?;
-    let broker = match (&stand.broker, &stand.plan.kafka) {
-        (Some(broker), _) => broker.address.to_string(),
-        (None, kafka) => kafka.clone().context("a broker")?,
-    };
+    let broker = stand.kafka();
     let topic = stand.plan.topic.as_str();
 
     let record = |path: &str| {

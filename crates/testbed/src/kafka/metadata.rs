@@ -1,18 +1,11 @@
-//! Kafka's Metadata, version 1, by hand, as this crate shares no protocol code with the product:
-//! who is there, and who leads what.
+//! Kafka's Metadata, version 1: who is there, and who leads what.
 //! <https://kafka.apache.org/protocol.html#The_Messages_Metadata>
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-const CORRELATION: [u8; 4] = [0, 0, 0, 7];
-const TIMEOUT: Duration = Duration::from_secs(2);
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+use super::wire::{self, Rest};
 
 #[derive(Debug)]
 pub struct Known {
@@ -31,26 +24,11 @@ struct Topic {
 /// # Errors
 /// When there is no answer, or none that can be read.
 pub fn ask(address: SocketAddr, topics: &[&str]) -> Result<Known> {
-    let mut request = vec![0, 3, 0, 1]; // Metadata, version 1
-    request.extend(CORRELATION);
-    request.extend([0xff, 0xff]); // no client id
-    request.extend(u32::try_from(topics.len())?.to_be_bytes());
+    let mut body = u32::try_from(topics.len())?.to_be_bytes().to_vec();
     for topic in topics {
-        request.extend(u16::try_from(topic.len())?.to_be_bytes());
-        request.extend(topic.as_bytes());
+        wire::put_text(&mut body, topic)?;
     }
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(&u32::try_from(request.len())?.to_be_bytes())?;
-    stream.write_all(&request)?;
-    let mut size = [0; 4];
-    stream.read_exact(&mut size)?;
-    let size = u32::from_be_bytes(size) as usize;
-    if size > ANSWER_BYTES_MAX {
-        bail!("an answer of {size} bytes");
-    }
-    let mut answer = vec![0; size];
-    stream.read_exact(&mut answer)?;
+    let answer = wire::ask(address, (3, 1), &body)?;
     read(&answer).with_context(|| format!("{address} answers what is no Metadata"))
 }
 
@@ -75,9 +53,6 @@ impl Known {
 
 fn read(answer: &[u8]) -> Result<Known> {
     let mut rest = Rest(answer);
-    if rest.take(4)? != CORRELATION {
-        bail!("an answer to another question");
-    }
     let brokers = rest.count()?;
     for _ in 0..brokers {
         rest.take(4)?; // id
@@ -105,39 +80,13 @@ fn read(answer: &[u8]) -> Result<Known> {
     Ok(Known { brokers, topics })
 }
 
-struct Rest<'a>(&'a [u8]);
-
-impl<'a> Rest<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len).context("it ends early")?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn i32(&mut self) -> Result<i32> {
-        Ok(i32::from_be_bytes(self.take(4)?.try_into()?))
-    }
-
-    fn count(&mut self) -> Result<usize> {
-        usize::try_from(self.i32()?).context("a length below 0")
-    }
-
-    /// A null is empty.
-    fn text(&mut self) -> Result<String> {
-        let len = i16::from_be_bytes(self.take(2)?.try_into()?);
-        let bytes = self.take(usize::try_from(len).unwrap_or(0))?;
-        Ok(String::from_utf8(bytes.to_vec())?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Broker 1 at `a:9`, topic `t` whose partition 1 is led by 1 and 0 by nobody.
     fn answer() -> Vec<u8> {
-        let mut bytes = CORRELATION.to_vec();
-        bytes.extend([0, 0, 0, 1, 0, 0, 0, 1, 0, 1, b'a', 0, 0, 0, 9, 0xff, 0xff]);
+        let mut bytes = vec![0, 0, 0, 1, 0, 0, 0, 1, 0, 1, b'a', 0, 0, 0, 9, 0xff, 0xff];
         bytes.extend([0, 0, 0, 1]);
         bytes.extend([0, 0, 0, 1, 0, 0, 0, 1, b't', 0, 0, 0, 0, 2]);
         for (partition, leader) in [(1_i32, 1_i32), (0, -1)] {

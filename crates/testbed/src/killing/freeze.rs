@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{FREEZE_AT, STEP_WITHIN, schedule::Round};
+use super::{FREEZE_AT, schedule::Round};
 use crate::{
     process::poll_until,
     service::Service,
@@ -32,7 +32,7 @@ pub fn freeze(
     let (sleeper, other) = (&mut sleeper[0], &mut others[0]);
     sleeper.env = vec![(FREEZE_AT.to_owned(), round.hit.at())];
     sleeper.start()?;
-    let there = wait_until_stopped(sleeper)?;
+    let there = wait_until_stopped(sleeper, round.within)?;
     other.start()?;
     let topic = stand.topic_dir();
     let held = newest(&topic)?;
@@ -97,10 +97,10 @@ pub fn freeze(
 }
 
 /// Whether at its point; else wherever it is by then.
-fn wait_until_stopped(writer: &mut Service) -> Result<bool> {
+fn wait_until_stopped(writer: &mut Service, within: Duration) -> Result<bool> {
     let process = writer.process()?;
     let begun = Instant::now();
-    while begun.elapsed() < STEP_WITHIN {
+    while begun.elapsed() < within {
         if let Some(status) = process.ended()? {
             bail!("the writer ended with {status}\n{}", process.log_tail(20));
         }

@@ -1,6 +1,6 @@
 //! Which step is hit in which round, of a writer or of a removal. Pure: functions of seed and number.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use fastrand::Rng;
 
@@ -26,6 +26,8 @@ pub struct Hit {
 pub struct Round {
     pub number: u32,
     pub hit: Hit,
+    /// How long the step may take to come.
+    pub within: Duration,
     /// It does not end there but is stopped, until another has its partitions and has gone on.
     pub freeze: bool,
     /// Before the next writer is started.
@@ -75,6 +77,9 @@ const SELDOM_EVERY: u32 = 20;
 const ONCE: [Step; 2] = [("link", "START", 1), ("makedir", "p0*", 1)];
 /// Chains are begun in the first rounds.
 const BEGINNING: u32 = 4;
+/// All of them may have been begun.
+const BEGUN_WITHIN: Duration = Duration::from_secs(2);
+const STEP_WITHIN: Duration = Duration::from_secs(15);
 /// One round is for certain, so that a short campaign has one; later one in so many.
 const FREEZE_AT: u32 = 6;
 const FREEZE_EVERY: u32 = 40;
@@ -111,6 +116,11 @@ pub fn round(seed: u64, number: u32) -> Round {
     Round {
         number,
         hit: hit("writer", steps, &mut rng),
+        within: if number <= BEGINNING {
+            BEGUN_WITHIN
+        } else {
+            STEP_WITHIN
+        },
         freeze,
         away_ms: rng.u64(0..=AWAY_MS_MAX),
         leader_pick: (!freeze && rng.u32(..LEADER_EVERY) == 0).then(|| rng.u32(..)),
