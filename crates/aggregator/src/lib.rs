@@ -1,6 +1,6 @@
 //! Chains in, hourly analytics out, each record counted once.
 //!
-//! In the order of a record's way: `backlog` (what there is to read), `classes` (who asked),
+//! In the order of a record's way: `backlog` (what there is to read), `bots` and `classes` (who asked),
 //! `fold` (segment → counts), `hour`, `client`, `table`, `sketch` and `counts` (what counts are),
 //! `state` and `manifest` (how they are kept), `keeper` (who
 //! may go on), `days` (counts added to what is kept), `render` and `summaries`
@@ -15,6 +15,7 @@ mod counts;
 mod sketch;
 mod table;
 
+pub mod bots;
 mod classes;
 mod fold;
 
