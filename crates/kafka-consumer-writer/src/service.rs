@@ -28,7 +28,9 @@ const RESPONSE_BYTES_MAX: usize = 128 << 20;
 /// Between looks for a topic or a Kafka that is not there.
 const WAIT: Duration = Duration::from_secs(1);
 /// Between looks at what others have done with the consumer DLQ's files.
-const RECOUNT_EVERY: Duration = Duration::from_secs(60);
+const RECOUNT_EVERY: Duration = Duration::from_secs(3);
+/// At least so many times as long as the last look took.
+const RECOUNT_REST: u32 = 10;
 /// Between words about it.
 const WORDS_EVERY: u32 = 30;
 
@@ -60,6 +62,7 @@ pub async fn run(
     // Ends with this function.
     let mut beside = JoinSet::new();
     beside.spawn(show_gauges(shared.clone()));
+    beside.spawn(follow_dead_letters(shared.clone()));
     beside.spawn(snapshots::keep(shared.clone()));
     let first = new_cluster(kafka);
     tokio::select! {
@@ -98,27 +101,32 @@ pub async fn run(
     }
 }
 
+/// Sees what others do with the consumer DLQ's files: replays, people, other writers.
+async fn follow_dead_letters(shared: Arc<Shared>) {
+    loop {
+        let begun = Instant::now();
+        let of_task = shared.clone();
+        let recount = move || {
+            let queue = &of_task.dead_letters;
+            if let Err(error) = queue.recount().and_then(|()| queue.recount_records()) {
+                tracing::warn!(%error, "failed to list the consumer DLQ");
+            }
+        };
+        // One that hangs in the disk is waited for, so that there is never a second one.
+        let _ = tokio::task::spawn_blocking(recount).await;
+        // A replay of a full queue changes its files for as long as it goes on.
+        tokio::time::sleep(RECOUNT_EVERY.max(begun.elapsed() * RECOUNT_REST)).await;
+    }
+}
+
 /// What no event tells.
 async fn show_gauges(shared: Arc<Shared>) {
     let buffer_bytes = gauge!(catalog::CONSUMER_BUFFER_BYTES);
     let dlq_records = gauge!(catalog::CONSUMER_DLQ_RECORDS);
     let dlq_bytes = gauge!(catalog::CONSUMER_DLQ_BYTES);
     let mut clock = tokio::time::interval(Duration::from_secs(1));
-    let mut recount = tokio::task::spawn_blocking(|| ());
-    let mut recounted = Instant::now();
     loop {
         clock.tick().await;
-        // One that hangs in the disk is waited for, so that there is never a second one.
-        if recount.is_finished() && recounted.elapsed() >= RECOUNT_EVERY {
-            recounted = Instant::now();
-            let shared = shared.clone();
-            recount = tokio::task::spawn_blocking(move || {
-                let queue = &shared.dead_letters;
-                if let Err(error) = queue.recount().and_then(|()| queue.recount_records()) {
-                    tracing::warn!(%error, "failed to list the consumer DLQ");
-                }
-            });
-        }
         shared.books.tick(Instant::now(), now_ms());
         #[allow(clippy::cast_precision_loss)]
         {

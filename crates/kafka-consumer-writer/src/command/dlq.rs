@@ -1,8 +1,10 @@
-//! `dlq list|show|replay`: what is in a consumer DLQ, and sending it once someone has decided.
+//! `dlq list|show|replay|discard`: what is in a consumer DLQ, and what becomes of it once someone has
+//! decided.
 //!
-//! `list` and `show` only read; `replay` may be one at a time. All of them may be used beside
+//! `list` and `show` only read; of the others one may run at a time. All of them may be used beside
 //! writers that run. With `--dir` it may be the directory of a writer that is gone.
 
+pub mod discard;
 mod list;
 pub mod replay;
 pub mod send;
@@ -17,13 +19,15 @@ use clap::{Subcommand, builder::PossibleValuesParser, value_parser};
 use pipeline_core::{
     Offset,
     command::{print, say, time},
-    config::Config,
     envelope::Envelope,
+    fsx::{Lock, LockError},
     lifecycle::{CommonArgs, exit},
 };
 
 use super::Where;
-use crate::dead_letters::{Entry, EntryHeader, EntryKind, Seen, Survey, marks::Marks, survey};
+use crate::dead_letters::{
+    Entry, EntryHeader, EntryKind, Seen, Survey, marks::Marks, survey, tidy,
+};
 
 #[derive(Subcommand, Debug)]
 pub enum DlqCommand {
@@ -44,13 +48,21 @@ pub enum DlqCommand {
         values: bool,
     },
     /// Send poison that passes the rules by now, or is corrected, and undecidable messages to their
-    /// partitions again: exit 0 when none of them is left, 1 when some are, 75 when another replay
+    /// partitions again: exit 0 when none of them is left, 1 when some are, 75 when another command
     /// has the directory
     Replay {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         how: replay::How,
+    },
+    /// Throw poison and undecidable messages away: shows them in sum and asks first. The books go on
+    /// counting them as what they were. `show` prints them, to be kept elsewhere before
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        how: discard::How,
     },
 }
 
@@ -78,7 +90,7 @@ pub struct Which {
     /// Only what was first received before this time (RFC 3339)
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub to: Option<i64>,
-    /// Also what has been replayed already and is still in a file
+    /// Also what has been replayed or thrown away already and is still in a file
     #[arg(long)]
     pub done: bool,
 }
@@ -86,18 +98,16 @@ pub struct Which {
 impl DlqCommand {
     #[must_use]
     pub fn run(self, common: &CommonArgs) -> u8 {
-        let configured = |config: Config| config.consumer.dlq_dir;
         match self {
             Self::List { which, json } => {
-                let dir = which.dir.clone();
-                let dir = dir.unwrap_or_else(|| configured(common.load_or_exit()));
+                let dir = which.dir(common);
                 print(&dir, |out| which.list(&dir, json, out).map(|()| exit::OK))
             }
             Self::Show { which, values } => {
-                let dir = which.dir.clone();
-                let dir = dir.unwrap_or_else(|| configured(common.load_or_exit()));
+                let dir = which.dir(common);
                 print(&dir, |out| which.show(&dir, values, out).map(|()| exit::OK))
             }
+            Self::Discard { which, how } => discard::run(&which.dir(common), &which, how),
             Self::Replay { which, how } => {
                 let mut config = common.load_or_exit();
                 if let Some(dir) = &which.dir {
@@ -110,6 +120,12 @@ impl DlqCommand {
 }
 
 impl Which {
+    /// The configuration is read only where no directory is named.
+    fn dir(&self, common: &CommonArgs) -> PathBuf {
+        let configured = || common.load_or_exit().consumer.dlq_dir;
+        self.dir.clone().unwrap_or_else(configured)
+    }
+
     /// Lists what is in `dir`.
     ///
     /// # Errors
@@ -157,6 +173,26 @@ impl Which {
     }
 }
 
+/// The right to mark messages of a directory that is there, or the exit code without it.
+fn lock(dir: &Path) -> Result<Lock, u8> {
+    let failed = |error: io::Error| {
+        say(&format!("{}: {error}", dir.display()));
+        exit::FAILED
+    };
+    std::fs::read_dir(dir).map_err(failed)?;
+    tidy::lock_replay(dir).map_err(|error| match error {
+        LockError::Io(error) => failed(error),
+        LockError::Held { by } => {
+            let by = by.unwrap_or_else(|| "another command".to_owned());
+            say(&format!(
+                "{} is in use by {by}: nothing was changed",
+                dir.display()
+            ));
+            exit::TRY_LATER
+        }
+    })
+}
+
 fn say_damage(survey: &Survey) {
     for line in &survey.damage {
         say(&format!("damage: {line}"));
@@ -178,9 +214,11 @@ fn received_ms(entry: &Entry<'_>) -> i64 {
 
 /// What has become of it, for people.
 fn state(seen: &Seen<'_>) -> String {
-    match (seen.entry.kind, seen.progress.landed, seen.progress.since) {
+    let progress = &seen.progress;
+    match (seen.entry.kind, progress.landed, progress.since) {
         (EntryKind::Unsaved, _, _) => "in kafka".to_owned(),
         (_, Some(Offset(landed)), _) => format!("replayed at {landed}"),
+        _ if progress.discarded_ms.is_some() => "thrown away".to_owned(),
         (_, None, Some(_)) => "may be sent".to_owned(),
         (_, None, None) => "waits".to_owned(),
     }

@@ -1,13 +1,14 @@
-//! What a replay has done with single messages, durably: that one may have been sent, with its
-//! *since*, before it is; that Kafka has it, after.
+//! What has been decided about single messages, durably: that one may have been sent, with its
+//! *since*, before it is; that Kafka has it, after; that it was thrown away.
 //!
-//! A marks file (`marks-<16 hex>.dlq`, of kind `cdlm`) is written by one replay alone. The payload
+//! A marks file (`marks-<16 hex>.dlq`, of kind `cdlm`) is written by one command alone. The payload
 //! of a frame begins as that of an entry does (version, topic, topic id, partition) and goes on with
 //! marks to its end; integers big-endian:
 //!
 //! ```text
 //! 1 sent · offset (i64) · since (i64)
 //! 2 done · offset (i64) · where Kafka has it now (i64)
+//! 3 discarded · offset (i64) · when (i64, ms since 1970)
 //! ```
 
 use std::{
@@ -32,12 +33,14 @@ pub(super) const PREFIX: &str = "marks-";
 pub const KIND: [u8; 4] = *b"cdlm";
 const SENT: u8 = 1;
 const DONE: u8 = 2;
+const DISCARDED: u8 = 3;
 
 /// One mark of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mark {
     Sent { since: Offset },
     Done { landed: Offset },
+    Discarded { at_ms: i64 },
 }
 
 /// What is known of one message.
@@ -47,12 +50,15 @@ pub struct Progress {
     pub since: Option<Offset>,
     /// Kafka has it, here.
     pub landed: Option<Offset>,
+    /// It was thrown away, then.
+    pub discarded_ms: Option<i64>,
 }
 
 impl Progress {
+    /// Nobody waits for it any more.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.landed.is_some()
+        self.landed.is_some() || self.discarded_ms.is_some()
     }
 }
 
@@ -99,6 +105,9 @@ impl Marks {
             Mark::Done { landed } => {
                 progress.landed.get_or_insert(landed);
             }
+            Mark::Discarded { at_ms } => {
+                progress.discarded_ms.get_or_insert(at_ms);
+            }
         }
     }
 
@@ -136,10 +145,15 @@ impl Marks {
         while !rest.0.is_empty() {
             let kind = rest.u8()?;
             let offset = Offset(i64::from_be_bytes(rest.array()?));
-            let value = Offset(i64::from_be_bytes(rest.array()?));
+            let value = i64::from_be_bytes(rest.array()?);
             let mark = match kind {
-                SENT => Mark::Sent { since: value },
-                DONE => Mark::Done { landed: value },
+                SENT => Mark::Sent {
+                    since: Offset(value),
+                },
+                DONE => Mark::Done {
+                    landed: Offset(value),
+                },
+                DISCARDED => Mark::Discarded { at_ms: value },
                 other => return Err(PayloadError(format!("mark of kind {other}"))),
             };
             self.add(&place, offset, mark);
@@ -148,7 +162,7 @@ impl Marks {
     }
 }
 
-/// Writes the marks of one replay; no file before the first.
+/// Writes the marks of one command; no file before the first.
 #[derive(Debug)]
 pub struct MarksWriter {
     path: PathBuf,
@@ -173,12 +187,13 @@ impl MarksWriter {
         entry::begin(place, &mut payload);
         for (offset, mark) in marks {
             let (kind, value) = match mark {
-                Mark::Sent { since } => (SENT, since),
-                Mark::Done { landed } => (DONE, landed),
+                Mark::Sent { since } => (SENT, since.0),
+                Mark::Done { landed } => (DONE, landed.0),
+                Mark::Discarded { at_ms } => (DISCARDED, *at_ms),
             };
             payload.push(kind);
             payload.extend_from_slice(&offset.0.to_be_bytes());
-            payload.extend_from_slice(&value.0.to_be_bytes());
+            payload.extend_from_slice(&value.to_be_bytes());
         }
         let file = match &mut self.file {
             Some(file) => file,

@@ -203,6 +203,60 @@ async fn poison_stays_until_it_is_corrected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_thrown_away_waits_no_longer_and_the_books_go_on_counting_it() {
+    let rig = Rig::new(1).await;
+    for value in [&b"1"[..], b"2", b"3"] {
+        let batch = raw::one(Some(value), &[]);
+        rig.broker.append_raw(TOPIC, 0, &batch).expect("appended");
+    }
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    let offsets = |rig: &Rig| -> Vec<Value> {
+        let rows = listed(rig, &Which::default());
+        rows.into_iter().map(|row| row["offset"].clone()).collect()
+    };
+    let discard = |args: &[&str]| {
+        let args = [&["dlq", "discard"], args].concat();
+        let ended = command(&rig, &args).wait_with_output().expect("it ends");
+        let out = String::from_utf8(ended.stdout).expect("UTF-8");
+        (ended.status.code(), out)
+    };
+    // Nobody is there to be asked; and to look changes nothing.
+    let (code, out) = discard(&["--from-offset", "1"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(
+        out.contains("throwing 2 away of topic logs partition 0, poison: wrong_type\n"),
+        "{out}"
+    );
+    let (code, out) = discard(&["--dry-run"]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("would throw 3 away"), "{out}");
+    assert_eq!(offsets(&rig), [0, 1, 2]);
+
+    let (code, out) = discard(&["--from-offset", "1", "--yes"]);
+    assert_eq!(code, Some(0), "{out}");
+    assert_eq!(offsets(&rig), [0]);
+    let done = Which {
+        done: true,
+        ..Which::default()
+    };
+    assert_eq!(listed(&rig, &done)[1]["state"], "thrown away");
+    // The writer that lives counts them no more; what it keeps comes with a replay as before.
+    let queue = &writer.shared().dead_letters;
+    wait_for("the metric to follow", || queue.records() == 1).await;
+    assert_eq!(replayed(&rig, &done, &How::default()).await.sent, 0);
+    let (code, out) = discard(&["--yes"]);
+    assert_eq!(code, Some(0), "{out}");
+    let (code, out) = discard(&["--yes"]);
+    assert_eq!((code, out.trim()), (Some(0), "nothing to throw away"));
+    writer.stop().await;
+    assert_eq!(rig.totals().poison, 3);
+    rig.writer("", "").stop().await;
+    assert!(rig.dead_letter_files("records-").is_empty());
+    assert!(rig.dead_letter_files("marks-").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replay_that_is_killed_goes_on_and_stores_each_once() {
     const MESSAGES: u32 = 60;
     let (rig, writer) = with_a_small_window().await;

@@ -13,7 +13,6 @@ use pipeline_core::{
     Offset, PartitionId,
     command::{Progress, say},
     config::{Config, Telemetry},
-    fsx::LockError,
     lifecycle::{Readiness, Shutdown, exit},
     record::{self, Rules},
     telemetry::start_logging,
@@ -83,20 +82,9 @@ pub(super) fn run(config: &Config, which: &Which, how: &How) -> u8 {
         say(&format!("{}: {error}", dir.display()));
         exit::FAILED
     };
-    if let Err(error) = std::fs::read_dir(dir) {
-        return failed(error);
-    }
-    let lock = match tidy::lock_replay(dir) {
+    let lock = match super::lock(dir) {
         Ok(lock) => lock,
-        Err(LockError::Io(error)) => return failed(error),
-        Err(LockError::Held { by }) => {
-            let by = by.unwrap_or_else(|| "another replay".to_owned());
-            say(&format!(
-                "{} is in use by {by}: nothing was changed",
-                dir.display()
-            ));
-            return exit::TRY_LATER;
-        }
+        Err(code) => return code,
     };
     // What a writer would log at each step is said here in sum.
     start_logging(&Telemetry {

@@ -1,0 +1,173 @@
+//! `dlq discard`: someone has decided that messages are not wanted. They are marked so, durably, and
+//! their files go as those of replayed ones do. Never touches a copy of a failed save: its message
+//! is still in Kafka, and will be stored.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, IsTerminal, Write},
+    path::Path,
+};
+
+use pipeline_core::{
+    Offset,
+    command::{print, say},
+    lifecycle::exit,
+};
+
+use super::{Which, say_damage};
+use crate::{
+    dead_letters::{
+        EntryKind, Place, Survey,
+        marks::{Mark, MarksWriter},
+        tidy,
+    },
+    shared::now_ms,
+};
+
+/// Marks of one frame: a decision about millions needs no more memory than their offsets.
+const MARKS_MAX: usize = 10_000;
+
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Only say what would be thrown away
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What there is to throw away.
+#[derive(Debug, Default)]
+pub struct Unwanted {
+    /// In the order in which they were found.
+    places: Vec<(Place, Vec<Offset>)>,
+    /// By topic, partition, kind and code of the reason.
+    counts: BTreeMap<(String, i32, &'static str, String), u64>,
+    /// Passed over.
+    copies: u64,
+    survey: Survey,
+}
+
+pub(super) fn run(dir: &Path, which: &Which, how: How) -> u8 {
+    let lock = match super::lock(dir) {
+        Ok(lock) => lock,
+        Err(code) => return code,
+    };
+    print(dir, |out| {
+        let unwanted = Unwanted::find(dir, which)?;
+        unwanted.say(how.dry_run, out)?;
+        out.flush()?;
+        if how.dry_run || unwanted.messages() == 0 {
+            return Ok(exit::OK);
+        }
+        if !how.yes && !confirmed(unwanted.messages())? {
+            say("nothing was changed");
+            return Ok(exit::FAILED);
+        }
+        let discarded = unwanted.discard(dir)?;
+        say(&format!("threw {discarded} messages away"));
+        if let Err(error) = tidy::tidy(dir, &lock) {
+            say(&format!("failed to remove what was thrown away: {error}"));
+        }
+        Ok(exit::OK)
+    })
+}
+
+impl Unwanted {
+    /// What of `dir` is asked for and waits for a decision.
+    ///
+    /// # Errors
+    /// Where the directory cannot be listed.
+    pub fn find(dir: &Path, which: &Which) -> io::Result<Self> {
+        let mut found = Self::default();
+        let survey = which.survey(dir, &mut |seen| {
+            let (place, entry) = (seen.place, seen.entry);
+            if entry.kind == EntryKind::Unsaved {
+                found.copies += 1;
+                return Ok(());
+            }
+            if seen.progress.is_done() {
+                return Ok(());
+            }
+            match found.places.last_mut() {
+                Some((last, offsets)) if last == place => offsets.push(entry.offset),
+                _ => found.places.push((place.clone(), vec![entry.offset])),
+            }
+            // The code alone: behind it stands what was found, which differs in each.
+            let reason = entry.detail.split(':').next().unwrap_or_default();
+            let key = (
+                place.topic.clone(),
+                place.partition.0,
+                entry.kind.as_str(),
+                reason.to_owned(),
+            );
+            *found.counts.entry(key).or_default() += 1;
+            Ok(())
+        });
+        found.survey = survey?;
+        Ok(found)
+    }
+
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Marks them, durably; gives how many.
+    ///
+    /// # Errors
+    /// As the file system says: some may be marked then.
+    pub fn discard(&self, dir: &Path) -> io::Result<u64> {
+        let mut marks = MarksWriter::new(dir);
+        let mark = Mark::Discarded { at_ms: now_ms() };
+        let mut discarded = 0;
+        for (place, offsets) in &self.places {
+            for part in offsets.chunks(MARKS_MAX) {
+                let of_part: Vec<_> = part.iter().map(|offset| (*offset, mark)).collect();
+                marks.append(place, &of_part)?;
+                discarded += part.len() as u64;
+            }
+        }
+        Ok(discarded)
+    }
+
+    fn say(&self, dry_run: bool, out: &mut dyn Write) -> io::Result<()> {
+        say_damage(&self.survey);
+        if self.copies > 0 {
+            let copies = self.copies;
+            say(&format!(
+                "{copies} copies are passed over: their messages are in kafka"
+            ));
+        }
+        let would = if dry_run { "would throw" } else { "throwing" };
+        for ((topic, partition, kind, reason), count) in &self.counts {
+            writeln!(
+                out,
+                "{would} {count} away of topic {topic} partition {partition}, {kind}: {}",
+                pipeline_core::record::shown(reason.as_bytes())
+            )?;
+        }
+        if self.counts.is_empty() {
+            writeln!(out, "nothing to throw away")?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks whoever sits there; where nobody does, the answer is no.
+fn confirmed(messages: u64) -> io::Result<bool> {
+    if !io::stdin().is_terminal() {
+        say("--yes says that it is meant, where nobody can be asked");
+        return Ok(false);
+    }
+    let mut err = io::stderr();
+    write!(
+        err,
+        "throw these {messages} messages away for ever? They will never be in the store. Type yes: "
+    )?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
