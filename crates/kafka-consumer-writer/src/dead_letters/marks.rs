@@ -25,7 +25,7 @@ use pipeline_core::{
 use super::{
     Place,
     entry::{self, PayloadError, Rest},
-    files, has_prefix,
+    files::{files, has_prefix},
 };
 
 pub(super) const PREFIX: &str = "marks-";

@@ -15,13 +15,15 @@
 
 mod copies;
 mod entry;
+mod files;
 mod keys;
 pub mod marks;
 mod survey;
 pub mod tidy;
+mod unsaved;
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard,
@@ -37,8 +39,8 @@ use pipeline_core::{
 };
 pub use survey::{Seen, Survey, survey};
 
-use crate::batcher::{Batch, Content};
 use copies::Copies;
+use files::{files, is_records_file, len, list_others};
 use keys::Keys;
 use marks::Marks;
 
@@ -215,83 +217,6 @@ impl DeadLetters {
         self.lock_keys().pass(place, next);
     }
 
-    /// Whether there is a copy of a failed save, this process's or one that it has found, that the
-    /// chain has passed.
-    #[must_use]
-    pub fn has_passed_copies(&self, place: &Place, next: Offset) -> bool {
-        self.lock_copies().any_passed(place, next)
-    }
-
-    /// Removes the copies of failed saves that the chain has passed, and remembers the others: a
-    /// process that was killed may have left some.
-    ///
-    /// # Errors
-    /// As the file system says.
-    pub fn remove_passed_copies(&self, place: &Place, next: Offset) -> io::Result<()> {
-        for path in files(&self.dir)? {
-            let Some(copied) = copies::next_of(&path, place) else {
-                continue;
-            };
-            self.lock_copies().add(place, copied);
-            // The chain may have passed it meanwhile, as below.
-            if copied <= next || self.lock_keys().is_past(place, copied) {
-                self.remove(&path)?;
-                self.lock_copies().forget(place, copied);
-            }
-        }
-        // And those that someone else has removed.
-        self.lock_copies().forget_passed(place, next);
-        Ok(())
-    }
-
-    /// Writes a copy of a batch whose save failed. Copies take at most half of the bound, so that
-    /// they never keep poison from its place; gives `None` where that is used up, the copy is
-    /// there already, or the chain has meanwhile passed it.
-    ///
-    /// # Errors
-    /// As the file system says.
-    pub fn copy_unsaved(
-        &self,
-        place: &Place,
-        batch: &Batch,
-        detail: &str,
-    ) -> io::Result<Option<PathBuf>> {
-        if self.bytes() + batch.bytes > self.bytes_max / 2 {
-            return Ok(None);
-        }
-        let path = self.dir.join(copies::name(place, batch));
-        let mut file = match self.create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-            created => created?,
-        };
-        let before = file.len();
-        let entries = batch
-            .chunks
-            .iter()
-            .filter_map(|chunk| match &chunk.content {
-                Content::Messages(block) => Some(block),
-                Content::Skipped | Content::Lost => None,
-            })
-            .flat_map(|block| block.messages.iter().map(move |message| (block, message)))
-            .map(|(block, message)| Entry::of(EntryKind::Unsaved, block, message, detail.into()));
-        let appended = append_all(&mut file, place, entries);
-        self.bytes.fetch_add(file.len() - before, Ordering::Relaxed);
-        if let Err(error) = appended {
-            // A copy that is not whole helps nobody.
-            let _ = self.remove(&path);
-            return Err(error);
-        }
-        self.lock_copies().add(place, batch.next);
-        // A later try may have landed while this was written. Either it is seen here, or those who
-        // remove the passed copies come after this and see the file.
-        if self.lock_keys().is_past(place, batch.next) {
-            self.remove(&path)?;
-            self.lock_copies().forget(place, batch.next);
-            return Ok(None);
-        }
-        Ok(Some(path))
-    }
-
     /// Removes a file; one that is gone already is fine.
     fn remove(&self, path: &Path) -> io::Result<()> {
         let Some(len) = len(path)? else { return Ok(()) };
@@ -306,10 +231,6 @@ impl DeadLetters {
                 Ok(())
             }
         }
-    }
-
-    fn lock_copies(&self) -> MutexGuard<'_, Copies> {
-        self.copies.lock().expect("no panic under this lock")
     }
 
     fn lock_keys(&self) -> MutexGuard<'_, Keys> {
@@ -415,52 +336,6 @@ fn append_all<'a>(
         file.append(&payload)?;
     }
     file.sync()
-}
-
-/// All that counts and is not appended to by this process.
-fn list_others(dir: &Path, writer: &str) -> io::Result<Vec<(PathBuf, u64)>> {
-    let own = format!("records-{writer}-");
-    let mut others = Vec::new();
-    for path in files(dir)? {
-        let counts = is_records_file(&path) || has_prefix(&path, marks::PREFIX);
-        if counts
-            && !has_prefix(&path, &own)
-            && let Some(len) = len(&path)?
-        {
-            others.push((path, len));
-        }
-    }
-    Ok(others)
-}
-
-fn is_records_file(path: &Path) -> bool {
-    has_prefix(path, "records-")
-}
-
-fn has_prefix(path: &Path, prefix: &str) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.starts_with(prefix))
-}
-
-/// `None`: it is gone.
-fn len(path: &Path) -> io::Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for item in fsx::read_dir(dir)? {
-        let path = item?.path();
-        if path.extension().is_some_and(|end| end == "dlq") {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use std::{
 use pipeline_core::dlq::read_frames;
 
 use super::{
-    Entry, EntryKind, FILE_KIND, Place, files, has_prefix, is_records_file,
+    Entry, EntryKind, FILE_KIND, Place,
+    files::{files, has_prefix, is_records_file},
     marks::{self, Marks, Progress},
     read_payload,
 };

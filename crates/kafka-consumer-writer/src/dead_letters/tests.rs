@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{fs, time::Instant};
 
 use bytes::Bytes;
 use kafka_link::{HeaderSlot, Message, MessageBlock};
@@ -6,7 +6,7 @@ use pipeline_core::PartitionId;
 
 use super::*;
 use crate::{
-    batcher::{Chunk, Trigger},
+    batcher::{Batch, Chunk, Trigger},
     budget::Budget,
 };
 

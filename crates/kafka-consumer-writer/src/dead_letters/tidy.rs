@@ -15,7 +15,8 @@ use pipeline_core::{
 };
 
 use super::{
-    FILE_KIND, Place, files, has_prefix, is_records_file,
+    FILE_KIND, Place,
+    files::{files, has_prefix, is_records_file},
     marks::{self, Marks},
     read_payload,
 };
