@@ -30,6 +30,11 @@ const FATES: [Fate; 6] = [
     Fate::Lost,
 ];
 
+/// One session of a member of this process. A member that is thrown out may hear of it only when
+/// another one of the same process has its partitions: what it still says of them counts no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder(u64);
+
 pub struct Books {
     state: Mutex<State>,
     totals: [Gauge; 6],
@@ -44,6 +49,7 @@ pub struct Books {
 struct State {
     chapters: BTreeMap<PartitionId, Chapter>,
     sums: Totals,
+    holders: u64,
 }
 
 struct Chapter {
@@ -52,7 +58,7 @@ struct Chapter {
     next: Option<Offset>,
     log_end: Option<Offset>,
     oldest_received_ms: Option<i64>,
-    held: bool,
+    holder: Option<Holder>,
     halt: Option<HaltReason>,
     /// The chain is there and has not answered yet: its log is all not yet read, until it does.
     unread: bool,
@@ -117,14 +123,19 @@ impl Books {
         self.show_unread(&state);
     }
 
-    /// The group has given this partition to a member of this process.
-    pub fn take(&self, partition: PartitionId) {
+    /// The group has given these partitions to a member of this process.
+    pub fn take(&self, partitions: impl IntoIterator<Item = PartitionId>) -> Holder {
         let mut state = self.lock();
-        let chapter = state.chapter(partition);
-        chapter.held = true;
-        chapter.halt = None;
-        chapter.let_go = None;
+        state.holders += 1;
+        let holder = Holder(state.holders);
+        for partition in partitions {
+            let chapter = state.chapter(partition);
+            chapter.holder = Some(holder);
+            chapter.halt = None;
+            chapter.let_go = None;
+        }
         self.show_held(&state);
+        holder
     }
 
     /// The group has said what this process has: the other chains that were found here are another
@@ -132,7 +143,7 @@ impl Books {
     pub fn assigned(&self, now: Instant) {
         let mut state = self.lock();
         for chapter in state.chapters.values_mut() {
-            if !chapter.held && chapter.let_go.is_none() {
+            if chapter.holder.is_none() && chapter.let_go.is_none() {
                 chapter.let_go = Some(now);
             }
         }
@@ -145,26 +156,31 @@ impl Books {
         let state = self.lock();
         let chapters = state.chapters.iter();
         chapters
-            .filter(|(_, chapter)| !chapter.held)
+            .filter(|(_, chapter)| chapter.holder.is_none())
             .map(|(partition, _)| *partition)
             .collect()
     }
 
-    /// The member has given it up, or has lost it.
-    pub fn let_go(&self, partition: PartitionId, now: Instant) {
+    /// The member has given it up, or has lost it; `false`: another one of this process has it.
+    pub fn let_go(&self, partition: PartitionId, holder: Holder, now: Instant) -> bool {
         let mut state = self.lock();
-        let chapter = state.chapter(partition);
-        chapter.held = false;
+        let Some(chapter) = state.held_by(partition, holder) else {
+            return false;
+        };
+        chapter.holder = None;
         chapter.halt = None;
         chapter.let_go = Some(now);
         chapter.oldest_received_ms = None;
         self.show_held(&state);
+        true
     }
 
     /// The partition stands still, or does not any more.
-    pub fn halt(&self, partition: PartitionId, halt: Option<HaltReason>) {
+    pub fn halt(&self, partition: PartitionId, holder: Holder, halt: Option<HaltReason>) {
         let mut state = self.lock();
-        let chapter = state.chapter(partition);
+        let Some(chapter) = state.held_by(partition, holder) else {
+            return;
+        };
         chapter.halt = halt;
         chapter.show_lag(partition);
         self.show_held(&state);
@@ -182,8 +198,11 @@ impl Books {
 
     /// The chain as it now is. The totals go up before the lag goes down, so that a record is at
     /// no moment in neither.
-    pub fn chain(&self, partition: PartitionId, memory: &Memory) {
+    pub fn chain(&self, partition: PartitionId, holder: Holder, memory: &Memory) {
         let mut state = self.lock();
+        if state.held_by(partition, holder).is_none() {
+            return;
+        }
         state.set_totals(partition, memory.end.totals);
         self.show_totals(&state);
         let chapter = state.chapter(partition);
@@ -245,7 +264,7 @@ impl Books {
 
     #[allow(clippy::cast_precision_loss)]
     fn show_held(&self, state: &State) {
-        let held = state.chapters.values().filter(|chapter| chapter.held);
+        let held = state.chapters.values().filter(|it| it.holder.is_some());
         let halts = |reason| held.clone().filter(|it| it.halt == Some(reason)).count();
         let by_reason = HaltReason::ALL.map(halts);
         for (gauge, count) in self.halts.iter().zip(by_reason) {
@@ -273,12 +292,17 @@ impl State {
             next: None,
             log_end: None,
             oldest_received_ms: None,
-            held: false,
+            holder: None,
             halt: None,
             unread: false,
             let_go: None,
             lag: None,
         })
+    }
+
+    fn held_by(&mut self, partition: PartitionId, holder: Holder) -> Option<&mut Chapter> {
+        let chapter = self.chapters.get_mut(&partition)?;
+        (chapter.holder == Some(holder)).then_some(chapter)
     }
 
     fn set_totals(&mut self, partition: PartitionId, totals: Totals) {
@@ -370,7 +394,7 @@ mod tests {
         books.found(slow, Some((Offset(7), totals(7))));
         assert_eq!((lag(slow), books.lock().sums), (Some(3), totals(7)));
         // Its take-over was faster than its look at the start.
-        books.take(slow);
+        books.take([slow]);
         books.lock().chapter(slow).next = Some(Offset(9));
         books.found(slow, Some((Offset(7), totals(7))));
         assert_eq!(lag(slow), Some(1));
@@ -388,21 +412,48 @@ mod tests {
         let now = Instant::now();
         find(&books, 0, 5);
         find(&books, 1, 7);
-        books.take(PartitionId(0));
-        books.take(PartitionId(1));
+        let first = books.take([PartitionId(0), PartitionId(1)]);
         books.assigned(now);
         assert_eq!(books.lock().sums, totals(12));
-        books.let_go(PartitionId(0), now);
+        assert!(books.let_go(PartitionId(0), first, now));
         books.tick(now + KEPT_AFTER_LETTING_GO / 2, 0);
         assert_eq!(books.lock().sums, totals(12));
         books.tick(now + KEPT_AFTER_LETTING_GO, 0);
         assert_eq!(books.lock().sums, totals(7));
         // Taken again in time, it never leaves.
-        books.take(PartitionId(1));
-        books.let_go(PartitionId(1), now);
-        books.take(PartitionId(1));
+        let second = books.take([PartitionId(1)]);
+        assert!(books.let_go(PartitionId(1), second, now));
+        books.take([PartitionId(1)]);
         books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
         assert_eq!(books.lock().sums, totals(7));
+    }
+
+    #[test]
+    fn a_member_that_hears_late_that_it_is_out_takes_nothing_from_the_next_one() {
+        let books = Books::default();
+        let (now, partition) = (Instant::now(), PartitionId(0));
+        find(&books, 0, 5);
+        let out = books.take([partition]);
+        let next = books.take([partition]);
+        let memory = |end| Memory {
+            window: crate::window::Window::new(1),
+            end: pipeline_core::store::ChainEnd {
+                next: Offset(end),
+                last: None,
+                totals: totals(end.unsigned_abs()),
+                last_message: None,
+            },
+        };
+        books.chain(partition, next, &memory(9));
+        // What it had saved itself, a while ago.
+        books.chain(partition, out, &memory(7));
+        books.halt(partition, out, Some(HaltReason::Damaged));
+        assert!(!books.let_go(partition, out, now));
+        books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+        assert_eq!(books.lock().sums, totals(9));
+        assert!(books.not_held().is_empty() && !books.is_halted(partition));
+        assert!(books.let_go(partition, next, now));
+        assert_eq!(books.not_held(), [partition]);
     }
 
     #[test]
@@ -414,7 +465,7 @@ mod tests {
         // Nothing is assigned yet: after a kill, that takes the dead member's session timeout.
         books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
         assert_eq!(books.lock().sums, totals(12));
-        books.take(PartitionId(0));
+        books.take([PartitionId(0)]);
         books.assigned(now);
         assert_eq!(books.not_held(), [PartitionId(1)]);
         // A later assignment that does not bring it either begins no new wait.
@@ -432,17 +483,17 @@ mod tests {
         let books = Books::default();
         let now = Instant::now();
         let lag = |partition| books.lock().chapter(PartitionId(partition)).lag();
-        books.take(PartitionId(0));
+        let holder = books.take([PartitionId(0)]);
         books.log_end(PartitionId(0), Offset(10));
         assert_eq!(lag(0), None, "the chain has not been read yet");
-        books.halt(PartitionId(0), Some(HaltReason::Damaged));
+        books.halt(PartitionId(0), holder, Some(HaltReason::Damaged));
         assert_eq!(lag(0), Some(10), "and cannot be");
         find(&books, 1, 7);
         assert_eq!(lag(1), None, "the log has not been asked yet");
         books.log_end(PartitionId(1), Offset(10));
         assert_eq!(lag(1), Some(3), "also before anything is assigned");
-        books.take(PartitionId(1));
-        books.let_go(PartitionId(1), now);
+        let holder = books.take([PartitionId(1)]);
+        books.let_go(PartitionId(1), holder, now);
         books.log_end(PartitionId(1), Offset(12));
         assert_eq!(lag(1), Some(5));
     }

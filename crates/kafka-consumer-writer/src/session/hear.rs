@@ -115,7 +115,7 @@ impl Session {
             LoadOutcome::Ready(memory) => {
                 self.progress.made(now);
                 let next = memory.end.next;
-                self.shared.books.chain(partition, memory);
+                self.shared.books.chain(partition, self.holder, memory);
                 self.shared.dead_letters.passed(&slot.held.place, next);
                 tracing::debug!(topic, %partition, %next, "chain read");
                 let remove = steps::remove_copies(slot.held.clone(), next);
@@ -133,7 +133,7 @@ impl Session {
         }
         slot.reason = reason;
         let halt = halt.or(slot.stuck.then_some(HaltReason::UnreadableLog));
-        self.shared.books.halt(partition, halt);
+        self.shared.books.halt(partition, self.holder, halt);
         slot.core.loaded(outcome, now);
     }
 
@@ -154,7 +154,7 @@ impl Session {
             (SaveOutcome::Landed(memory), _) => {
                 self.progress.made(now);
                 let next = memory.end.next;
-                self.shared.books.chain(partition, memory);
+                self.shared.books.chain(partition, self.holder, memory);
                 self.shared.snapshots.lock().landed(partition, now);
                 self.shared.dead_letters.passed(&slot.held.place, next);
                 if let Some(encoded) = &report.encoded {
@@ -209,7 +209,7 @@ impl Session {
                     slot.fetch_failures = 0;
                     slot.fetch_not_before = None;
                     if std::mem::take(&mut slot.stuck) {
-                        self.shared.books.halt(partition, None);
+                        self.shared.books.halt(partition, self.holder, None);
                     }
                     self.shared.books.log_end(partition, fetched.high_watermark);
                     let budget = &self.shared.budget;
@@ -263,7 +263,7 @@ impl Session {
                             "partition halted: the log has a batch that cannot be read"
                         );
                         let books = &self.shared.books;
-                        books.halt(partition, Some(HaltReason::UnreadableLog));
+                        books.halt(partition, self.holder, Some(HaltReason::UnreadableLog));
                     }
                 }
                 Err(error) => {

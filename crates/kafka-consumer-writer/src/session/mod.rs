@@ -28,6 +28,7 @@ pub use stall::Turns;
 
 use crate::{
     batcher::DrainState,
+    books::Holder,
     partition::Action,
     shared::{Held, Shared},
     steps::{self, Event, Events},
@@ -58,6 +59,7 @@ pub struct Session {
     cluster: Cluster,
     member: Arc<Member>,
     slots: BTreeMap<PartitionId, Slot>,
+    holder: Holder,
     tasks: JoinSet<()>,
     events: Events,
     inbox: mpsc::Receiver<Event>,
@@ -99,14 +101,13 @@ impl Session {
             .map(|id| (*id, Slot::new(Held::new(&shared, *id))))
             .collect();
         shared.add_running(slots.len());
-        for partition in slots.keys() {
-            shared.books.take(*partition);
-        }
+        let holder = shared.books.take(slots.keys().copied());
         let now = Instant::now();
         shared.books.assigned(now);
         Self {
             progress: Progress::new(shared.stall_timeout, now),
             turns: Turns::new(shared.stall_timeout, now),
+            holder,
             shared,
             cluster,
             member,
@@ -172,8 +173,9 @@ impl Session {
         let now = Instant::now();
         self.shared.remove_running(self.slots.len());
         for partition in self.slots.keys() {
-            self.shared.books.let_go(*partition, now);
-            self.shared.snapshots.lock().let_go(*partition);
+            if self.shared.books.let_go(*partition, self.holder, now) {
+                self.shared.snapshots.lock().let_go(*partition);
+            }
         }
         self.tasks.shutdown().await;
         end

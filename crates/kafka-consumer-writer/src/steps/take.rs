@@ -7,7 +7,7 @@ use std::{
 };
 
 use kafka_link::{
-    Cluster, ErrorKind, FetchFrom, FetchOptions, KafkaError, Member, TopicId, TopicInfo,
+    Cluster, ErrorKind, FetchFrom, FetchOptions, Fetched, KafkaError, Member, TopicId, TopicInfo,
 };
 use metrics::histogram;
 use pipeline_core::{
@@ -235,7 +235,8 @@ async fn remove_stale_temporaries(held: &Held) {
 }
 
 /// Whether the log has this message at its offset. Where the log has nothing there (retention,
-/// compaction) there is nothing to compare.
+/// compaction) there is nothing to compare; an answer that does not reach so far says nothing (a
+/// broker that holds a client back by quota answers without records) and is asked for again.
 async fn same_message(
     cluster: &Cluster,
     topic: &str,
@@ -259,18 +260,77 @@ async fn same_message(
             Err(error) if error.kind == ErrorKind::OffsetOutOfRange => return Ok(true),
             fetched => fetched?,
         };
-        for block in &fetched.blocks {
-            for message in &block.messages {
-                if message.offset == last.offset {
-                    let hash = message_hash(
-                        message.timestamp_ms,
-                        block.value(message),
-                        block.header(message),
-                    );
-                    return Ok(hash == last.hash);
-                }
-            }
+        if let Some(same) = compare(&fetched, last) {
+            return Ok(same);
         }
     }
-    Ok(true)
+    Err(KafkaError {
+        kind: ErrorKind::Retry,
+        code: None,
+        message: format!(
+            "the log gives nothing at {}, where the chain's last message is, to compare it with",
+            last.offset
+        ),
+    })
+}
+
+/// `None`: it does not reach so far.
+fn compare(fetched: &Fetched, last: &LastMessage) -> Option<bool> {
+    let messages = fetched.blocks.iter().flat_map(|block| {
+        let messages = block.messages.iter();
+        messages.map(move |message| (block, message))
+    });
+    let mut there = messages.filter(|(_, message)| message.offset == last.offset);
+    if let Some((block, message)) = there.next() {
+        let (value, header) = (block.value(message), block.header(message));
+        return Some(message_hash(message.timestamp_ms, value, header) == last.hash);
+    }
+    (fetched.next > last.offset).then_some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_link::{HeaderSlot, Message, MessageBlock};
+    use pipeline_core::Offset;
+
+    use super::*;
+
+    fn fetched(next: i64, offsets: &[i64]) -> Fetched {
+        let message = |offset: &i64| Message {
+            offset: Offset(*offset),
+            timestamp_ms: 5,
+            value: Some((0, 1)),
+            header: HeaderSlot::Absent,
+        };
+        let block = MessageBlock {
+            bytes: (&b"x"[..]).into(),
+            messages: offsets.iter().map(message).collect(),
+            first: Offset(0),
+            next: Offset(next),
+        };
+        Fetched {
+            partition: PartitionId(0),
+            blocks: vec![block],
+            log_start: Offset(0),
+            high_watermark: Offset(100),
+            next: Offset(next),
+        }
+    }
+
+    #[test]
+    fn the_last_message_is_compared_and_an_answer_without_it_is_no_proof() {
+        let last = |value: &[u8]| LastMessage {
+            offset: Offset(7),
+            hash: message_hash(5, Some(value), None),
+        };
+        let there = fetched(9, &[6, 7, 8]);
+        assert_eq!(compare(&there, &last(b"x")), Some(true));
+        assert_eq!(compare(&there, &last(b"y")), Some(false));
+        // Compaction has taken it.
+        assert_eq!(compare(&fetched(9, &[6, 8]), &last(b"y")), Some(true));
+        let mut nothing = fetched(7, &[]);
+        assert_eq!(compare(&nothing, &last(b"y")), None);
+        nothing.blocks.clear();
+        assert_eq!(compare(&nothing, &last(b"y")), None);
+    }
 }
