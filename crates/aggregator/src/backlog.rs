@@ -13,6 +13,7 @@ use pipeline_core::{
 use segment::fold_segment;
 
 use crate::{
+    archive::tally::Arrival,
     fold::Delta,
     manifest::{ChainState, LastSegment, Manifest, hex},
     run::Settings,
@@ -66,6 +67,8 @@ pub struct ReadMismatch {
 
 pub struct Backlog {
     sources: Vec<Source>,
+    /// What the last portion is made of.
+    arrivals: Vec<Arrival>,
 }
 
 struct Source {
@@ -149,7 +152,10 @@ impl Backlog {
                 waiting_since: None,
             });
         }
-        Ok(Self { sources })
+        Ok(Self {
+            sources,
+            arrivals: Vec::new(),
+        })
     }
 
     /// Reads the next portion. `go_on` is asked before each segment.
@@ -164,6 +170,7 @@ impl Backlog {
         'anew: loop {
             let portion = settings.portion;
             let mut delta = Delta::new(settings.strip_query);
+            self.arrivals.clear();
             let mut plain_bytes = 0;
             for number in 0..self.sources.len() {
                 let source = &mut self.sources[number];
@@ -175,7 +182,7 @@ impl Backlog {
                     plain_bytes >= portion.plain_bytes_max
                         || delta.memory() >= portion.counts_bytes_max
                 };
-                match source.read(&mut delta, &mut full, go_on) {
+                match source.read(&mut delta, &mut self.arrivals, &mut full, go_on) {
                     Ok(()) | Err(Pause::Bound) => source.state = Reading::Done,
                     Err(Pause::Full) => {
                         source.state = Reading::More;
@@ -207,6 +214,12 @@ impl Backlog {
     #[must_use]
     pub fn states(&self) -> Vec<ChainState> {
         self.sources.iter().filter_map(Source::to_state).collect()
+    }
+
+    /// The segments of the last portion, and what each brings to the archive.
+    #[must_use]
+    pub fn arrivals(&self) -> &[Arrival] {
+        &self.arrivals
     }
 
     /// The chains that the last portion has read from.
@@ -263,6 +276,7 @@ impl Source {
     fn read(
         &mut self,
         delta: &mut Delta,
+        arrivals: &mut Vec<Arrival>,
         full: &mut dyn FnMut(&Delta, u64) -> bool,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), Pause> {
@@ -293,7 +307,7 @@ impl Source {
                 pause = Some(Pause::Stopped);
                 return false;
             }
-            match fold_segment(&visited, delta, at, &self.chain) {
+            match fold_segment(&visited, delta, arrivals, at, &self.chain) {
                 Ok(()) if full(delta, visited.trailer.plain_len) => pause = Some(Pause::Full),
                 Ok(()) => return true,
                 Err(why) => pause = Some(why),

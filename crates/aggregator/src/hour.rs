@@ -17,6 +17,12 @@ impl Hour {
         Self(ms.div_euclid(HOUR_MS))
     }
 
+    /// The first millisecond behind it.
+    #[must_use]
+    pub fn end_ms(self) -> i64 {
+        self.0.saturating_add(1).saturating_mul(HOUR_MS)
+    }
+
     #[must_use]
     pub fn day(self) -> Day {
         Day(self.0.div_euclid(24))

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Temporary files older than this are of processes that died.
-const STALE_AFTER: Duration = Duration::from_secs(3600);
+pub const STALE_AFTER: Duration = Duration::from_secs(3600);
 
 /// The manifest that this process goes on from.
 pub struct Keeper {

@@ -4,7 +4,8 @@
 //! `fold` (segment → counts), `hour`, `client`, `table`, `sketch` and `counts` (what counts are),
 //! `state` and `manifest` (how they are kept), `keeper` (who
 //! may go on), `days` (counts added to what is kept), `render` and `summaries`
-//! (what people see); [`run`] is one run over all of it, [`service`] the process around it.
+//! (what people see), [`archive`] (each record, whole, for other tools), `retention` (what goes
+//! again); [`run`] is one run over all of it, [`service`] the process around it.
 
 mod hour;
 
@@ -26,12 +27,16 @@ mod manifest;
 
 mod days;
 
+pub mod archive;
+mod retention;
+
 mod render;
 mod summaries;
 
 pub mod run;
 pub mod service;
 
+pub use archive::{Archiving, Clock, Policy};
 pub use backlog::Portion;
 pub use counts::Limits;
 pub use run::{Aggregator, Settings};

@@ -16,13 +16,14 @@ use std::{
 };
 
 use pipeline_core::{
-    Offset, fsx,
+    Offset, PartitionId, fsx,
     store::{Cursor, Link, SegmentHash, Start},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    archive::{ChainId, files, pending::Archive},
     hour::{Day, Period},
     state::{Entry, StateError, StateName},
 };
@@ -36,14 +37,17 @@ pub struct Manifest {
     pub number: u64,
     /// The id of the store that is counted; `None` until there is one.
     pub store: Option<String>,
-    /// Records in days.
+    /// Records in days, those included that have been removed as too old.
     pub counted: u64,
+    /// Of these, in removed days.
+    pub expired: u64,
     /// Records more than 24 h ahead of their receipt.
     pub aside: u64,
     /// In order of topic and partition.
     pub chains: Vec<ChainState>,
     /// The hours of each are named by its state, so that a manifest does not grow with them.
     pub days: BTreeMap<Day, Entry>,
+    pub archive: Archive,
 }
 
 /// How far one chain has been read.
@@ -75,9 +79,11 @@ impl Manifest {
             number: 1,
             store: None,
             counted: 0,
+            expired: 0,
             aside: 0,
             chains: Vec::new(),
             days: BTreeMap::new(),
+            archive: Archive::default(),
         }
     }
 
@@ -88,19 +94,24 @@ impl Manifest {
         Some(entry.name(Period::Day(day)))
     }
 
-    /// That each record read is counted once: in its hour, or aside.
+    /// That each record read is counted once, in its hour or aside, and is archived once or will be.
     ///
     /// # Errors
     /// The sums that differ.
     pub fn check_books(&self) -> Result<(), String> {
         let read: u64 = self.chains.iter().map(|chain| chain.read).sum();
         let in_days: u64 = self.days.values().map(|day| day.requests).sum();
-        if self.counted == in_days && in_days + self.aside == read {
+        let (archived, waiting) = (self.archive.archived, self.archive.waiting());
+        if self.counted == in_days + self.expired
+            && self.counted + self.aside == read
+            && archived + waiting == read
+        {
             return Ok(());
         }
         Err(format!(
-            "{read} records read from the chains, {in_days} in days, {} counted, {} aside",
-            self.counted, self.aside
+            "{read} records read from the chains, {in_days} in days, {} in removed ones, {} counted, \
+             {} aside, {archived} archived, {waiting} to be archived",
+            self.expired, self.counted, self.aside
         ))
     }
 
@@ -137,6 +148,11 @@ impl Manifest {
 }
 
 impl ChainState {
+    #[must_use]
+    pub fn id(&self) -> ChainId {
+        ChainId::new(&self.topic, PartitionId(self.partition))
+    }
+
     /// # Errors
     /// Where the hash is none.
     pub fn cursor(&self) -> Result<Cursor, String> {
@@ -163,6 +179,7 @@ pub struct StateDir {
     analytics: PathBuf,
     dir: PathBuf,
     counts: PathBuf,
+    archive: Option<PathBuf>,
 }
 
 impl StateDir {
@@ -178,7 +195,17 @@ impl StateDir {
             analytics: analytics.to_owned(),
             dir,
             counts,
+            archive: None,
         })
+    }
+
+    /// With the archive whose plans the manifests hold.
+    #[must_use]
+    pub fn with_archive(self, archive: &Path) -> Self {
+        Self {
+            archive: Some(archive.to_owned()),
+            ..self
+        }
     }
 
     #[must_use]
@@ -288,7 +315,11 @@ impl StateDir {
         }
         let days = list(&self.analytics)?;
         let day = days.iter().find(|name| Day::parse(name).is_some());
-        Ok(day.map(|day| self.analytics.join(day)))
+        match (day, &self.archive) {
+            (Some(day), _) => Ok(Some(self.analytics.join(day))),
+            (None, Some(archive)) => files::trace(archive),
+            (None, None) => Ok(None),
+        }
     }
 }
 

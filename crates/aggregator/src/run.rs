@@ -28,12 +28,14 @@ use pipeline_core::{
 };
 
 use crate::{
+    archive::{self, Archiving},
     backlog::{Backlog, BacklogError, Folded, Halted, Portion, ReadMismatch},
     counts::Limits,
     days,
     fold::Delta,
     keeper::Keeper,
     manifest::StateDir,
+    retention::{self, Removals},
     state::StateError,
     summaries::Due,
 };
@@ -55,6 +57,11 @@ pub enum Step {
     RemoveOld,
     RenameSummary,
     SyncSummaries,
+    ReadForArchive,
+    PublishFile,
+    SyncArchive,
+    RemoveSegment,
+    RemoveDay,
 }
 
 /// What a run came to.
@@ -67,7 +74,23 @@ pub struct Report {
     pub commits: u64,
     /// Summaries written.
     pub summaries: u64,
+    /// Records archived, and their files.
+    pub archived: u64,
+    pub files: u64,
+    /// Live segments removed.
+    pub removed: u64,
     pub halted: Vec<Halted>,
+}
+
+impl Report {
+    /// One more chain, unless it is known as that.
+    pub fn halted(&mut self, halted: Halted) {
+        let same =
+            |known: &Halted| known.topic == halted.topic && known.partition == halted.partition;
+        if !self.halted.iter().any(same) {
+            self.halted.push(halted);
+        }
+    }
 }
 
 /// Why a run did not come to its end.
@@ -85,7 +108,7 @@ pub enum RunError {
     Books(String),
     #[error(
         "no manifest in {}, but {} is there: the manifests are lost, and counting anew would \
-         count twice",
+         count twice; `aggregator rebuild` makes them anew",
         dir.display(),
         trace.display()
     )]
@@ -150,11 +173,13 @@ pub struct Aggregator {
     logs: PathBuf,
     dir: StateDir,
     settings: Settings,
+    archiving: Option<Archiving>,
     /// What stands on disk, unless a run has failed since.
     keeper: Option<Keeper>,
     /// Compare each summary with the manifest, and clean up, in the next run.
     recheck: bool,
     due: Due,
+    removals: Removals,
     /// Since when this process has seen chains halted.
     halted_since: BTreeMap<(String, PartitionId), SystemTime>,
     /// When the last run began that came to its end; at first, when this process began.
@@ -172,12 +197,22 @@ impl Aggregator {
             logs: logs.to_owned(),
             dir: StateDir::open(analytics)?,
             settings,
+            archiving: None,
             keeper: None,
             recheck: true,
             due: Due::default(),
+            removals: Removals::default(),
             halted_since: BTreeMap::new(),
             last_good: SystemTime::now(),
         })
+    }
+
+    /// With an archive and retention.
+    #[must_use]
+    pub fn with_archive(mut self, archiving: Archiving) -> Self {
+        self.dir = self.dir.with_archive(&archiving.dir);
+        self.archiving = Some(archiving);
+        self
     }
 
     /// The next run compares each summary that stands there with the manifest.
@@ -230,10 +265,14 @@ impl Aggregator {
         let mut report = Report::default();
         if self.recheck {
             keeper.clean_up(go_on)?;
+            if let Some(archiving) = &self.archiving {
+                archive::run::clean_up(archiving)?;
+            }
             self.due.find_old(keeper)?;
         }
-        if let Some(store) = self.store(keeper)? {
-            let mut backlog = Backlog::look(&store, &keeper.manifest)?;
+        let store = self.store(keeper)?;
+        if let Some(store) = &store {
+            let mut backlog = Backlog::look(store, &keeper.manifest)?;
             loop {
                 let folded = backlog.fold(&self.settings, &mut || go_on(Step::FoldSegment))?;
                 show_lag(backlog.waiting_since());
@@ -242,7 +281,7 @@ impl Aggregator {
                     Folded::End => break,
                     Folded::Stopped => return Err(RunError::Stopped),
                 };
-                self.count(keeper, &store, &delta, &backlog, go_on)?;
+                self.count(keeper, store, &delta, &backlog, go_on)?;
                 backlog.committed();
                 metrics::counter!(catalog::AGGREGATION_RECORDS).increment(delta.records);
                 metrics::counter!(catalog::AGGREGATION_RECORDS_ASIDE).increment(delta.aside);
@@ -255,7 +294,16 @@ impl Aggregator {
             }
             report.halted = backlog.halted();
         }
+        if let Some(archiving) = &self.archiving {
+            retention::analytics(archiving, keeper, go_on)?;
+        }
         report.summaries += self.due.render(keeper, go_on)?;
+        if let (Some(archiving), Some(store)) = (&self.archiving, &store) {
+            archive::run::archive(archiving, keeper, store, &mut report, go_on)?;
+            let removals = &mut self.removals;
+            removals.live(archiving, keeper, store, &mut report, go_on)?;
+            retention::archive(archiving, keeper, go_on)?;
+        }
         show_lag(self.halted_since(&report.halted));
         Ok(report)
     }
@@ -293,6 +341,13 @@ impl Aggregator {
         next.counted += delta.records - delta.aside;
         next.aside += delta.aside;
         next.chains = backlog.states();
+        let now_ms = self.now_ms();
+        for arrival in backlog.arrivals() {
+            next.archive.add(arrival, now_ms);
+        }
+        if let Some(archiving) = &self.archiving {
+            archive::run::mark(archiving, &mut next);
+        }
         let written = days::add(keeper, next.number, delta, self.settings.limits, go_on)?;
         if !written.days.is_empty() {
             ask(go_on, Step::SyncStates)?;
@@ -308,6 +363,11 @@ impl Aggregator {
         keeper.commit(next, written.replaced, go_on)?;
         self.due.hours_changed(&written.hours);
         Ok(())
+    }
+
+    fn now_ms(&self) -> i64 {
+        let clock = self.archiving.as_ref().map(|archiving| &archiving.clock);
+        clock.map_or_else(|| archive::to_ms(SystemTime::now()), |clock| clock.now_ms())
     }
 
     /// Since when the chain has been halted that has been so longest.

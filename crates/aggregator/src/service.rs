@@ -13,7 +13,7 @@ use pipeline_core::{
 use tokio::{task, time};
 
 use crate::{
-    Aggregator,
+    Aggregator, Archiving, Clock, Policy,
     counts::Limits,
     run::{Report, RunError, Settings},
     state::StateError,
@@ -21,6 +21,9 @@ use crate::{
 
 /// How often each summary is compared with the manifest.
 const RECHECK_EVERY: Duration = Duration::from_secs(3600);
+
+/// Plans of the archive that one run carries out: counting goes on between the runs.
+const PLANS_MAX: usize = 4;
 
 /// Runs on every `aggregation.interval` until a shutdown is asked for. Gives the exit code.
 ///
@@ -37,7 +40,7 @@ pub async fn serve(
     let addr = config.aggregation.admin_addr;
     let _admin = admin::serve(addr, "aggregator", readiness.clone(), metrics).await?;
     readiness.met("listener");
-    let mut aggregator = open(config)?;
+    let mut aggregator = open(config, PLANS_MAX)?;
     readiness.met("directories");
     tracing::info!(
         logs = %config.storage.logs_dir.display(),
@@ -80,7 +83,7 @@ pub async fn serve(
 /// # Errors
 /// Where it could not be done.
 pub async fn once(config: &Config, shutdown: Shutdown) -> anyhow::Result<u8> {
-    let mut aggregator = open(config)?;
+    let mut aggregator = open(config, usize::MAX)?;
     let report = task::spawn_blocking(move || run(&mut aggregator, &shutdown)).await??;
     tracing::info!(
         records = report.records,
@@ -95,20 +98,37 @@ pub async fn once(config: &Config, shutdown: Shutdown) -> anyhow::Result<u8> {
     })
 }
 
-fn open(config: &Config) -> Result<Aggregator, StateError> {
-    let storage = &config.storage;
-    Aggregator::open(
+fn open(config: &Config, plans_max: usize) -> Result<Aggregator, StateError> {
+    let (storage, aggregation) = (&config.storage, &config.aggregation);
+    let aggregator = Aggregator::open(
         &storage.logs_dir,
         &storage.analytics_dir,
         Settings {
             limits: Limits {
-                keys: config.aggregation.max_keys_per_hour,
+                keys: aggregation.max_keys_per_hour,
                 ..Limits::default()
             },
-            strip_query: config.aggregation.strip_query,
+            strip_query: aggregation.strip_query,
             ..Settings::default()
         },
-    )
+    )?;
+    Ok(aggregator.with_archive(Archiving {
+        dir: storage.archive_dir.clone(),
+        policy: Policy {
+            after: aggregation.archive_after,
+            // Seen at the first run behind it, so it is seen one run before.
+            max_wait: aggregation
+                .archive_max_wait
+                .saturating_sub(2 * aggregation.interval),
+            file_bytes: 64 << 20,
+            plan_bytes: 128 << 20,
+            plans_max,
+            live_retention: storage.live_retention,
+            archive_retention: storage.archive_retention,
+            analytics_retention: storage.analytics_retention,
+        },
+        clock: Clock::system(),
+    }))
 }
 
 /// One run with its metrics and its words.

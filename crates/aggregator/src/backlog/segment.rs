@@ -6,11 +6,18 @@ use pipeline_core::store::{
 };
 
 use super::{Pause, Position, ReadMismatch};
-use crate::fold::Delta;
+use crate::{
+    archive::{
+        self, ChainId,
+        tally::{Arrival, tally},
+    },
+    fold::Delta,
+};
 
 pub(super) fn fold_segment(
     visited: &Visited,
     delta: &mut Delta,
+    arrivals: &mut Vec<Arrival>,
     at: &mut Position,
     chain: &Chain,
 ) -> Result<(), Pause> {
@@ -35,6 +42,15 @@ pub(super) fn fold_segment(
     delta
         .fold(&trailer, &ndjson)
         .map_err(|error| Pause::Spoiled(trailer.first, error.to_string()))?;
+    let sizes = tally(&trailer, &ndjson)
+        .map_err(|error| Pause::Spoiled(trailer.first, error.to_string()))?;
+    arrivals.push(Arrival {
+        chain: ChainId::new(chain.topic(), chain.partition()),
+        first: trailer.first,
+        next: trailer.next,
+        stored_ms: archive::to_ms(visited.modified),
+        sizes,
+    });
     at.read += trailer.own_totals().stored;
     if at.read != trailer.totals.stored {
         return Err(Pause::Mismatch(ReadMismatch {

@@ -1,9 +1,11 @@
 //! Whole runs over real stores; here what they share: a store that remembers what was put into
 //! it, and a count of that which knows nothing of the aggregator's ways.
 
+mod archive;
 mod bounds;
 mod damage;
 mod killed;
+mod retention;
 mod runs;
 mod two;
 

@@ -28,16 +28,7 @@ pub(super) const OFF: &str = "off";
 
 /// Keys whose work comes later: accepted at their default, refused at any other value, never
 /// accepted and ignored. Whoever builds one deletes its line.
-pub(super) const NOT_YET: &[&str] = &[
-    "kafka.tls",
-    "kafka.sasl",
-    "storage.archiveDir",
-    "storage.liveRetention",
-    "storage.archiveRetention",
-    "storage.analyticsRetention",
-    "aggregation.archiveAfter",
-    "aggregation.archiveMaxWait",
-];
+pub(super) const NOT_YET: &[&str] = &["kafka.tls", "kafka.sasl"];
 
 /// Keys under which no value is ever shown.
 pub(super) const SECRET: &[&str] = &["auth.keys", "kafka.sasl"];
@@ -252,7 +243,7 @@ pub(super) const KEYS: &[Key] = &[
     key("storage.archiveDir", Path, "archive",
         "The archive for other tools (records counted aside go beside it)."),
     key("storage.liveRetention", duration(0, 36_500 * DAY), "1h",
-        "How long segments stay once their records are counted and archived."),
+        "How long segments stay once their records are counted and archived; they go oldest first, as far as the writer's snapshots cover them."),
     key("storage.archiveRetention", duration(HOUR, 36_500 * DAY), OFF,
         "Age at which whole days of the archive are removed."),
     key("storage.analyticsRetention", duration(HOUR, 36_500 * DAY), OFF,

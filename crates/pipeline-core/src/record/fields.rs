@@ -105,6 +105,6 @@ impl<'a> Reader<'a, '_> {
 }
 
 #[cold]
-fn broken(line: &[u8], fault: Fault) -> RecordError {
+pub(super) fn broken(line: &[u8], fault: Fault) -> RecordError {
     RecordError::new(RecordErrorCode::Malformed, || fault.describe(line, 0))
 }

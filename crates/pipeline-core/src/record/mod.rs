@@ -21,6 +21,7 @@ mod check;
 mod canonical;
 mod fields;
 mod refusal;
+mod rest;
 mod site;
 mod text;
 
@@ -28,6 +29,7 @@ pub use canonical::{append_element, append_json, judge_json};
 pub use check::check_site;
 pub use fields::{Fields, read};
 pub use refusal::Refusal;
+pub use rest::{Rest, append_rest, format_us};
 pub use scan::Known;
 pub use text::TextRecord;
 

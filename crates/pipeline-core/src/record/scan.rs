@@ -101,7 +101,7 @@ impl Scan {
 }
 
 /// How strict records are; their own braces are level 1, so values begin at 2.
-const INSIDE: Strictness = Strictness {
+pub(super) const INSIDE: Strictness = Strictness {
     depth_max: super::NESTING_MAX - 1,
     whole_surrogates: true,
 };
@@ -171,7 +171,7 @@ pub(super) fn object(bytes: &[u8], at: usize) -> Result<Scan, Fault> {
 
 /// The known field that `key` (between its quotes) spells with escapes.
 #[cold]
-fn known_escaped(key: &[u8]) -> Option<Known> {
+pub(super) fn known_escaped(key: &[u8]) -> Option<Known> {
     // Six bytes for each character is the longest spelling.
     let longest = 6 * "remoteAddr".len();
     let key = (key.len() <= longest).then(|| std::str::from_utf8(key).ok())??;

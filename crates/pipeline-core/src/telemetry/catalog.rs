@@ -358,6 +358,12 @@ catalog! {
         "Records counted aside because they lie more than 24 hours ahead of their receipt.");
     AGGREGATION_CHAINS_HALTED = gauge(AGGREGATOR, "aggregation_chains_halted", "chains",
         "Chains that are not counted on until someone looks at them.");
+    AGGREGATION_ARCHIVED = counter(AGGREGATOR, "aggregation_archived_records_total", "records",
+        "Records that this process has archived.");
+    AGGREGATION_ARCHIVE_WAITING = gauge(AGGREGATOR, "aggregation_archive_waiting_records", "records",
+        "Records that are counted and not archived yet.");
+    AGGREGATION_SEGMENTS_REMOVED = counter(AGGREGATOR, "aggregation_removed_segments_total",
+        "segments", "Live segments removed because all of their records are archived.");
 
     // every service
     PROCESS_DRAINING = gauge(EVERYWHERE, "process_draining", "bool",

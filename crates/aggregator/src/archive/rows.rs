@@ -1,0 +1,252 @@
+//! The records of a plan in memory, sorted into the files that they are for. Bounded by the plan;
+//! reads and writes no file.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+use bytes::Bytes;
+use pipeline_core::{
+    Offset,
+    record::{self, RecordError},
+    store::StoredRecord,
+};
+
+use super::{
+    ChainId, Place,
+    pending::PlannedFile,
+    table::{Columns, GROUP_BYTES, GROUP_ROWS, Origin, Table},
+    tally::Places,
+};
+
+/// Which records of one chain go where.
+type Wanted = HashMap<Place, Vec<(Offset, Offset, usize)>>;
+
+/// Takes in whole segments, keeps what the files want.
+pub struct Gather<'p> {
+    files: &'p [PlannedFile],
+    wanted: HashMap<&'p ChainId, Wanted>,
+    lines: Vec<u8>,
+    rows: Vec<Row>,
+    chains: Vec<ChainId>,
+    sites: Sites,
+}
+
+struct Row {
+    file: u32,
+    /// Sites by their names' order once all are known.
+    site: u32,
+    time_us: i64,
+    chain: u32,
+    offset: i64,
+    received_ms: i64,
+    at: usize,
+    len: u32,
+}
+
+impl<'p> Gather<'p> {
+    /// For those of `files` that `want` says.
+    #[must_use]
+    pub fn new(files: &'p [PlannedFile], want: impl Fn(&PlannedFile) -> bool) -> Self {
+        let mut wanted: HashMap<&ChainId, Wanted> = HashMap::new();
+        for (number, file) in files.iter().enumerate().filter(|(_, file)| want(file)) {
+            for part in &file.parts {
+                let places = wanted.entry(&part.chain).or_default();
+                let parts = places.entry(file.place).or_default();
+                parts.push((part.first, part.next, number));
+            }
+        }
+        Self {
+            files,
+            wanted,
+            lines: Vec::new(),
+            rows: Vec::new(),
+            chains: Vec::new(),
+            sites: Sites::default(),
+        }
+    }
+
+    /// The chains that records are wanted of, each with the offsets that they lie between.
+    #[must_use]
+    pub fn chains(&self) -> Vec<(ChainId, Vec<(Offset, Offset)>)> {
+        let mut chains: Vec<_> = self
+            .wanted
+            .iter()
+            .map(|(chain, places)| {
+                let parts = places.values().flatten();
+                let mut parts: Vec<_> = parts.map(|(first, next, _)| (*first, *next)).collect();
+                parts.sort_unstable();
+                ((*chain).clone(), joined(parts))
+            })
+            .collect();
+        chains.sort_unstable();
+        chains
+    }
+
+    /// Takes what is wanted of a segment's records.
+    ///
+    /// # Errors
+    /// The first that is none.
+    pub fn take<'r>(
+        &mut self,
+        chain: &ChainId,
+        records: impl Iterator<Item = StoredRecord<'r>>,
+    ) -> Result<(), RecordError> {
+        let Some(wanted) = self.wanted.get(chain) else {
+            return Ok(());
+        };
+        let number = match self.chains.iter().position(|known| known == chain) {
+            Some(number) => number,
+            None => {
+                self.chains.push(chain.clone());
+                self.chains.len() - 1
+            }
+        };
+        let mut places = Places::default();
+        for stored in records {
+            let place = places.of(stored.line, stored.received_ms)?;
+            let parts = wanted.get(&place).map_or(&[][..], Vec::as_slice);
+            let part = parts
+                .iter()
+                .find(|(first, next, _)| (*first..*next).contains(&stored.offset));
+            let Some((_, _, file)) = part else { continue };
+            let site = record::read(stored.line)?.site;
+            let rest = record::append_rest(stored.line, &mut Vec::new())?;
+            self.rows.push(Row {
+                file: *file as u32,
+                site: self.sites.number(site.as_deref().unwrap_or_default()),
+                time_us: rest.timestamp_us,
+                chain: number as u32,
+                offset: stored.offset.0,
+                received_ms: stored.received_ms,
+                at: self.lines.len(),
+                len: stored.line.len() as u32,
+            });
+            self.lines.extend_from_slice(stored.line);
+        }
+        Ok(())
+    }
+
+    /// All that was taken, in the order of the files and in each by site and time.
+    #[must_use]
+    pub fn sorted(self) -> Sorted {
+        let ranks = self.sites.ranks();
+        let mut rows = self.rows;
+        for row in &mut rows {
+            row.site = ranks[row.site as usize];
+        }
+        // A chain's number is the order in which it came, which is that of the names.
+        rows.sort_unstable_by_key(|row| (row.file, row.site, row.time_us, row.chain, row.offset));
+        Sorted {
+            lines: self.lines.into(),
+            rows,
+            chains: self.chains,
+            names: self.files.iter().map(|file| file.name.clone()).collect(),
+        }
+    }
+}
+
+/// Sorted rows, file by file.
+pub struct Sorted {
+    lines: Bytes,
+    rows: Vec<Row>,
+    chains: Vec<ChainId>,
+    names: Vec<String>,
+}
+
+impl Sorted {
+    /// Rows of the file of that number.
+    #[must_use]
+    pub fn count(&self, file: usize) -> u64 {
+        self.of(file).len() as u64
+    }
+
+    /// The file of that number, as Parquet.
+    ///
+    /// # Errors
+    /// Where a row is no record, or cannot be written.
+    pub fn encode(&self, file: usize, about: String) -> Result<Vec<u8>, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", self.names[file]);
+        let mut table = Table::begin(Vec::new(), Some(about)).map_err(|error| failed(&error))?;
+        let mut rest = self.of(file);
+        while !rest.is_empty() {
+            let mut columns = Columns::default();
+            let mut bytes = 0;
+            while let Some((row, behind)) = rest.split_first()
+                && columns.count() < GROUP_ROWS
+                && bytes < GROUP_BYTES
+            {
+                rest = behind;
+                bytes += row.len as usize;
+                let line = &self.lines[row.at..][..row.len as usize];
+                let origin = Origin {
+                    chain: &self.chains[row.chain as usize],
+                    offset: row.offset,
+                    received_ms: row.received_ms,
+                };
+                let pushed = columns.push(&self.lines, line, origin);
+                pushed.map_err(|error| failed(&error))?;
+            }
+            table.group(&columns).map_err(|error| failed(&error))?;
+        }
+        table.end().map_err(|error| failed(&error))
+    }
+
+    fn of(&self, file: usize) -> &[Row] {
+        let place = |order: Ordering| {
+            self.rows.partition_point(|row| {
+                let found = (row.file as usize).cmp(&file);
+                found == Ordering::Less || found == order
+            })
+        };
+        &self.rows[place(Ordering::Less)..place(Ordering::Equal)]
+    }
+}
+
+/// Sites by number.
+#[derive(Default)]
+struct Sites {
+    numbers: HashMap<Box<str>, u32>,
+    last: Option<(Box<str>, u32)>,
+}
+
+impl Sites {
+    fn number(&mut self, site: &str) -> u32 {
+        if let Some((last, number)) = &self.last
+            && **last == *site
+        {
+            return *number;
+        }
+        let next = self.numbers.len() as u32;
+        let number = match self.numbers.get(site) {
+            Some(number) => *number,
+            None => {
+                self.numbers.insert(site.into(), next);
+                next
+            }
+        };
+        self.last = Some((site.into(), number));
+        number
+    }
+
+    /// Each number's place in the order of the names.
+    fn ranks(&self) -> Vec<u32> {
+        let mut names: Vec<_> = self.numbers.iter().collect();
+        names.sort_unstable();
+        let mut ranks = vec![0; names.len()];
+        for (rank, (_, number)) in names.into_iter().enumerate() {
+            ranks[*number as usize] = rank as u32;
+        }
+        ranks
+    }
+}
+
+/// Sorted ranges without those that touch each other.
+fn joined(sorted: Vec<(Offset, Offset)>) -> Vec<(Offset, Offset)> {
+    let mut joined: Vec<(Offset, Offset)> = Vec::new();
+    for (first, next) in sorted {
+        match joined.last_mut() {
+            Some(last) if first <= last.1 => last.1 = last.1.max(next),
+            _ => joined.push((first, next)),
+        }
+    }
+    joined
+}
