@@ -6,19 +6,22 @@ mod ceiling;
 mod cores;
 mod figure;
 mod gateway;
-mod records;
 mod soak;
+mod visible;
+mod writer;
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use testbed::{
+    access_log,
     blast::{Blast, Load, Media, blast, bodies, bodies_of},
+    kafka::Bounded,
     process::{Process, Profile, poll_until},
     service::Service,
     stand::{Plan, Stand},
@@ -33,6 +36,9 @@ use crate::shell::{require_broker, root};
 
 const CONNECTIONS: usize = 16;
 const PARTITIONS: u32 = 4;
+/// What Kafka keeps of a run: of each record generously, and at least.
+const KAFKA_BYTES_EACH: u64 = 1_000;
+const KAFKA_BYTES_MIN: u64 = 2 << 30;
 const WITHIN: Duration = Duration::from_secs(300);
 
 /// Records per CPU-second of each stage, beside a ceiling of the same run
@@ -46,13 +52,17 @@ const WITHIN: Duration = Duration::from_secs(300);
 /// themselves and wait for each (records a second; at half of the gateway's maximum: p99).
 /// With --soak, half of its maximum for so many minutes, and what the process holds meanwhile.
 ///
-/// writer: a topic filled before, read to its end by a writer that starts; ceiling: the same
-/// topic, only fetched.
+/// writer: a topic filled before, read to its end by a writer that starts, with flush settings
+/// as they are by default and with 4,096 records/100 ms, with one and with two consumers; ceiling:
+/// the same topic, only fetched. Then at low load how long a record takes from its POST to the
+/// moment where its segment is there.
 ///
 /// aggregator: a store filled before, counted by `aggregator --once`; ceiling: the same segments
 /// through `zstdcat | wc -l`.
 ///
 /// pipeline: all of them at once, and what comes out at the other end.
+///
+/// The topic of a run is bounded on Kafka's disk and removed after it.
 #[derive(clap::Args)]
 pub struct Args {
     #[arg(value_enum)]
@@ -105,43 +115,37 @@ pub fn run(args: &Args) -> Result<()> {
         "building release binaries; everything happens in {}",
         dir.display()
     );
+    let done = measure(args, &dir, plan);
+    // After trouble the services' logs stay; what they stored is large.
+    let whole = dir.join(if done.is_ok() { "" } else { "logs" });
+    if whole.exists() {
+        fs::remove_dir_all(&whole).with_context(|| format!("cannot remove {}", whole.display()))?;
+    }
+    done
+}
+
+fn measure(args: &Args, dir: &Path, plan: Plan) -> Result<()> {
+    // Read behind what is sent only by the gateway's benches: nothing has to stay for them.
+    let kept = match args.what {
+        What::Gateway => 0,
+        _ => args.records * KAFKA_BYTES_EACH,
+    };
+    let kept = kept.max(KAFKA_BYTES_MIN) / u64::from(PARTITIONS);
+    let _topic = Bounded::make(&args.kafka, &plan.topic, PARTITIONS, kept)?;
     match args.what {
         What::Gateway => match args.soak {
-            Some(minutes) => soak::run(args, minutes, &dir, plan)?,
-            None => gateway::run(args, &dir, plan)?,
+            Some(minutes) => soak::run(args, minutes, dir, plan),
+            None => gateway::run(args, dir, plan),
         },
-        What::Writer => writer(args, &dir, plan)?,
-        What::Aggregator => aggregator(args, &dir, plan)?,
-        What::Pipeline => pipeline(args, &dir, plan)?,
+        What::Writer => writer::run(args, dir, plan),
+        What::Aggregator => aggregator(args, dir, plan),
+        What::Pipeline => pipeline(args, dir, plan),
     }
-    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
-fn writer(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
+fn aggregator(args: &Args, dir: &Path, plan: Plan) -> Result<()> {
     let mut stand = Stand::prepare(dir, plan)?;
-    fill(&mut stand, args.records)?;
-    let ceiling = ceiling::fetch(args, &stand.plan.topic)?;
-    figure::head("writer");
-    ceiling.print("ceiling: only fetched", None);
-    store_all(&mut stand, args.records)?.print("stored, flushSize at its default", Some(&ceiling));
-
-    // The same topic into a second store with larger segments: what batching alone gives.
-    let mut larger = stand.plan.clone();
-    larger
-        .settings
-        .push(("consumer.flushSize".to_owned(), "10000".to_owned()));
-    larger.settings.push((
-        "kafka.groupID".to_owned(),
-        format!("{}-larger", larger.topic),
-    ));
-    let mut stand = Stand::prepare(&dir.join("larger"), larger)?;
-    store_all(&mut stand, args.records)?.print("stored, flushSize 10000", Some(&ceiling));
-    Ok(())
-}
-
-fn aggregator(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
-    let mut stand = Stand::prepare(dir, plan)?;
-    fill(&mut stand, args.records)?;
+    fill(args, &mut stand)?;
     store_all(&mut stand, args.records)?;
     let topic = stand.logs_dir().join("_live").join(&stand.plan.topic);
     let ceiling = ceiling::scan(&store::segments(&topic)?, args.records)?;
@@ -164,7 +168,7 @@ fn aggregator(args: &Args, dir: &std::path::Path, plan: Plan) -> Result<()> {
     Ok(())
 }
 
-fn pipeline(args: &Args, dir: &std::path::Path, mut plan: Plan) -> Result<()> {
+fn pipeline(args: &Args, dir: &Path, mut plan: Plan) -> Result<()> {
     plan.aggregator = true;
     let mut stand = Stand::up(dir, plan)?;
     let cpu = |stand: &mut Stand| -> Result<Vec<Duration>> {
@@ -230,7 +234,7 @@ fn send(args: &Args, stand: &mut Stand, load: &Load<'_>) -> Result<(Figure, Blas
         wall: done.took,
         cpu: gateway.cpu()? - before,
     };
-    let split = cores.split(figure.cpu)?;
+    let split = cores.split("gateway", figure.cpu)?;
     if done.kept_dlq > 0 {
         bail!(
             "{} bodies went to the DLQ, as Kafka did not keep up: no figure for the way to Kafka",
@@ -244,7 +248,7 @@ fn send(args: &Args, stand: &mut Stand, load: &Load<'_>) -> Result<(Figure, Blas
 fn made(args: &Args, media: Media, each: u32) -> Result<Vec<Vec<u8>>> {
     let count = (160_000 / each).max(16) as usize;
     Ok(match &args.input {
-        Some(file) => bodies_of(&records::read(file)?, media, count, each),
+        Some(file) => bodies_of(&access_log::read(file)?, media, count, each),
         None => bodies(u64::from(each), media, count, each),
     })
 }
@@ -276,12 +280,17 @@ fn wait_dlq_empty(gateways: &[Service]) -> Result<()> {
 }
 
 /// Fills the topic through a gateway; no writer runs.
-fn fill(stand: &mut Stand, records: u64) -> Result<()> {
+fn fill(args: &Args, stand: &mut Stand) -> Result<()> {
     stand.gateways[0].start()?;
     stand.gateways[0].wait_ready()?;
-    println!("filling the topic with {records} records");
-    let bodies = bodies(1_000, Media::NdJson, 160, 1_000);
-    blast(stand.addresses[0], &load(&bodies, 1_000, records))?;
+    let bodies = made(args, Media::NdJson, 1_000)?;
+    let bytes: usize = bodies.iter().map(Vec::len).sum();
+    println!(
+        "filling the topic with {} records of {} bytes",
+        args.records,
+        bytes / bodies.len() / 1_000
+    );
+    blast(stand.addresses[0], &load(&bodies, 1_000, args.records))?;
     wait_dlq_empty(&stand.gateways)?;
     stand.gateways[0].terminate()?;
     Ok(())

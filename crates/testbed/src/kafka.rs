@@ -5,6 +5,7 @@ mod files;
 pub mod group;
 mod metadata;
 mod node;
+mod topics;
 mod wire;
 
 use std::{
@@ -17,7 +18,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-pub use self::node::{Life, Node};
+pub use self::{
+    node::{Life, Node},
+    topics::Bounded,
+};
 
 /// The release that the suite is run on.
 pub const VERSION: &str = "4.1.0";

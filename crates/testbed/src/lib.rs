@@ -4,6 +4,7 @@
 //! the contract. It is plain threads and blocking sockets, so that a fault in the product's
 //! runtime or formats cannot hide in the judge too.
 
+pub mod access_log;
 pub mod aside;
 pub mod blast;
 pub mod body;

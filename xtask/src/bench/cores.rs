@@ -1,5 +1,5 @@
-//! Who had the machine's cores during a measured run: on few cores the sender, the gateway and
-//! Kafka take them from each other, and only the split says what bound.
+//! Who had the machine's cores during a measured run: on few cores the sender, the service
+//! and Kafka take them from each other, and only the split says what bound.
 
 use std::{
     fmt, fs, process,
@@ -24,7 +24,8 @@ pub struct Cores {
 #[derive(Clone, Copy, Debug)]
 pub struct Split {
     cores: f64,
-    gateway: f64,
+    /// Who is measured, and its part.
+    service: (&'static str, f64),
     sender: f64,
     kafka: Option<f64>,
     idle: f64,
@@ -49,13 +50,13 @@ impl Cores {
         })
     }
 
-    /// After it; the gateway's own time is measured by who asks.
-    pub fn split(&self, gateway: Duration) -> Result<Split> {
+    /// After it; the service's own time is measured by who asks.
+    pub fn split(&self, service: &'static str, own: Duration) -> Result<Split> {
         let after = Taken::now(&self.kafka)?;
         let between = |a: Duration, b: Duration| b.saturating_sub(a).as_secs_f64();
         Ok(Split {
             cores: self.start.elapsed().as_secs_f64() * cores(),
-            gateway: gateway.as_secs_f64(),
+            service: (service, own.as_secs_f64()),
             sender: between(self.before.sender, after.sender),
             kafka: (!self.kafka.is_empty()).then(|| between(self.before.kafka, after.kafka)),
             idle: between(self.before.idle, after.idle),
@@ -79,12 +80,13 @@ impl fmt::Display for Split {
         let part = |seconds: f64| 100.0 * seconds / self.cores;
         write!(
             f,
-            "of the {:.0} cores: gateway {:.0} %, sender {:.0} %",
+            "of the {:.0} cores: {} {:.0} %, sender {:.0} %",
             cores(),
-            part(self.gateway),
+            self.service.0,
+            part(self.service.1),
             part(self.sender)
         )?;
-        let known = self.gateway + self.sender + self.kafka.unwrap_or_default() + self.idle;
+        let known = self.service.1 + self.sender + self.kafka.unwrap_or_default() + self.idle;
         if let Some(kafka) = self.kafka {
             write!(f, ", Kafka {:.0} %", part(kafka))?;
         }

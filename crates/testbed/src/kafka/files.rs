@@ -40,6 +40,9 @@ min.insync.replicas={in_sync}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
+# What a measurement made goes soon after it, and what is over a topic's bound while it runs.
+log.retention.check.interval.ms=5000
+log.segment.delete.delay.ms=1000
 # Failover fast enough for tests.
 replica.lag.time.max.ms=3000
 broker.session.timeout.ms=3000

@@ -1,4 +1,4 @@
-//! The records of a log file, for bodies as real as they come.
+//! The records of a log file, for measurements on what is as real as it comes.
 
 use std::{fs, path::Path};
 
@@ -10,6 +10,9 @@ const MONTHS: [&str; 12] = [
 
 /// Each line of the file as a JSON record: as it is where it is one, with time, path and agent
 /// where it is a combined log line; other lines are left out.
+///
+/// # Errors
+/// When the file cannot be read or holds nothing of the kind.
 pub fn read(file: &Path) -> Result<Vec<String>> {
     let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let text = String::from_utf8_lossy(&text);
