@@ -244,11 +244,19 @@ fn send(args: &Args, stand: &mut Stand, load: &Load<'_>) -> Result<(Figure, Blas
     Ok((figure, done, split))
 }
 
-/// Many different records, and still in memory: 32 MB at the most.
+/// Many different records, and still in memory: 32 MB at the most. Those of a log in an order by
+/// chance: the log over and over again would come out smaller than any real one, as what zstd
+/// remembers is longer.
 fn made(args: &Args, media: Media, each: u32) -> Result<Vec<Vec<u8>>> {
     let count = (160_000 / each).max(16) as usize;
     Ok(match &args.input {
-        Some(file) => bodies_of(&access_log::read(file)?, media, count, each),
+        Some(file) => {
+            let records = access_log::read(file)?;
+            let mut random = fastrand::Rng::with_seed(u64::from(each));
+            let picked =
+                (0..count * each as usize).map(|_| &records[random.usize(..records.len())]);
+            bodies_of(&picked.collect::<Vec<_>>(), media, count, each)
+        }
         None => bodies(u64::from(each), media, count, each),
     })
 }

@@ -98,7 +98,12 @@ pub fn bodies(seed: u64, media: Media, count: usize, each: u32) -> Vec<Vec<u8>> 
 }
 
 /// Bodies of `each` of these records, in turn and over again.
-pub fn bodies_of(records: &[String], media: Media, count: usize, each: u32) -> Vec<Vec<u8>> {
+pub fn bodies_of<R: AsRef<str>>(
+    records: &[R],
+    media: Media,
+    count: usize,
+    each: u32,
+) -> Vec<Vec<u8>> {
     let mut all = records.iter().cycle();
     (0..count)
         .map(|_| body(media, &all.by_ref().take(each as usize).collect::<Vec<_>>()))
