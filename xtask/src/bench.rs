@@ -24,7 +24,7 @@ use testbed::{
     kafka::Bounded,
     process::{Process, Profile, poll_until},
     service::Service,
-    stand::{Plan, Stand},
+    stand::{Plan, Stand, remove_dead_runs},
     store, summaries,
 };
 
@@ -106,11 +106,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     .with("kafka.compression", &args.compression)
     .with("telemetry.log.level", "warn");
-    let dir = args
-        .dir
-        .clone()
-        .unwrap_or_else(|| root().join("target/bench"))
-        .join(&plan.topic);
+    let runs = args.dir.clone();
+    let runs = runs.unwrap_or_else(|| root().join("target/bench"));
+    remove_dead_runs(&runs)?;
+    let dir = runs.join(&plan.topic);
     println!(
         "building release binaries; everything happens in {}",
         dir.display()

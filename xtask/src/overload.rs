@@ -62,11 +62,11 @@ pub fn run(args: &Args) -> Result<()> {
         ..stand::Plan::default()
     }
     .with("server.memoryBudget", format!("{}MiB", args.budget));
-    let dir = args
-        .dir
-        .clone()
-        .unwrap_or_else(|| root().join("target/overload"))
-        .join(&stand.topic);
+    let runs = args.dir.clone();
+    let runs = runs.unwrap_or_else(|| root().join("target/overload"));
+    // One that failed is kept to be looked at, until the next.
+    stand::remove_dead_runs(&runs)?;
+    let dir = runs.join(&stand.topic);
     let plan = Plan {
         stand,
         load: load::Plan {

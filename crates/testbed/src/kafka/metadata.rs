@@ -28,11 +28,28 @@ pub fn ask(address: SocketAddr, topics: &[&str]) -> Result<Known> {
     for topic in topics {
         wire::put_text(&mut body, topic)?;
     }
-    let answer = wire::ask(address, (3, 1), &body)?;
+    asked(address, &body)
+}
+
+/// The same of all topics.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_all(address: SocketAddr) -> Result<Known> {
+    asked(address, &(-1_i32).to_be_bytes())
+}
+
+fn asked(address: SocketAddr, body: &[u8]) -> Result<Known> {
+    let answer = wire::ask(address, (3, 1), body)?;
     read(&answer).with_context(|| format!("{address} answers what is no Metadata"))
 }
 
 impl Known {
+    /// Names of the topics that were asked for.
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.iter().map(|topic| &*topic.name)
+    }
+
     /// By partition.
     ///
     /// # Errors
@@ -104,6 +121,7 @@ mod tests {
         let known = read(&whole).expect("whole");
         assert_eq!(known.brokers, 1);
         assert_eq!(known.topics[0].leaders, [(1, 1), (0, -1)]);
+        assert_eq!(known.topics().collect::<Vec<_>>(), ["t"]);
         assert!(known.leaders("t").is_err(), "partition 0 has none");
         assert!(known.leaders("u").is_err());
         for len in 0..whole.len() {

@@ -5,7 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, Result, bail};
 
-use super::wire::{self, Rest};
+use super::{
+    metadata,
+    wire::{self, Rest},
+};
+use crate::stand::is_of_dead_run;
 
 const CREATE: (u16, u16) = (19, 2);
 const DELETE: (u16, u16) = (20, 1);
@@ -14,7 +18,7 @@ const PATIENCE_MS: u32 = 1_500;
 const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// A topic of one run on a Kafka that outlives it: bounded on disk while the run lasts, removed
-/// when this is dropped.
+/// when this is dropped; what killed runs have left there goes first.
 #[derive(Debug)]
 pub struct Bounded {
     address: SocketAddr,
@@ -30,6 +34,15 @@ impl Bounded {
     pub fn make(kafka: &str, name: &str, partitions: u32, bytes: u64) -> Result<Self> {
         let mut addresses = kafka.to_socket_addrs()?;
         let address = addresses.next().context("no such host")?;
+        // Elsewhere nobody knows which processes live.
+        if address.ip().is_loopback() {
+            for left in metadata::ask_all(address)?
+                .topics()
+                .filter(|name| is_of_dead_run(name))
+            {
+                remove(address, left).with_context(|| format!("topic {left} stays"))?;
+            }
+        }
         let mut body = 1_u32.to_be_bytes().to_vec();
         wire::put_text(&mut body, name)?;
         body.extend(partitions.to_be_bytes());
@@ -57,24 +70,24 @@ impl Bounded {
             name: name.to_owned(),
         })
     }
-
-    fn remove(&self) -> Result<()> {
-        let mut body = 1_u32.to_be_bytes().to_vec();
-        wire::put_text(&mut body, &self.name)?;
-        body.extend(PATIENCE_MS.to_be_bytes());
-        let answer = wire::ask(self.address, DELETE, &body)?;
-        match read(&answer, false).context("no answer to DeleteTopics")? {
-            (0, _) => Ok(()),
-            (code, _) => bail!("error {code}"),
-        }
-    }
 }
 
 impl Drop for Bounded {
     fn drop(&mut self) {
-        if let Err(error) = self.remove() {
+        if let Err(error) = remove(self.address, &self.name) {
             eprintln!("topic {} stays in Kafka: {error:#}", self.name);
         }
+    }
+}
+
+fn remove(address: SocketAddr, name: &str) -> Result<()> {
+    let mut body = 1_u32.to_be_bytes().to_vec();
+    wire::put_text(&mut body, name)?;
+    body.extend(PATIENCE_MS.to_be_bytes());
+    let answer = wire::ask(address, DELETE, &body)?;
+    match read(&answer, false).context("no answer to DeleteTopics")? {
+        (0, _) => Ok(()),
+        (code, _) => bail!("error {code}"),
     }
 }
 
