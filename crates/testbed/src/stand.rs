@@ -2,14 +2,13 @@
 //! the configuration files that a user would write, and the oracle at the end.
 
 mod files;
+mod runs;
 
 use std::{
     fmt::Write,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::id,
-    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,7 +16,6 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     aside::Aside,
-    clock::Millis,
     config::Config,
     ledger::Ledger,
     oracle::{self, Verdict},
@@ -25,6 +23,8 @@ use crate::{
     service::{Broker, Service, run_to_end},
     store::Store,
 };
+
+pub use self::runs::{fresh_name, is_of_dead_run, remove_dead_runs};
 
 /// The configuration file of the first service of each kind.
 pub const CONFIG: &str = "sluice.yaml";
@@ -383,65 +383,5 @@ impl Stand {
             let _ = write!(why, "\n--- {}\n{tail}", service.name);
         }
         bail!("{why}")
-    }
-}
-
-/// A name that no other run has had, for topics and groups.
-pub fn fresh_name() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    format!("sluice-{:x}-{:x}-{count}", Millis::now().0, id())
-}
-
-/// Whether a process that is gone has made this name: what it has left is nobody's.
-pub fn is_of_dead_run(name: &str) -> bool {
-    let mut parts = name.split('-');
-    let ours = parts.next() == Some("sluice") && parts.next().is_some_and(|at| hex(at).is_some());
-    let process = parts.next().filter(|_| ours).and_then(hex);
-    process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists())
-}
-
-/// Removes what runs that were killed have left in a directory of runs.
-///
-/// # Errors
-/// When something cannot be removed.
-pub fn remove_dead_runs(dir: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return Ok(());
-    };
-    for entry in entries {
-        let entry = entry?;
-        if is_of_dead_run(&entry.file_name().to_string_lossy()) {
-            let path = entry.path();
-            fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-fn hex(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_dead_runs_left_is_removed() {
-        let dir = tempfile::tempdir().expect("a directory");
-        // No process has this id.
-        let (dead, own) = ("sluice-1a2b-ffffffff-0", fresh_name());
-        let others = ["sluice-demo", "sluice-1a2b", "logs", &*own];
-        for name in others.into_iter().chain([dead]) {
-            fs::create_dir(dir.path().join(name)).expect("made");
-        }
-        remove_dead_runs(dir.path()).expect("removed");
-        assert!(!dir.path().join(dead).exists());
-        for name in others {
-            assert!(dir.path().join(name).exists(), "{name}");
-        }
-        remove_dead_runs(&dir.path().join("none")).expect("nothing to do");
     }
 }
