@@ -14,29 +14,19 @@
 //! the chain. No I/O, no clock; randomness is seeded by the caller.
 
 mod commit;
+mod exchange;
 mod running;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use pipeline_core::{
-    Offset,
-    retry::Backoff,
-    store::{ChainEnd, Encoded},
-};
+use pipeline_core::{Offset, retry::Backoff};
 
 pub use commit::CommitDue;
 use commit::Commits;
+pub use exchange::{Action, LoadOutcome, Memory, SaveJob, SaveOutcome};
 use running::{Came, Running};
 
-use crate::{
-    aside::Note,
-    batcher::{Batch, Batcher, Chunk, Drain, DrainState, FlushLimits},
-    budget::Reserved,
-    window::Window,
-};
+use crate::batcher::{Batcher, Chunk, Drain, DrainState, FlushLimits};
 
 /// Pauses after trouble with disk or broker.
 const BACKOFF: Backoff = Backoff {
@@ -51,61 +41,6 @@ pub struct Settings {
     pub flush: FlushLimits,
     /// A save longer than this is reported as late.
     pub persist_timeout: Duration,
-}
-
-/// What is known of the chain; changes only with it.
-#[derive(Debug)]
-pub struct Memory {
-    pub window: Window,
-    pub end: ChainEnd,
-}
-
-/// One segment on its way into the chain. Goes to a blocking thread and comes back.
-#[derive(Debug)]
-pub struct SaveJob {
-    pub serial: u64,
-    pub batch: Arc<Batch>,
-    pub memory: Box<Memory>,
-    /// Made by the first try; every further try publishes the same bytes.
-    pub encoded: Option<Arc<Encoded>>,
-    /// What `encoded` takes of the budget.
-    pub reserved: Option<Reserved>,
-    /// What must be durable in the consumer DLQ before it is published.
-    pub aside: Vec<Note>,
-    /// 0 is the first try.
-    pub attempt: u32,
-}
-
-/// What became of a save.
-#[derive(Debug)]
-pub enum SaveOutcome {
-    /// Its segment is in the chain, durably; the memory is up to date with it.
-    Landed(Box<Memory>),
-    /// A step failed: it may be in the chain or not.
-    Unknown(Box<SaveJob>),
-    /// Another segment stands in its place, or the chain went past it.
-    Taken,
-}
-
-/// What became of reading the chain and comparing it with the log.
-#[derive(Debug)]
-pub enum LoadOutcome {
-    Ready(Box<Memory>),
-    /// The disk or the broker did not answer.
-    Retry,
-    /// Chain and log differ, or the chain is damaged.
-    Halt,
-}
-
-/// What the caller does now.
-#[derive(Debug)]
-pub enum Action {
-    /// Read the chain, compare it with the log, answer with [`PartitionCore::loaded`].
-    Load,
-    /// Run the save on a blocking thread, answer with [`PartitionCore::saved`].
-    Save(Box<SaveJob>),
-    /// This save is later than the persist timeout: say so. It is not given up.
-    Late(Arc<Batch>),
 }
 
 #[derive(Debug)]

@@ -1,11 +1,11 @@
 //! The states one by one; `tests/schedules` drives them all at once.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use pipeline_core::store::{Draft, Fate, FateRun, Totals};
+use pipeline_core::store::{ChainEnd, Draft, Fate, FateRun, Totals};
 
 use super::*;
-use crate::{batcher::Content, budget::Budget};
+use crate::{batcher::Content, budget::Budget, window::Window};
 
 const SETTINGS: Settings = Settings {
     flush: FlushLimits {
