@@ -17,6 +17,11 @@ impl Hour {
         Self(ms.div_euclid(HOUR_MS))
     }
 
+    #[must_use]
+    pub fn begin_ms(self) -> i64 {
+        self.0.saturating_mul(HOUR_MS)
+    }
+
     /// The first millisecond behind it.
     #[must_use]
     pub fn end_ms(self) -> i64 {

@@ -62,6 +62,17 @@ impl Keeper {
         }
     }
 
+    /// For a manifest that is made anew and will be put under its number.
+    #[must_use]
+    pub fn anew(dir: &StateDir, manifest: Manifest) -> Self {
+        Self {
+            dir: dir.clone(),
+            manifest,
+            own: false,
+            replaced: Vec::new(),
+        }
+    }
+
     /// Whether others have gone on since.
     pub fn is_old(&self) -> Result<bool, RunError> {
         Ok(greatest(&self.dir)? != Some(self.manifest.number))

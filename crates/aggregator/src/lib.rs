@@ -5,7 +5,7 @@
 //! `state` and `manifest` (how they are kept), `keeper` (who
 //! may go on), `days` (counts added to what is kept), `render` and `summaries`
 //! (what people see), [`archive`] (each record, whole, for other tools), `retention` (what goes
-//! again); [`run`] is one run over all of it, [`service`] the process around it.
+//! again), `rebuild` (all of it made anew), [`command`] (what people ask); [`run`] is one run over all of it, [`service`] the process around it.
 
 mod hour;
 
@@ -28,11 +28,13 @@ mod manifest;
 mod days;
 
 pub mod archive;
+mod rebuild;
 mod retention;
 
 mod render;
 mod summaries;
 
+pub mod command;
 pub mod run;
 pub mod service;
 

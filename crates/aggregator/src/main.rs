@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use aggregator::service;
+use aggregator::{command::Command, service};
 use clap::Parser;
 use pipeline_core::{
     lifecycle::{CommonArgs, Readiness, Shutdown, exit},
@@ -18,10 +18,17 @@ struct Cli {
     /// One run, for cron: exit 0 when all that was stored at its start is counted, else 1
     #[arg(long)]
     once: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(command) = cli.command
+        && !cli.common.check
+    {
+        return command.run(&cli.common).into();
+    }
     let config = cli.common.load_or_exit();
     telemetry::start_logging(&config.telemetry);
     let metrics = telemetry::start_metrics(Service::Aggregator);

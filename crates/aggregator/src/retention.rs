@@ -104,18 +104,20 @@ pub fn analytics(
     };
     let now_ms = archiving.clock.now_ms();
     let is_old = |day: Day| end_ms(day).saturating_add(ms(stay)) <= now_ms;
-    let mut next = keeper.manifest.clone();
-    let mut replaced = Vec::new();
-    let old = next.days.extract_if(.., |day, _| is_old(*day));
-    let old: Vec<(Day, Entry)> = old.collect();
-    for (day, entry) in &old {
-        next.expired += entry.requests;
-        replaced.extend(keeper.manifest.state_name(*day));
-        let hours = keeper.hours(*day)?.into_iter();
-        replaced.extend(hours.map(|(hour, entry)| entry.name(Period::Hour(hour))));
-    }
+    let days = keeper.manifest.days.iter();
+    let old = days.filter(|(day, _)| is_old(**day));
+    let old: Vec<(Day, Entry)> = old.map(|(day, entry)| (*day, entry.clone())).collect();
     if !old.is_empty() {
+        let mut next = keeper.manifest.clone();
         next.number += 1;
+        let mut replaced = Vec::new();
+        for (day, entry) in &old {
+            next.days.remove(day);
+            next.expired += entry.requests;
+            replaced.push(entry.name(Period::Day(*day)));
+            let hours = keeper.hours(*day)?.into_iter();
+            replaced.extend(hours.map(|(hour, entry)| entry.name(Period::Hour(hour))));
+        }
         keeper.commit(next, replaced, go_on)?;
     }
     let dir = keeper.dir.analytics();

@@ -10,10 +10,13 @@
 //!   look for a greater number
 //!   remove what only old manifests name
 //! render the summaries of changed hours and days
+//! archive what is due (`archive::run`), remove what is old enough (`retention`)
 //! ```
 //! A process that dies between any two steps leaves either what the old manifest says or what the
 //! new one says; the next run goes on from there. Summaries are made from states, so one that is
 //! missing or old is made again.
+
+mod error;
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +24,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pipeline_core::{
-    PartitionId, fsx,
-    store::{Store, StoreError},
-    telemetry::catalog,
-};
+pub use error::RunError;
+use pipeline_core::{PartitionId, fsx, store::Store, telemetry::catalog};
 
 use crate::{
     archive::{self, Archiving},
-    backlog::{Backlog, BacklogError, Folded, Halted, Portion, ReadMismatch},
+    backlog::{Backlog, Folded, Halted, Portion},
     counts::Limits,
     days,
     fold::Delta,
@@ -90,73 +90,6 @@ impl Report {
         if !self.halted.iter().any(same) {
             self.halted.push(halted);
         }
-    }
-}
-
-/// Why a run did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// As it was told to.
-    #[error("stopped before everything was counted")]
-    Stopped,
-    #[error(
-        "another aggregator has put manifest {number} in {}: only one may run on a directory",
-        dir.display()
-    )]
-    Superseded { number: u64, dir: PathBuf },
-    #[error("the books do not add up: {0}")]
-    Books(String),
-    #[error(
-        "no manifest in {}, but {} is there: the manifests are lost, and counting anew would \
-         count twice; `aggregator rebuild` makes them anew",
-        dir.display(),
-        trace.display()
-    )]
-    NoManifest { dir: PathBuf, trace: PathBuf },
-    #[error(
-        "{} has counted store {counted}, but {} holds store {found}",
-        dir.display(),
-        logs.display()
-    )]
-    OtherStore {
-        dir: PathBuf,
-        logs: PathBuf,
-        counted: String,
-        found: String,
-    },
-    #[error(transparent)]
-    State(#[from] StateError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl RunError {
-    /// Whether trying again is of no use before someone has looked at it.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::Stopped | Self::Store(_) | Self::State(StateError::Io { .. }) => false,
-            Self::Superseded { .. }
-            | Self::Books(_)
-            | Self::NoManifest { .. }
-            | Self::OtherStore { .. }
-            | Self::State(StateError::Damaged { .. }) => true,
-        }
-    }
-}
-
-impl From<BacklogError> for RunError {
-    fn from(error: BacklogError) -> Self {
-        match error {
-            BacklogError::Store(error) => Self::Store(error),
-            BacklogError::Cursor(detail) => Self::Books(detail),
-        }
-    }
-}
-
-impl From<ReadMismatch> for RunError {
-    fn from(mismatch: ReadMismatch) -> Self {
-        Self::Books(mismatch.to_string())
     }
 }
 

@@ -99,20 +99,29 @@ pub async fn once(config: &Config, shutdown: Shutdown) -> anyhow::Result<u8> {
 }
 
 fn open(config: &Config, plans_max: usize) -> Result<Aggregator, StateError> {
-    let (storage, aggregation) = (&config.storage, &config.aggregation);
-    let aggregator = Aggregator::open(
-        &storage.logs_dir,
-        &storage.analytics_dir,
-        Settings {
-            limits: Limits {
-                keys: aggregation.max_keys_per_hour,
-                ..Limits::default()
-            },
-            strip_query: aggregation.strip_query,
-            ..Settings::default()
+    let storage = &config.storage;
+    let aggregator = Aggregator::open(&storage.logs_dir, &storage.analytics_dir, settings(config))?;
+    Ok(aggregator.with_archive(archiving(config, plans_max)))
+}
+
+/// How counts are kept, as the configuration says.
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        limits: Limits {
+            keys: config.aggregation.max_keys_per_hour,
+            ..Limits::default()
         },
-    )?;
-    Ok(aggregator.with_archive(Archiving {
+        strip_query: config.aggregation.strip_query,
+        ..Settings::default()
+    }
+}
+
+/// How records are archived and removed, as the configuration says.
+#[must_use]
+pub fn archiving(config: &Config, plans_max: usize) -> Archiving {
+    let (storage, aggregation) = (&config.storage, &config.aggregation);
+    Archiving {
         dir: storage.archive_dir.clone(),
         policy: Policy {
             after: aggregation.archive_after,
@@ -128,7 +137,7 @@ fn open(config: &Config, plans_max: usize) -> Result<Aggregator, StateError> {
             analytics_retention: storage.analytics_retention,
         },
         clock: Clock::system(),
-    }))
+    }
 }
 
 /// One run with its metrics and its words.

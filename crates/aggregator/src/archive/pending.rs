@@ -109,6 +109,13 @@ impl Archive {
         }
     }
 
+    /// Whether there is anything to plan.
+    #[must_use]
+    pub fn any_due(&self, now_ms: i64, policy: &Policy) -> bool {
+        let mut pending = self.pending.iter();
+        pending.any(|(place, pending)| pending.is_due(*place, now_ms, policy))
+    }
+
     /// Plans files for what is due, to a bound, without the records of `blocked` chains; `false`:
     /// nothing is. `number` is the manifest's that will hold the plan.
     pub fn plan(

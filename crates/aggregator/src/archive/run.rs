@@ -39,14 +39,17 @@ pub fn archive(
         names = published.names;
     }
     for left in (0..=archiving.policy.plans_max).rev() {
+        let (now_ms, policy) = (archiving.clock.now_ms(), &archiving.policy);
+        // A run without anything to do costs nothing.
+        if names.is_empty() && !keeper.manifest.archive.any_due(now_ms, policy) {
+            break;
+        }
         let mut next = keeper.manifest.clone();
         next.number += 1;
         let before = next.archive.archived;
         next.archive.done(&names);
         let archived = next.archive.archived - before;
-        let now_ms = archiving.clock.now_ms();
         let halted = blocked.keys().cloned().collect();
-        let policy = &archiving.policy;
         let planned = left > 0 && next.archive.plan(next.number, now_ms, policy, &halted);
         if archived == 0 && !planned {
             break;

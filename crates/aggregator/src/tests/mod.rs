@@ -4,7 +4,9 @@
 mod archive;
 mod bounds;
 mod damage;
+mod duckdb;
 mod killed;
+mod rebuild;
 mod retention;
 mod runs;
 mod two;

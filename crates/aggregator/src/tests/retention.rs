@@ -11,7 +11,7 @@ const HOURS: i64 = 60 * MINUTE;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A snapshot of an empty window behind all of a chain, as the writer puts it, twice.
-fn snapshot(archived: &Archived, partition: i32) {
+pub(super) fn snapshot(archived: &Archived, partition: i32) {
     let chain = archived.world.chain(partition);
     let mut names = Vec::new();
     let end = chain
