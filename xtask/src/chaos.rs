@@ -1,26 +1,23 @@
 //! `cargo xtask chaos`: faults under load, many times, and the oracle at the end.
 
 mod gateway;
+mod ground;
 mod rebalances;
 mod writer;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use testbed::{
     body::Mix,
     chaos::{self, Target},
-    kafka::Cluster,
     load,
     process::Profile,
     stand,
 };
 
-use crate::{
-    kafka::ours_in,
-    shell::{require_broker, root},
-};
+use self::ground::Ground;
 
 /// How long all of Kafka is away, once, in `pipeline`.
 const OUTAGE: Duration = Duration::from_secs(20);
@@ -48,10 +45,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(33);
 /// not repeat what may have been taken, as no window would know it.
 ///
 /// `writer`: in each round the writer ends as by kill -9 at a seeded step: before or after it makes a
-/// segment, writes, syncs, links or removes a file, syncs the directory, commits; and comes back
-/// after a moment. It is a build of its own, with fault points that no product has. On the embedded
-/// broker with three nodes, or with --apache on an Apache Kafka of its own; before one round of four
-/// the leader of a partition is killed. The books are compared at every scrape.
+/// segment, puts aside what is no record, writes, syncs, links or removes a file, syncs the
+/// directory, commits; and comes back after a moment. In some it is stopped there instead, past its
+/// session, until another has gone on and what it would extend is removed; then it is woken. All the
+/// while segments are removed behind it, by a process that ends at its own steps. Both are builds of
+/// their own, with fault points that no product has. On the embedded broker with three nodes, or
+/// with --apache on an Apache Kafka of its own; before one round of four the leader of a partition
+/// is killed. The books are compared at every scrape, and at the end the order in each partition
+/// with the log, and the chains' totals with all that is there.
 ///
 /// `aggregator`, `pipeline`: in each round one service is killed with -9 and started again, at
 /// 20,000 records a second or more. `pipeline` mixes all three and the broker, which is
@@ -88,12 +89,10 @@ pub struct Args {
     /// target/chaos-kafka]
     #[arg(long, value_name = "DIR")]
     kafka_dir: Option<PathBuf>,
-    /// Start an Apache Kafka for this run and end it afterwards; needs Java 17 and Maven [gateway,
-    /// writer]
+    /// Start an Apache Kafka for this run and end it afterwards; needs Java 17 and Maven
     #[arg(long, conflicts_with = "kafka")]
     apache: bool,
     /// Nodes of the Kafka that is started: replication 3 and min.insync.replicas 2 with three
-    /// [gateway, writer]
     #[arg(long, default_value = "3", value_parser = ["1", "3"])]
     nodes: String,
     /// `consumer.dedupMaxBatches`: 10 makes the duplicate window tiny [gateway]
@@ -120,70 +119,57 @@ enum What {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    if let Some(kafka) = &args.kafka {
-        require_broker(kafka)?;
+    match args.what {
+        What::Gateway => gateway::run(args),
+        What::Writer => writer::run(args),
+        What::Rebalances => rebalances::run(args),
+        What::Aggregator => services(args, vec![Target::Aggregator]),
+        What::Pipeline => services(
+            args,
+            vec![Target::Gateway, Target::Writer, Target::Aggregator],
+        ),
     }
-    let cluster = cluster(args)?;
-    let mut targets = match args.what {
-        What::Gateway => return gateway::run(args, cluster),
-        What::Rebalances => return rebalances::run(args),
-        What::Writer => return writer::run(args, cluster),
-        What::Aggregator => vec![Target::Aggregator],
-        What::Pipeline => vec![Target::Gateway, Target::Writer, Target::Aggregator],
-    };
-    let nodes = cluster.as_ref().map_or(1, |cluster| cluster.nodes().len());
-    if args.what == What::Pipeline {
-        if args.kafka.is_none() || cluster.is_some() {
-            targets.push(Target::Kafka);
-        } else {
-            println!("this Kafka was not started by us: only the services are hit");
-        }
+}
+
+/// kill -9 of whole services.
+fn services(args: &Args, mut targets: Vec<Target>) -> Result<()> {
+    let ground = Ground::prepare(args)?;
+    let all = args.what == What::Pipeline;
+    if all && (ground.kafka.is_none() || ground.cluster.is_some()) {
+        targets.push(Target::Kafka);
     }
     let stand = stand::Plan {
-        profile: args.profile(),
-        kafka: args.kafka.clone(),
-        replication: u32::try_from(nodes)?,
+        // One process, which is hit as a whole.
+        nodes: 1,
+        replication: ground
+            .cluster
+            .as_ref()
+            .map_or(1, |c| c.nodes().len() as u32),
         // Two of each where all are hit: partitions move, and one gateway goes on.
-        gateways: if args.what == What::Pipeline { 2 } else { 1 },
-        writers: if args.what == What::Pipeline { 2 } else { 1 },
-        ..stand::Plan::default()
+        gateways: if all { 2 } else { 1 },
+        writers: if all { 2 } else { 1 },
+        ..ground.stand(args)?
     };
-    let rate = args.rate.unwrap_or(25_000);
-    let load = load::Plan {
-        mix: Mix {
-            seed: args.seed,
-            ..Mix::default()
-        },
-        rate: (rate > 0).then_some(rate),
-        ..load::Plan::default()
-    };
-    let dir = args.place(&stand);
-    println!("building and starting in {}", dir.display());
+    let dir = ground::place(args, &stand);
     let plan = chaos::Plan {
         rounds: args.rounds,
         seed: args.seed,
-        stand,
-        load,
+        load: args.load(25_000),
         outage: targets.contains(&Target::Kafka).then_some(OUTAGE),
         targets,
-        cluster,
+        cluster: ground.cluster.clone(),
+        stand,
         rest_within: Duration::from_secs(180),
     };
-    let (ledger, verdict) = chaos::run(&dir, &plan, &mut |line| println!("{line}"))?;
-    if !verdict.holds() {
-        bail!(
-            "the promise is broken; everything is left in {}",
-            dir.display()
-        );
-    }
+    let (ledger, verdict) = chaos::run(&dir, &plan, &mut |line| println!("{line}"))
+        .with_context(|| format!("everything is left in {}", dir.display()))?;
     if ledger.slowest > ANSWER_WITHIN {
         bail!(
             "an answer took {:?}: longer than requestTimeout",
             ledger.slowest
         );
     }
-    std::fs::remove_dir_all(&dir)?;
-    Ok(())
+    ground.end(&dir, &plan.stand.topic, verdict.holds())
 }
 
 impl Args {
@@ -195,26 +181,16 @@ impl Args {
         }
     }
 
-    /// Where this run happens.
-    fn place(&self, stand: &stand::Plan) -> PathBuf {
-        let dir = self.dir.clone();
-        dir.unwrap_or_else(|| root().join("target/chaos"))
-            .join(&stand.topic)
+    /// A load at the rate that is asked for, or at this one.
+    fn load(&self, rate: u32) -> load::Plan {
+        let rate = self.rate.unwrap_or(rate);
+        load::Plan {
+            mix: Mix {
+                seed: self.seed,
+                ..Mix::default()
+            },
+            rate: (rate > 0).then_some(rate),
+            ..load::Plan::default()
+        }
     }
-}
-
-/// The Kafka of `kafka up`, if that is the one to run on.
-fn cluster(args: &Args) -> Result<Option<Cluster>> {
-    let Some(address) = &args.kafka else {
-        return Ok(None);
-    };
-    let dir = args
-        .kafka_dir
-        .clone()
-        .unwrap_or_else(|| root().join(".kafka"));
-    let ours = ours_in(&dir, address);
-    if ours.is_none() && args.kafka_dir.is_some() {
-        bail!("{address} is no node of the Kafka in {}", dir.display());
-    }
-    Ok(ours)
 }

@@ -90,8 +90,10 @@ impl Temporary {
         &self.address
     }
 
+    /// Ends it, and forgets its data; after a failure that stays for a look.
     pub fn down(self) -> Result<()> {
-        self.cluster.down().map(|_| ())
+        self.cluster.down()?;
+        Cluster::forget(self.cluster.dir())
     }
 }
 

@@ -271,6 +271,36 @@ pub fn leaders(cluster: &Cluster, topic: &str) -> Result<Vec<u32>> {
     Err(last.context("a cluster has nodes")?)
 }
 
+/// Removes a topic and all that is in it from the cluster of these brokers, given as
+/// `host:port,host:port`.
+///
+/// # Errors
+/// When no broker does it.
+pub fn delete_topic(brokers: &str, topic: &str) -> Result<()> {
+    const DELETE_TOPICS: (u16, u16) = (20, 1);
+    let mut body = 1_u32.to_be_bytes().to_vec();
+    wire::put_text(&mut body, topic)?;
+    body.extend(5_000_u32.to_be_bytes()); // for the others to hear of it
+    let mut why = String::from("no broker is known");
+    for broker in brokers
+        .split(',')
+        .filter_map(|b| b.to_socket_addrs().ok()?.next())
+    {
+        let error = wire::ask(broker, DELETE_TOPICS, &body).and_then(|answer| {
+            let mut rest = wire::Rest(&answer);
+            rest.take(4)?; // throttled for
+            rest.count()?;
+            rest.text()?;
+            rest.i16()
+        });
+        match error {
+            Ok(0) => return Ok(()),
+            other => why = format!("{broker}: {other:?}"),
+        }
+    }
+    bail!("topic {topic} is not deleted: {why}")
+}
+
 fn brokers_known(address: SocketAddr) -> Result<usize> {
     Ok(metadata::ask(address, &[])?.brokers)
 }

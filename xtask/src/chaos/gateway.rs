@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use testbed::{
-    campaign::{
-        self, Plan, REQUEST_TIMEOUT,
-        schedule::{self, Ground},
-    },
+    campaign::{self, Plan, REQUEST_TIMEOUT, schedule},
     kafka::Cluster,
     stand,
 };
 
-use super::Args;
-use crate::{kafka::Temporary, shell::root};
+use super::{
+    Args,
+    ground::{Ground, given, place},
+};
 
 const RATE: u32 = 3_000;
 /// Small enough that a partition sees far more than ten batches in a round.
@@ -24,75 +23,48 @@ const FROZEN: Duration = Duration::from_secs(10);
 /// what an outage has left over is throttled.
 const QUOTA_BYTES_PER_RECORD: u32 = 350;
 
-pub fn run(args: &Args, given: Option<Cluster>) -> Result<()> {
-    let nodes: u16 = args.nodes.parse()?;
-    let rate = args.rate.unwrap_or(RATE);
-    let mut stand = stand::Plan {
-        profile: args.profile(),
-        kafka: args.kafka.clone(),
-        nodes,
-        replication: u32::from(nodes),
-        ..stand::Plan::default()
-    };
+pub fn run(args: &Args) -> Result<()> {
     let rounds = match args.only {
         Some(number) => number..=number,
         None => args.from..=args.from + args.rounds - 1,
     };
     if args.list {
-        let ground = match (&given, &args.kafka) {
-            (Some(cluster), _) => Ground::apache(u32::try_from(cluster.nodes().len())?),
-            (None, Some(_)) => Ground::FOREIGN,
-            (None, None) if args.apache => Ground::apache(u32::from(nodes)),
-            (None, None) => Ground::embedded(u32::from(nodes)),
-        };
-        for number in rounds {
-            println!("{}", schedule::round(args.seed, number, ground));
-        }
-        return Ok(());
+        return list(args, rounds);
     }
-    let mut temporary = None;
-    let mut cluster = given;
-    if args.apache {
-        let dir = args.kafka_dir.clone();
-        let dir = dir.unwrap_or_else(|| root().join("target/chaos-kafka"));
-        let own = temporary.insert(Temporary::up(&dir, nodes)?);
-        if rate > 0 {
-            let quota = rate.saturating_mul(QUOTA_BYTES_PER_RECORD);
-            own.cluster().throttle_producers(quota)?;
-        }
-        cluster = Some(own.cluster().clone());
+    let rate = args.rate.unwrap_or(RATE);
+    let ground = Ground::prepare(args)?;
+    if let Some(own) = ground.cluster.as_ref().filter(|_| ground.is_own())
+        && rate > 0
+    {
+        own.throttle_producers(rate.saturating_mul(QUOTA_BYTES_PER_RECORD))?;
     }
-    match &cluster {
-        Some(cluster) => {
-            stand.kafka = Some(cluster.bootstrap_all());
-            stand.replication = u32::try_from(cluster.nodes().len())?;
-        }
-        None if stand.kafka.is_some() => {
-            stand.replication = 1;
-            println!("this Kafka was not started by us: only the gateway is hit");
-        }
-        None => {}
-    }
-    let dir = args.place(&stand);
-    let plan = plan(args, stand, rounds, cluster, rate);
-    println!("building and starting in {}", dir.display());
+    let stand = ground.stand(args)?;
+    let dir = place(args, &stand);
+    let plan = plan(args, stand, rounds, ground.cluster.clone(), rate);
     let outcome = campaign::run(&dir, &plan, &mut |line| println!("{line}"))
         .with_context(|| format!("everything is left in {}", dir.display()))?;
     println!("\n{} rounds, {outcome}", plan.rounds.count());
-    if !outcome.verdict.holds() {
-        bail!(
-            "the promise is broken; everything is left in {}",
-            dir.display()
-        );
-    }
     if outcome.ledger.slowest > REQUEST_TIMEOUT + FROZEN {
         bail!(
             "an answer took {:?}: longer than requestTimeout and all freezes",
             outcome.ledger.slowest
         );
     }
-    std::fs::remove_dir_all(&dir)?;
-    temporary.map_or(Ok(()), Temporary::down)
+    ground.end(&dir, &plan.stand.topic, outcome.verdict.holds())
+}
+
+fn list(args: &Args, rounds: std::ops::RangeInclusive<u32>) -> Result<()> {
+    let nodes: u32 = args.nodes.parse()?;
+    let ground = match (given(args)?, &args.kafka) {
+        (Some(cluster), _) => schedule::Ground::apache(u32::try_from(cluster.nodes().len())?),
+        (None, Some(_)) => schedule::Ground::FOREIGN,
+        (None, None) if args.apache => schedule::Ground::apache(nodes),
+        (None, None) => schedule::Ground::embedded(nodes),
+    };
+    for number in rounds {
+        println!("{}", schedule::round(args.seed, number, ground));
+    }
+    Ok(())
 }
 
 fn plan(

@@ -2,52 +2,36 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use testbed::{
-    body::Mix,
-    load,
     rebalances::{self, Plan},
     stand,
 };
 
-use super::Args;
+use super::{
+    Args,
+    ground::{Ground, place},
+};
 
 const PARTITIONS: u32 = 12;
 const RATE: u32 = 5_000;
 
 pub fn run(args: &Args) -> Result<()> {
+    let ground = Ground::prepare(args)?;
     let stand = stand::Plan {
-        profile: args.profile(),
-        kafka: args.kafka.clone(),
         partitions: PARTITIONS,
-        ..stand::Plan::default()
+        ..ground.stand(args)?
     };
-    let rate = args.rate.unwrap_or(RATE);
-    let dir = args.place(&stand);
+    let dir = place(args, &stand);
     let plan = Plan {
         seed: args.seed,
         rounds: args.rounds,
         stand,
-        load: load::Plan {
-            mix: Mix {
-                seed: args.seed,
-                ..Mix::default()
-            },
-            rate: (rate > 0).then_some(rate),
-            ..load::Plan::default()
-        },
+        load: args.load(RATE),
         rest_within: Duration::from_secs(300),
     };
-    println!("building and starting in {}", dir.display());
     let outcome = rebalances::run(&dir, &plan, &mut |line| println!("{line}"))
         .with_context(|| format!("everything is left in {}", dir.display()))?;
     println!("\n{} rounds, {outcome}", plan.rounds);
-    if !outcome.verdict.holds() {
-        bail!(
-            "the promise is broken; everything is left in {}",
-            dir.display()
-        );
-    }
-    std::fs::remove_dir_all(&dir)?;
-    Ok(())
+    ground.end(&dir, &plan.stand.topic, outcome.verdict.holds())
 }

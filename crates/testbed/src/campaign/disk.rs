@@ -4,8 +4,9 @@
 use std::{
     fs::{self, File},
     io::Write,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,10 +14,13 @@ use anyhow::{Context, Result, bail};
 const BYTES: u64 = 48 << 20;
 const FILLER: &str = "filler";
 
-/// Mounted until dropped. What lies in it then is copied beside it.
+/// Mounted until dropped, or until this process ends in whatever way. What lies in it when it is
+/// dropped is copied beside it.
 #[derive(Debug)]
 pub struct SmallDisk {
     dir: PathBuf,
+    /// Waits for the end of its input, which is this process's or this value's, and unmounts.
+    guard: Child,
 }
 
 impl SmallDisk {
@@ -32,9 +36,19 @@ impl SmallDisk {
             .arg(dir)
             .stderr(Stdio::null())
             .status();
-        let done = mounted.is_ok_and(|status| status.success());
-        Ok(done.then(|| Self {
+        if !mounted.is_ok_and(|status| status.success()) {
+            return Ok(None);
+        }
+        let guard = match guard(dir) {
+            Ok(guard) => guard,
+            Err(error) => {
+                unmount(dir).status()?;
+                return Err(error);
+            }
+        };
+        Ok(Some(Self {
             dir: dir.to_owned(),
+            guard,
         }))
     }
 
@@ -88,7 +102,51 @@ impl Drop for SmallDisk {
         if let Err(error) = self.keep() {
             eprintln!("what is in {} is lost: {error:#}", self.dir.display());
         }
-        // Lazily: whoever still has a file open does not keep the mount.
-        let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// Of its own group: a Ctrl-C is not for it.
+fn guard(dir: &Path) -> Result<Child> {
+    let unmount = unmount(dir);
+    let mut guard = Command::new("sh");
+    guard.args(["-c", "cat > /dev/null; exec \"$@\"", "guard"]);
+    guard.arg(unmount.get_program()).args(unmount.get_args());
+    let child = guard.stdin(Stdio::piped()).process_group(0).spawn();
+    child.context("no guard for the small disk")
+}
+
+/// Lazily: whoever still has a file open does not keep the mount.
+fn unmount(dir: &Path) -> Command {
+    let mut command = Command::new("umount");
+    command.arg("-l").arg(dir);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{process::poll_until, skip};
+
+    #[test]
+    fn a_mount_ends_with_whoever_mounted_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Some(mut disk) = SmallDisk::mount(&dir.path().join("small")).expect("made") else {
+            skip::optional("a small disk", "this process may not mount");
+            return;
+        };
+        let name = disk.dir.display().to_string();
+        let mounted = || {
+            let mounts = fs::read_to_string("/proc/self/mounts").expect("there");
+            mounts.contains(&name)
+        };
+        assert!(mounted());
+        // As when this process is killed: no drop, only the pipe's end.
+        drop(disk.guard.stdin.take());
+        let gone = poll_until(std::time::Duration::from_secs(20), || {
+            Ok((!mounted()).then_some(()))
+        });
+        assert!(gone.expect("asked").is_some(), "{name} is still mounted");
     }
 }

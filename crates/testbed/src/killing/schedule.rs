@@ -106,16 +106,16 @@ const PAUSE_MS_MAX: u64 = 1_200;
 pub fn round(seed: u64, number: u32) -> Round {
     let mut rng = rng(seed, number);
     let freeze = number == FREEZE_AT || number > FREEZE_AT && rng.u32(..FREEZE_EVERY) == 0;
-    let steps = if number <= BEGINNING {
-        &ONCE[..]
-    } else if freeze || rng.u32(..SELDOM_EVERY) > 0 {
-        &OFTEN[..]
+    let (steps, turn) = if number <= BEGINNING {
+        (&ONCE[..], number)
+    } else if number.is_multiple_of(SELDOM_EVERY) && !freeze {
+        (&SELDOM[..], number / SELDOM_EVERY)
     } else {
-        &SELDOM[..]
+        (&OFTEN[..], number - number / SELDOM_EVERY)
     };
     Round {
         number,
-        hit: hit("writer", steps, &mut rng),
+        hit: hit("writer", steps, seed, turn, &mut rng),
         within: if number <= BEGINNING {
             BEGUN_WITHIN
         } else {
@@ -131,8 +131,9 @@ pub fn round(seed: u64, number: u32) -> Round {
 pub fn pass(seed: u64, number: u32) -> Pass {
     let mut rng = rng(!seed, number);
     let whole = number.is_multiple_of(WHOLE_EVERY);
+    let turn = number - number / WHOLE_EVERY;
     Pass {
-        hit: (!whole).then(|| hit("removal", &REMOVAL, &mut rng)),
+        hit: (!whole).then(|| hit("removal", &REMOVAL, !seed, turn, &mut rng)),
         pause_ms: rng.u64(0..=PAUSE_MS_MAX),
     }
 }
@@ -152,10 +153,14 @@ pub fn all() -> Vec<Point> {
     points.collect()
 }
 
-/// Each as often as any other, in a seeded order.
-fn hit(who: &'static str, steps: &[Step], rng: &mut Rng) -> Hit {
-    let (what, name, most) = steps[rng.usize(..steps.len())];
-    let side = SIDES[rng.usize(..SIDES.len())];
+/// Dealt from a deck that holds each side of each step once, shuffled anew when it has come to its
+/// end: none is left out for long.
+fn hit(who: &'static str, steps: &[Step], seed: u64, turn: u32, rng: &mut Rng) -> Hit {
+    let sides = |step: &Step| SIDES.map(|side| (side, *step));
+    let mut deck: Vec<_> = steps.iter().flat_map(sides).collect();
+    let size = deck.len() as u32;
+    self::rng(seed, !(turn / size)).shuffle(&mut deck);
+    let (side, (what, name, most)) = deck[(turn % size) as usize];
     let point = Point {
         who,
         side,
@@ -215,10 +220,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thousand_rounds_are_the_same_again_and_spread_over_every_step() {
+    fn rounds_are_the_same_again_and_spread_evenly_over_every_step() {
         let mut seen: BTreeMap<Point, u32> = BTreeMap::new();
         let mut frozen = 0;
-        for number in 1..=1_000 {
+        for number in 1..=480 {
             let one = round(7, number);
             assert_eq!(one.hit, round(7, number).hit);
             *seen.entry(one.hit.point).or_default() += 1;
@@ -228,12 +233,10 @@ mod tests {
             }
         }
         for point in all() {
-            assert!(
-                seen.get(&point).is_some_and(|count| *count >= 4),
-                "{point}: {seen:?}"
-            );
+            let count = seen.get(&point).copied().unwrap_or(0);
+            assert!((3..=24).contains(&count), "{point}: {seen:?}");
         }
-        assert!((10..60).contains(&frozen), "{frozen} frozen");
+        assert!((5..40).contains(&frozen), "{frozen} frozen");
         assert_ne!(round(7, 9).hit.at(), round(8, 9).hit.at());
     }
 }
