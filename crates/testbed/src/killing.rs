@@ -107,7 +107,8 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When a service does not come back or does not come to rest, a store is damaged, a record is
-/// found twice, the books do not hold, or a chain is not in its log's order. A verdict that does not hold is no error.
+/// found twice, the books do not hold, a chain is not in its log's order, or its totals are not what
+/// is there. A verdict that does not hold is no error.
 pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let faulty = Bins::to_be_killed(plan.stand.profile)?;
     let kafka = match &plan.cluster {
