@@ -5,6 +5,7 @@ mod archive;
 mod bounds;
 mod damage;
 mod duckdb;
+mod faults;
 mod killed;
 mod rebuild;
 mod retention;
