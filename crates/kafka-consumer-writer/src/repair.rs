@@ -4,9 +4,17 @@
 //! Whoever repairs joins the group and must get all partitions: so no other writer extends a chain
 //! meanwhile. One that is frozen finds its place taken when it wakes, or halts.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{
+    io::Write,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use kafka_link::{Cluster, GroupConfig, KafkaError, Member, TopicInfo};
+use kafka_link::{Beat, Cluster, ErrorKind, GroupConfig, KafkaError, Member, Pulse, TopicInfo};
 use pipeline_core::{
     Offset,
     config::Config,
@@ -16,6 +24,7 @@ use pipeline_core::{
         repair::{Examined, Repair},
     },
 };
+use tokio::task::JoinHandle;
 
 use crate::{
     service::new_cluster,
@@ -25,6 +34,11 @@ use crate::{
 
 /// For all that is asked of Kafka, the dead members' session timeout included.
 const KAFKA_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Longest pause between heartbeats.
+const BEAT_MAX: Duration = Duration::from_secs(1);
+/// Between words about how far it has got.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a chain that could be repaired is not.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +65,7 @@ pub enum Refused {
         theirs: usize,
         all: usize,
     },
-    #[error("the chain has changed meanwhile: run it again")]
+    #[error("the chain has changed meanwhile, or others came into the group: run it again")]
     Changed,
     #[error("{0}")]
     Disk(String),
@@ -109,9 +123,13 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
     let cluster = new_cluster(&config.kafka);
     judge_all(&cluster, topic, &mut damaged).await;
     let mut member = None;
+    let mut alone = None;
     if !dry_run && damaged.iter().any(|finding| finding.outcome.is_ok()) {
         match join(&cluster, config).await {
-            Ok(joined) => member = Some(joined),
+            Ok(joined) => {
+                alone = Some(Alone::new(joined.pulse(), config.consumer.session_timeout));
+                member = Some(joined);
+            }
             Err(refused) => {
                 writeln!(out, "nothing is repaired: {refused}")?;
                 return Ok(exit::FAILED);
@@ -132,7 +150,8 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
                     continue;
                 }
                 let (next, to) = (repair.next, store.aside_dir(&chain));
-                let moved = blocking(move || chain.set_aside(&repair, &to)).await;
+                let mut go_on = alone.as_ref().expect("joined").go_on();
+                let moved = blocking(move || chain.set_aside(&repair, &to, &mut go_on)).await;
                 moved
                     .map_err(|error| Refused::Disk(error.to_string()))
                     .and_then(|moved| moved.ok_or(Refused::Changed))
@@ -153,10 +172,55 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
             }
         }
     }
+    drop(alone);
     if let Some(mut member) = member {
         member.leave().await;
     }
     Ok(code)
+}
+
+/// Keeps the membership while files are moved, however long that takes, and says when it is over:
+/// another member has come, or the group has thrown this one out.
+struct Alone {
+    is_so: Arc<AtomicBool>,
+    beating: JoinHandle<()>,
+}
+
+impl Alone {
+    fn new(pulse: Pulse, session_timeout: Duration) -> Self {
+        let is_so = Arc::new(AtomicBool::new(true));
+        let told = is_so.clone();
+        let beating = tokio::spawn(async move {
+            let mut clock = tokio::time::interval((session_timeout / 4).min(BEAT_MAX));
+            let mut heard = Instant::now();
+            loop {
+                clock.tick().await;
+                match pulse.heartbeat().await {
+                    Ok(Beat::Stable) => heard = Instant::now(),
+                    // A broker that is away for a moment throws nobody out.
+                    Err(error)
+                        if !matches!(
+                            error.kind,
+                            ErrorKind::Lost | ErrorKind::Fenced | ErrorKind::Rejoin
+                        ) && heard.elapsed() < session_timeout / 2 => {}
+                    Ok(Beat::Rebalance) | Err(_) => break,
+                }
+            }
+            told.store(false, Ordering::Release);
+        });
+        Self { is_so, beating }
+    }
+
+    fn go_on(&self) -> impl FnMut() -> bool + Send + use<> {
+        let is_so = self.is_so.clone();
+        move || is_so.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.beating.abort();
+    }
 }
 
 type Looked = (Store, Vec<Finding>, usize);
@@ -167,11 +231,19 @@ fn look(root: PathBuf, topic: &str) -> Result<Looked, String> {
     let store = store.ok_or_else(|| format!("there is no store at {}", root.display()))?;
     let mut damaged = Vec::new();
     let mut whole = 0;
+    let (mut segments, mut said) = (0_u64, Instant::now());
+    let mut progress = || {
+        segments += 1;
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            eprintln!("{segments} segments read");
+        }
+    };
     for chain in store.chains().map_err(|error| error.to_string())? {
         if chain.topic() != topic {
             continue;
         }
-        let outcome = match chain.examine(&mut || {}) {
+        let outcome = match chain.examine(&mut progress) {
             Ok(Examined::Whole) => {
                 whole += 1;
                 continue;

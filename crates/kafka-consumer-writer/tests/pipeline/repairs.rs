@@ -220,3 +220,40 @@ async fn a_writer_that_was_frozen_over_a_repair_extends_nothing_when_it_wakes() 
     let both = (0..2).flat_map(|batch| ten.iter().map(move |at| (batch, *at)));
     rig.check_exact(both.chain((0..20).map(|at| (2, at))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_stays_in_the_group_while_the_disk_is_slow_and_stops_when_others_come() {
+    let rig = Rig::new(1).await;
+    let second = three_segments(&rig).await;
+    let mut bytes = fs::read(&second).expect("it is there");
+    bytes[20] ^= 1;
+    fs::write(&second, bytes).expect("written");
+    let config = rig.config(rig.dir.path(), "", "sessionTimeout: 1s");
+    let aside = rig.dir.path().join("logs/_aside");
+    let hung = under(&aside).step(Step::Link).nth(1).then(Fault::Hangs);
+    let repairing = tokio::spawn(async move {
+        let mut out = Vec::new();
+        let code = repair::run(&config, false, &mut out).await;
+        let text = String::from_utf8(out).expect("UTF-8");
+        (code.expect("written"), text)
+    });
+    wait_for("the first file", || hung.hits() == 1).await;
+    let group = || rig.broker.group(crate::rig::GROUP).expect("it is there");
+    let (_, repairs, _) = group();
+    // Longer than its session without a heartbeat.
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    assert_eq!(group().2.len(), 1, "it has stayed");
+    let writer = rig.writer("", "");
+    // It does not fight for its place: the writer alone is left.
+    wait_for("the writer's generation", || {
+        let (state, generation, members) = group();
+        state == "Stable" && generation > repairs && members.len() == 1
+    })
+    .await;
+    hung.release();
+    let (code, text) = repairing.await.expect("no panic");
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("others came into the group"), "{text}");
+    assert!(second.exists(), "it has stopped in time");
+    writer.stop().await;
+}

@@ -148,7 +148,8 @@ impl Chain {
     }
 
     /// Moves what an examination found into `dir`, each file durable there before it is gone here;
-    /// `Ok(None)`: the chain is not as it was then. Gives the new paths.
+    /// `go_on` is asked before each. Gives the new paths; `Ok(None)`: the chain is not as it was
+    /// then, or it was told to stop. What is left then is found by another examination.
     ///
     /// # Errors
     /// Where a step failed; examine it again.
@@ -156,6 +157,7 @@ impl Chain {
         &self,
         repair: &Repair,
         dir: &Path,
+        go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<PathBuf>>, StoreError> {
         if self.list()?.segments != repair.seen {
             return Ok(None);
@@ -163,6 +165,9 @@ impl Chain {
         fsx::create_dirs(dir).map_err(StoreError::at("make directory", dir))?;
         let mut moved = Vec::new();
         for path in &repair.aside {
+            if !go_on() {
+                return Ok(None);
+            }
             let to = free_name(dir, path)?;
             fsx::sync_dir(dir).map_err(StoreError::at("fsync directory", dir))?;
             remove_if_there(path)?;

@@ -54,13 +54,21 @@ fn a_damaged_or_missing_segment_takes_the_end_behind_it_aside_and_the_rest_is_wh
         // Cut off after any file, it is found again.
         let mut cut = repairable(&chain);
         cut.aside.truncate(1);
-        chain.set_aside(&cut, &aside(&dir)).unwrap().unwrap();
+        chain
+            .set_aside(&cut, &aside(&dir), &mut || true)
+            .unwrap()
+            .unwrap();
         assert!(
-            chain.set_aside(&found, &aside(&dir)).unwrap().is_none(),
+            chain
+                .set_aside(&found, &aside(&dir), &mut || true)
+                .unwrap()
+                .is_none(),
             "the chain has changed since"
         );
         if names(&chain).len() > segment {
-            chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+            chain
+                .set_aside(&repairable(&chain), &aside(&dir), &mut || true)
+                .unwrap();
         }
         assert!(matches!(examine(&chain), Examined::Whole));
         assert_eq!(names(&chain), all[..segment]);
@@ -70,7 +78,9 @@ fn a_damaged_or_missing_segment_takes_the_end_behind_it_aside_and_the_rest_is_wh
         // Twice is kept twice.
         extend(&mut rng, &chain);
         spoil(&chain.segment_path(all[segment]), 0);
-        chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+        chain
+            .set_aside(&repairable(&chain), &aside(&dir), &mut || true)
+            .unwrap();
         assert_eq!(fs::read_dir(aside(&dir)).unwrap().count(), kept + 1);
         extend(&mut rng, &chain);
     }
@@ -98,7 +108,10 @@ fn snapshots_that_know_of_the_end_go_with_it_and_without_one_before_it_nothing_d
     spoil(&chain.segment_path(covered.trailer.first), 9);
     let repair = repairable(&chain);
     assert_eq!(repair.aside.len(), 1, "the snapshot before it stays");
-    chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+    chain
+        .set_aside(&repair, &aside(&dir), &mut || true)
+        .unwrap()
+        .unwrap();
     assert_eq!(end_of(&chain).next, covered.trailer.first);
     assert_eq!(chain.snapshots().unwrap().len(), 2);
     // At the watermark there is nothing to go back to.
@@ -118,7 +131,10 @@ fn a_name_within_a_segment_is_set_aside_and_the_chain_is_as_it_was() {
     let repair = repairable(&chain);
     assert!(repair.damage.to_string().contains("belongs to no chain"));
     assert_eq!(repair.aside, [strange]);
-    chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+    chain
+        .set_aside(&repair, &aside(&dir), &mut || true)
+        .unwrap()
+        .unwrap();
     assert_eq!((names(&chain), end_of(&chain)), (all, end));
 }
 
@@ -158,7 +174,10 @@ fn damage_before_the_newest_snapshot_goes_back_to_an_older_one() {
         spoil(&chain.segment_path(all[at]), 9);
         let repair = repairable(&chain);
         assert_eq!(repair.next, all[at]);
-        chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+        chain
+            .set_aside(&repair, &aside(&dir), &mut || true)
+            .unwrap()
+            .unwrap();
         assert!(matches!(examine(&chain), Examined::Whole));
         assert_eq!(taken(&chain).unwrap().next, all[at]);
         assert_eq!(end_of(&chain).next, all[at]);
@@ -192,7 +211,10 @@ fn an_end_that_is_gone_and_that_a_snapshot_knows_is_found_and_read_again() {
     assert_eq!((repair.next, repair.aside.len()), (all[5], 2));
     let found = repair.damage.to_string();
     assert!(found.contains(&last.display().to_string()), "{found}");
-    chain.set_aside(&repair, &aside(&dir)).unwrap().unwrap();
+    chain
+        .set_aside(&repair, &aside(&dir), &mut || true)
+        .unwrap()
+        .unwrap();
     assert!(matches!(examine(&chain), Examined::Whole));
     assert_eq!(taken(&chain).unwrap().next, all[5]);
     extend(&mut rng, &chain);
@@ -207,7 +229,9 @@ fn a_snapshot_of_what_a_repair_has_taken_is_taken_too() {
     // Made by one that is frozen before it puts it.
     let late = snapshot_of(&chain);
     spoil(&chain.segment_path(names(&chain)[2]), 9);
-    chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+    chain
+        .set_aside(&repairable(&chain), &aside(&dir), &mut || true)
+        .unwrap();
     while end_of(&chain).next <= late.next {
         extend(&mut rng, &chain);
     }
@@ -218,7 +242,9 @@ fn a_snapshot_of_what_a_repair_has_taken_is_taken_too() {
     let path = chain.dir().join(format!("{:020}.window-a", late.next.0));
     fs::write(path, &late.bytes).unwrap();
     assert!(taken(&chain).is_err());
-    chain.set_aside(&repairable(&chain), &aside(&dir)).unwrap();
+    chain
+        .set_aside(&repairable(&chain), &aside(&dir), &mut || true)
+        .unwrap();
     assert!(matches!(examine(&chain), Examined::Whole));
     assert!(chain.snapshots().unwrap().is_empty());
     assert_eq!(end_of(&chain), end);
