@@ -161,7 +161,8 @@ async fn the_command_repairs_a_store_as_it_stands_after_hours() {
     let (code, text) = run(&["repair"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("the writer reads on at 40"), "{text}");
-    assert_eq!((run(&["verify"]).0, rig.next(0)), (Some(0), Some(40)));
+    let (code, text) = run(&["verify"]);
+    assert_eq!((code, rig.next(0)), (Some(0), Some(40)), "{text}");
     let writer = binary.start();
     // Copies from before the damage, and from behind it.
     for batch in [1, 3, 4, 6] {
@@ -231,27 +232,30 @@ async fn a_repair_stays_in_the_group_while_the_disk_is_slow_and_stops_when_other
     let config = rig.config(rig.dir.path(), "", "sessionTimeout: 1s");
     let aside = rig.dir.path().join("logs/_aside");
     let hung = under(&aside).step(Step::Link).nth(1).then(Fault::Hangs);
-    let repairing = tokio::spawn(async move {
+    let repairing = async {
         let mut out = Vec::new();
         let code = repair::run(&config, false, &mut out).await;
         let text = String::from_utf8(out).expect("UTF-8");
         (code.expect("written"), text)
-    });
-    wait_for("the first file", || hung.hits() == 1).await;
-    let group = || rig.broker.group(crate::rig::GROUP).expect("it is there");
-    let (_, repairs, _) = group();
-    // Longer than its session without a heartbeat.
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-    assert_eq!(group().2.len(), 1, "it has stayed");
-    let writer = rig.writer("", "");
-    // It does not fight for its place: the writer alone is left.
-    wait_for("the writer's generation", || {
-        let (state, generation, members) = group();
-        state == "Stable" && generation > repairs && members.len() == 1
-    })
-    .await;
-    hung.release();
-    let (code, text) = repairing.await.expect("no panic");
+    };
+    let coming = async {
+        wait_for("the first file", || hung.hits() == 1).await;
+        let group = || rig.broker.group(crate::rig::GROUP).expect("it is there");
+        let (_, repairs, _) = group();
+        // Longer than its session without a heartbeat.
+        tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+        assert_eq!(group().2.len(), 1, "it has stayed");
+        let writer = rig.writer("", "");
+        // It does not fight for its place: the writer alone is left.
+        wait_for("the writer's generation", || {
+            let (state, generation, members) = group();
+            state == "Stable" && generation > repairs && members.len() == 1
+        })
+        .await;
+        hung.release();
+        writer
+    };
+    let ((code, text), writer) = tokio::join!(repairing, coming);
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("others came into the group"), "{text}");
     assert!(second.exists(), "it has stopped in time");

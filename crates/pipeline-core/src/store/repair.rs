@@ -174,7 +174,22 @@ impl Chain {
             self.sync()?;
             moved.push(to);
         }
+        self.complete_newest_snapshot()?;
         Ok(Some(moved))
+    }
+
+    /// The one that is gone back to may be an older one, of which one file was kept: from now on
+    /// it is the newest, which stands in two.
+    fn complete_newest_snapshot(&self) -> Result<(), StoreError> {
+        let files = self.snapshots()?;
+        if let Some(newest) = files.first()
+            && files.get(1).is_none_or(|second| second.next != newest.next)
+            && let Some(bytes) = newest.read()?
+        {
+            let twin = newest.twin();
+            fsx::replace(&twin, &bytes).map_err(StoreError::at("put", &twin))?;
+        }
+        Ok(())
     }
 
     /// What a snapshot says and the chain, whole as far as it goes, does not.

@@ -181,6 +181,8 @@ fn damage_before_the_newest_snapshot_goes_back_to_an_older_one() {
         assert!(matches!(examine(&chain), Examined::Whole));
         assert_eq!(taken(&chain).unwrap().next, all[at]);
         assert_eq!(end_of(&chain).next, all[at]);
+        let report = verify(dir.path(), &Which::default(), &|_, _| {}).unwrap();
+        assert!(report.is_whole(), "{report:?}");
     }
     // Before the oldest snapshot there is none that says what the window held.
     spoil(&chain.segment_path(all[3]), 9);
