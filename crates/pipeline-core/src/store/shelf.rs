@@ -303,7 +303,7 @@ pub(super) fn remove_if_there(path: &Path) -> Result<bool, StoreError> {
 
 impl SnapshotFile {
     /// Where the other file of the same snapshot is.
-    fn twin(&self) -> PathBuf {
+    pub(super) fn twin(&self) -> PathBuf {
         let twins = SUFFIXES.map(|suffix| {
             let name = format!("{:020}{suffix}", self.next.0);
             self.path.with_file_name(name)
