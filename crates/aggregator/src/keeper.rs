@@ -176,7 +176,8 @@ impl Keeper {
         Ok(())
     }
 
-    fn remove(&self, path: &Path, go_on: GoOn<'_>) -> Result<(), RunError> {
+    /// Removes a file that is of no use to the manifest that stands.
+    pub fn remove(&self, path: &Path, go_on: GoOn<'_>) -> Result<(), RunError> {
         ask(go_on, Step::RemoveOld)?;
         self.look()?;
         remove_file(path)

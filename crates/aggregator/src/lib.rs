@@ -2,12 +2,13 @@
 //!
 //! In the order of a record's way: `backlog` (what there is to read), `bots` and `classes` (who asked),
 //! `fold` (segment → counts), `hour`, `client`, `table`, `sketch` and `counts` (what counts are),
-//! `state` and `manifest` (how they are kept), `keeper` (who
-//! may go on), `days` (counts added to what is kept), `render` and `summaries`
-//! (what people see), [`archive`] (each record, whole, for other tools), `retention` (what goes
-//! again), `rebuild` (all of it made anew), [`command`] (what people ask); [`run`] is one run over all of it, [`service`] the process around it.
+//! `state` and `manifest` (how they are kept), `keeper` (who may go on), `days` (counts added to
+//! what is kept), `render`, `summaries`, [`report`] and `reports` (what people see), [`archive`]
+//! (each record, whole, for other tools), `retention` (what goes again), `rebuild` (all of it made
+//! anew), [`command`] (what people ask); [`run`] is one run over all of it, [`service`] the process
+//! around it.
 
-mod hour;
+pub mod hour;
 
 mod backlog;
 
@@ -33,6 +34,9 @@ mod retention;
 
 mod render;
 mod summaries;
+
+pub mod report;
+mod reports;
 
 pub mod command;
 pub mod run;

@@ -35,6 +35,7 @@ use crate::{
     fold::Delta,
     keeper::Keeper,
     manifest::StateDir,
+    reports::Reports,
     retention::{self, Removals},
     state::StateError,
     summaries::Due,
@@ -79,6 +80,8 @@ pub struct Report {
     pub files: u64,
     /// Live segments removed.
     pub removed: u64,
+    /// Pages written, the index included.
+    pub reports: u64,
     pub halted: Vec<Halted>,
 }
 
@@ -113,6 +116,7 @@ pub struct Aggregator {
     recheck: bool,
     due: Due,
     removals: Removals,
+    reports: Reports,
     /// Since when this process has seen chains halted.
     halted_since: BTreeMap<(String, PartitionId), SystemTime>,
     /// When the last run began that came to its end; at first, when this process began.
@@ -135,6 +139,7 @@ impl Aggregator {
             recheck: true,
             due: Due::default(),
             removals: Removals::default(),
+            reports: Reports::default(),
             halted_since: BTreeMap::new(),
             last_good: SystemTime::now(),
         })
@@ -202,6 +207,7 @@ impl Aggregator {
                 archive::run::clean_up(archiving)?;
             }
             self.due.find_old(keeper)?;
+            self.reports.forget();
         }
         let store = self.store(keeper)?;
         if let Some(store) = &store {
@@ -237,6 +243,7 @@ impl Aggregator {
             removals.live(archiving, keeper, store, &mut report, go_on)?;
             retention::archive(archiving, keeper, go_on)?;
         }
+        report.reports = self.reports.render(keeper, go_on)?;
         show_lag(self.halted_since(&report.halted));
         Ok(report)
     }
@@ -295,6 +302,8 @@ impl Aggregator {
         }
         keeper.commit(next, written.replaced, go_on)?;
         self.due.hours_changed(&written.hours);
+        let days = written.hours.iter().map(|hour| hour.day());
+        self.reports.days_changed(days);
         Ok(())
     }
 

@@ -72,8 +72,7 @@ impl Due {
             }
             let dir = render::day_dir(analytics, day);
             if dir.is_dir() {
-                ask(go_on, Step::SyncSummaries)?;
-                fsx::sync_dir(&dir).map_err(StateError::io("fsync", &dir))?;
+                sync(&dir, go_on)?;
             }
         }
         self.hours.clear();
@@ -82,18 +81,25 @@ impl Due {
     }
 }
 
-fn put(keeper: &Keeper, path: &Path, json: &[u8], go_on: GoOn<'_>) -> Result<(), RunError> {
-    let dir = path.parent().expect("a summary is in a day's directory");
+/// Puts `bytes` in the place of whatever stands at `path`. Durable once its directory is fsynced.
+pub fn put(keeper: &Keeper, path: &Path, bytes: &[u8], go_on: GoOn<'_>) -> Result<(), RunError> {
+    let dir = path.parent().expect("it is in a directory of ours");
     if !dir.is_dir() {
         fsx::create_dirs(dir).map_err(StateError::io("make directory", dir))?;
     }
     // Not beside its target: what a killed process leaves is out of people's sight.
     let temporary =
-        fsx::Temporary::write_in(keeper.dir.dir(), json).map_err(StateError::io("write", path))?;
+        fsx::Temporary::write_in(keeper.dir.dir(), bytes).map_err(StateError::io("write", path))?;
     ask(go_on, Step::RenameSummary)?;
     keeper.look()?;
     temporary
         .rename(path)
         .map_err(StateError::io("rename to", path))?;
+    Ok(())
+}
+
+pub fn sync(dir: &Path, go_on: GoOn<'_>) -> Result<(), RunError> {
+    ask(go_on, Step::SyncSummaries)?;
+    fsx::sync_dir(dir).map_err(StateError::io("fsync", dir))?;
     Ok(())
 }

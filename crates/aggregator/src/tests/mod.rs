@@ -8,6 +8,7 @@ mod duckdb;
 mod faults;
 mod killed;
 mod rebuild;
+mod reports;
 mod retention;
 mod runs;
 mod two;
@@ -280,6 +281,7 @@ impl World {
     fn found(&self) -> BTreeMap<String, Value> {
         self.summaries()
             .into_iter()
+            .filter(|(file, _)| file.ends_with(".json"))
             .map(|(file, bytes)| {
                 let mut summary: Value = serde_json::from_slice(&bytes).unwrap();
                 let fields = summary.as_object_mut().unwrap();
@@ -290,7 +292,7 @@ impl World {
             .collect()
     }
 
-    /// Every file of the analytics that is not state, by its path.
+    /// Every file of the analytics that is not state, by its path; reports too.
     fn summaries(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = files_below(&self.analytics());
         files.retain(|file, _| !file.starts_with("_state/"));

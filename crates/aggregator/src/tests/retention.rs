@@ -203,7 +203,13 @@ fn old_days_of_the_analytics_go_and_the_books_still_add_up() {
     archived.publish(0, 9);
     archived.run();
     archived.run();
-    let left = archived.world.summaries();
+    let mut left = archived.world.summaries();
+    for page in left.extract_if(.., |name, _| name.ends_with(".html")) {
+        let page = String::from_utf8(page.1).unwrap();
+        assert!(page.contains("\"firstDay\":\"2015-05-17\",\"days\":1,"));
+    }
+    let of_reports = files_below(&archived.world.analytics().join("_state/reports"));
+    assert_eq!(of_reports.into_keys().collect::<Vec<_>>(), ["2015-05-17"]);
     assert!(!left.is_empty() && left.keys().all(|name| name.starts_with("2015-05-17/")));
     let before = kept
         .keys()

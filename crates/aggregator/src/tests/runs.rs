@@ -74,8 +74,13 @@ fn nothing_new_writes_nothing() {
         world.run().unwrap(),
     ] {
         assert_eq!(
-            (report.commits, report.summaries, report.records),
-            (0, 0, 0)
+            (
+                report.commits,
+                report.summaries,
+                report.records,
+                report.reports
+            ),
+            (0, 0, 0, 0)
         );
     }
     assert_eq!(times(), before);
@@ -88,6 +93,7 @@ fn a_run_writes_only_what_has_changed() {
     let before = files_below(&world.analytics());
     let mut record = world.random_record();
     record.hour_ms = BASE_MS;
+    record.site = Some("a.example".to_owned());
     world.publish(0, vec![record]);
     world.run().unwrap();
     world.assert_counted();
@@ -95,17 +101,21 @@ fn a_run_writes_only_what_has_changed() {
     let new: Vec<_> = after
         .iter()
         .filter(|(file, bytes)| before.get(*file) != Some(bytes))
-        .map(|(file, _)| file.rsplit('/').next().unwrap()[..10].to_owned())
+        .map(|(file, _)| file.as_str())
         .collect();
-    let expected = ["summary.js", "summary_10", "2015-05-17", "m000000000"];
-    // The states of the hour and of its day.
-    assert_eq!(new.len(), 5, "{new:?}");
-    assert!(
-        expected
-            .iter()
-            .all(|name| new.contains(&(*name).to_owned())),
-        "{new:?}"
-    );
+    let expected = [
+        "2015-05-17/summary.json",
+        "2015-05-17/summary_10.json",
+        "_state/counts/2015-05-17-",
+        "_state/counts/2015-05-17T10-",
+        "_state/m000000000",
+        "_state/reports/2015-05-17",
+        "report.html",
+        "reports/a.example.html",
+    ];
+    let is_that = |(file, expected): (&&str, &str)| file.starts_with(expected);
+    assert_eq!(new.len(), expected.len(), "{new:?}");
+    assert!(new.iter().zip(expected).all(is_that), "{new:?}");
 }
 
 #[test]
@@ -231,7 +241,7 @@ fn a_summary_that_is_missing_or_old_is_made_again_byte_for_byte() {
     assert_eq!(report.summaries, 0, "not looked for in every run");
     lasting.recheck();
     let report = lasting.run(&mut |_| true).unwrap();
-    assert!(report.summaries >= files.len() as u64);
+    assert!(report.summaries + report.reports >= files.len() as u64);
     assert_eq!(world.summaries(), whole);
 
     fs::remove_dir_all(world.analytics().join("2015-05-17")).unwrap();

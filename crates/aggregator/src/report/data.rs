@@ -1,0 +1,396 @@
+//! A range of days as one page's data: JSON of a size that has a bound. docs/reports.md tells its
+//! format. Names that do not fit are left out, never requests: these are in the time line.
+
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::Serialize;
+
+use super::day::{self, Client, Group, Key, Limits, Row, SiteDay};
+use crate::hour::Day;
+
+/// Days that a page holds.
+pub const DAYS_MAX: i64 = 90;
+
+/// Bytes of a site's data, and of the index's.
+const SITE_BYTES_MAX: usize = 4_400_000;
+const INDEX_BYTES_MAX: usize = 850_000;
+
+/// Names of a table over all days, at first; fewer where they take too many bytes.
+const NAMES_MAX: usize = 3_000;
+const NAMES_MIN: usize = 50;
+const INDEX_DAYS_MIN: i64 = 7;
+
+/// One line of the index.
+pub struct SiteLine<'a> {
+    pub name: &'a str,
+    /// The file of its report; none of sites that are counted together.
+    pub file: Option<String>,
+    /// Requests by [`Group`], by day.
+    pub days: BTreeMap<Day, [u64; Group::ALL.len()]>,
+}
+
+/// The data of a site's page. `site` is empty for records without one. Days are those with
+/// requests; what is more than [`DAYS_MAX`] older than the last is left out.
+#[must_use]
+pub fn site(site: &str, days: &BTreeMap<Day, SiteDay>) -> Vec<u8> {
+    let mut names = NAMES_MAX;
+    let mut range = DAYS_MAX;
+    loop {
+        let json = site_within(site, days, range, names);
+        if json.len() <= SITE_BYTES_MAX || range == 1 {
+            return json;
+        }
+        if names > NAMES_MIN {
+            names /= 2;
+        } else {
+            range = range * 3 / 4;
+        }
+    }
+}
+
+/// The data of the index: `all` are the days of all sites together, without names.
+#[must_use]
+pub fn index<D: Borrow<SiteDay>>(all: &BTreeMap<Day, D>, sites: &[SiteLine<'_>]) -> Vec<u8> {
+    let mut range = DAYS_MAX;
+    let mut most = sites.len();
+    loop {
+        let json = index_within(all, &sites[..most], range);
+        if json.len() <= INDEX_BYTES_MAX || most == 0 {
+            return json;
+        }
+        if range > INDEX_DAYS_MIN {
+            let fitting = range * INDEX_BYTES_MAX as i64 / json.len() as i64;
+            range = fitting.clamp(INDEX_DAYS_MIN, range - 1);
+        } else {
+            most /= 2;
+        }
+    }
+}
+
+/// The days of a page: as many as `range`, up to the last one there is.
+#[must_use]
+pub fn window(days: impl DoubleEndedIterator<Item = Day>, range: i64) -> (Day, i64) {
+    let mut last = Day(0);
+    let mut first = None;
+    for day in days.rev() {
+        last = first.map_or(day, |_| last);
+        if last.0 - day.0 >= range {
+            break;
+        }
+        first = Some(day);
+    }
+    let first = first.unwrap_or(last);
+    (first, last.0 - first.0 + 1)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'a> {
+    format: u32,
+    site: Option<&'a str>,
+    first_day: String,
+    days: i64,
+    clients: Vec<(&'a str, day::Kind, &'a str, &'a str)>,
+    keys: Vec<(Of, i8)>,
+    /// A key's number, and its requests packed.
+    hours: Vec<(u64, String)>,
+    tables: Tables<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+enum Of {
+    /// A client by its place; -1: not told apart.
+    Client(i64),
+    Group(&'static str),
+}
+
+#[derive(Default, Serialize)]
+struct Tables<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sites: Option<Table<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths: Option<Table<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<Table<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hosts: Option<Table<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codes: Option<Table<'a>>,
+}
+
+#[derive(Serialize)]
+struct Table<'a> {
+    by: &'static [&'static str],
+    rest: &'static str,
+    names: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    about: Vec<String>,
+    /// The keys of each name's counts, where they are the same for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<u64>,
+    /// Packed.
+    days: Vec<String>,
+}
+
+/// Clients and keys as pages number them.
+#[derive(Default)]
+struct Numbers<'a> {
+    clients: Vec<&'a Client>,
+    client_at: HashMap<&'a Client, u32>,
+    keys: Vec<(Of, i8)>,
+    key_at: HashMap<(Of, i8), u64>,
+}
+
+impl<'a> Numbers<'a> {
+    fn of<'b>(days: impl Iterator<Item = &'b SiteDay>) -> Self
+    where
+        'b: 'a,
+    {
+        let clients: BTreeSet<&Client> = days.flat_map(|day| &day.clients).collect();
+        let clients: Vec<&Client> = clients.into_iter().collect();
+        let places = clients.iter().zip(0..).map(|(client, at)| (*client, at));
+        Self {
+            client_at: places.collect(),
+            clients,
+            ..Self::default()
+        }
+    }
+
+    /// `key` of `day` as one of the page's.
+    fn key(&self, day: &SiteDay, key: Key) -> Key {
+        let client = |at: u32| self.client_at[&day.clients[at as usize]];
+        Key {
+            client: key.client.map(client),
+            ..key
+        }
+    }
+
+    fn number(&mut self, of: Of, status: Option<u8>) -> u64 {
+        let key = (of, status.map_or(-1, |status| status as i8));
+        *self.key_at.entry(key).or_insert_with(|| {
+            self.keys.push(key);
+            self.keys.len() as u64 - 1
+        })
+    }
+
+    fn number_of(&mut self, key: Key) -> u64 {
+        self.number(Of::Client(key.client.map_or(-1, i64::from)), key.status)
+    }
+}
+
+fn site_within(site: &str, days: &BTreeMap<Day, SiteDay>, range: i64, names: usize) -> Vec<u8> {
+    let (first, count) = window(days.keys().copied(), range);
+    let shown = || days.range(first..);
+    let mut numbers = Numbers::of(shown().map(|(_, day)| day));
+    let hours = hours(shown(), first, &mut numbers);
+    let limits = |names_of_client| Limits {
+        names,
+        names_of_client,
+        cells: usize::MAX,
+    };
+    let both: &[_] = &["group", "client", "status"];
+    let mut table = |of: fn(&SiteDay) -> &Vec<Row>, by, rest, of_client| {
+        let rows = shown().map(|(at, day)| (*at, day, of(day)));
+        table(
+            rows,
+            first,
+            count,
+            by,
+            rest,
+            limits(of_client),
+            &mut numbers,
+        )
+    };
+    let tables = Tables {
+        sites: None,
+        paths: table(|day| &day.paths, both, "to paths that are not listed", 40),
+        agents: table(|day| &day.agents, both, "by agents that are not listed", 5),
+        hosts: table(
+            |day| &day.hosts,
+            both,
+            "with no referring host, or one that is not listed",
+            0,
+        ),
+        codes: table(|day| &day.codes, &["status"], "without a status code", 0),
+    };
+    write(Some(site), first, count, hours, tables, &numbers)
+}
+
+fn index_within<D: Borrow<SiteDay>>(
+    all: &BTreeMap<Day, D>,
+    sites: &[SiteLine<'_>],
+    range: i64,
+) -> Vec<u8> {
+    let (first, count) = window(all.keys().copied(), range);
+    let shown = || all.range(first..).map(|(at, day)| (at, day.borrow()));
+    let mut numbers = Numbers::of(shown().map(|(_, day)| day));
+    let hours = hours(shown(), first, &mut numbers);
+    let keys = Group::ALL.map(|group| numbers.number(Of::Group(group.name()), None));
+    let mut days = vec![Named::default(); count as usize];
+    for (site, at) in sites.iter().zip(0..) {
+        for (day, groups) in site.days.range(first..) {
+            let into = &mut days[(day.0 - first.0) as usize];
+            into.name(at);
+            into.numbers.extend(groups);
+        }
+    }
+    let sites = Table {
+        by: &["group"],
+        rest: "of sites that are not listed",
+        names: sites.iter().map(|site| site.name).collect(),
+        about: sites
+            .iter()
+            .map(|site| site.file.clone().unwrap_or_default())
+            .collect(),
+        keys: keys.to_vec(),
+        days: packed(&days),
+    };
+    let tables = Tables {
+        sites: Some(sites),
+        ..Tables::default()
+    };
+    write(None, first, count, hours, tables, &numbers)
+}
+
+/// Each key's requests by hour: the key, then hours (as the difference to the one before) and
+/// counts.
+fn hours<'a>(
+    days: impl Iterator<Item = (&'a Day, &'a SiteDay)>,
+    first: Day,
+    numbers: &mut Numbers<'_>,
+) -> Vec<(u64, String)> {
+    let mut series: BTreeMap<Key, (u64, Vec<u64>)> = BTreeMap::new();
+    for (at, day) in days {
+        for (hour, key, count) in &day.hours {
+            let hour = (at.0 - first.0) as u64 * 24 + u64::from(*hour);
+            let (last, line) = series.entry(numbers.key(day, *key)).or_default();
+            line.extend([hour - *last, *count]);
+            *last = hour;
+        }
+    }
+    let line = |(key, (_, line)): (Key, (u64, Vec<u64>))| (numbers.number_of(key), pack(&line));
+    series.into_iter().map(line).collect()
+}
+
+/// The table of those names that are wanted most over all days; `None` where there are none.
+fn table<'a>(
+    days: impl Iterator<Item = (Day, &'a SiteDay, &'a Vec<Row>)> + Clone,
+    first: Day,
+    count: i64,
+    by: &'static [&'static str],
+    rest: &'static str,
+    limits: Limits,
+    numbers: &mut Numbers<'_>,
+) -> Option<Table<'a>> {
+    let mut sums: BTreeMap<&str, BTreeMap<Key, u64>> = BTreeMap::new();
+    for (_, day, rows) in days.clone() {
+        for row in rows {
+            let sum = sums.entry(&row.name).or_default();
+            for (key, count) in &row.cells {
+                *sum.entry(numbers.key(day, *key)).or_default() += count;
+            }
+        }
+    }
+    if sums.is_empty() {
+        return None;
+    }
+    let sums: Vec<(&str, Vec<(Key, u64)>)> = sums
+        .into_iter()
+        .map(|(name, cells)| (name, cells.into_iter().collect()))
+        .collect();
+    let kept = day::heaviest(sums.iter().map(|(_, cells)| cells.as_slice()), limits);
+    let names: Vec<&str> = kept.iter().map(|at| sums[*at].0).collect();
+    let places: HashMap<&str, u64> = names.iter().copied().zip(0..).collect();
+    let mut lists = vec![Named::default(); count as usize];
+    for (at, day, rows) in days {
+        let into = &mut lists[(at.0 - first.0) as usize];
+        for row in rows {
+            let Some(place) = places.get(row.name.as_str()) else {
+                continue;
+            };
+            into.name(*place);
+            into.numbers.push(row.cells.len() as u64);
+            for (key, count) in &row.cells {
+                into.numbers
+                    .extend([numbers.number_of(numbers.key(day, *key)), *count]);
+            }
+        }
+    }
+    Some(Table {
+        by,
+        rest,
+        names,
+        about: Vec::new(),
+        keys: Vec::new(),
+        days: packed(&lists),
+    })
+}
+
+/// One day of a table.
+#[derive(Clone, Default)]
+struct Named {
+    last: u64,
+    numbers: Vec<u64>,
+}
+
+impl Named {
+    /// Names come in order: what is kept is the difference to the one before.
+    fn name(&mut self, place: u64) {
+        self.numbers.push(place - self.last);
+        self.last = place;
+    }
+}
+
+fn packed(days: &[Named]) -> Vec<String> {
+    days.iter().map(|day| pack(&day.numbers)).collect()
+}
+
+/// Numbers as varints (seven bits a byte, the lowest first) in base64: a third of their digits.
+fn pack(numbers: &[u64]) -> String {
+    let mut bytes = Vec::with_capacity(numbers.len() * 2);
+    for number in numbers {
+        let mut rest = *number;
+        while rest >= 0x80 {
+            bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(rest as u8);
+    }
+    BASE64_STANDARD.encode(bytes)
+}
+
+fn write(
+    site: Option<&str>,
+    first: Day,
+    days: i64,
+    hours: Vec<(u64, String)>,
+    tables: Tables<'_>,
+    numbers: &Numbers<'_>,
+) -> Vec<u8> {
+    let page = Page {
+        format: 1,
+        site,
+        first_day: first.to_string(),
+        days,
+        clients: numbers.clients.iter().copied().map(client).collect(),
+        keys: numbers.keys.clone(),
+        hours,
+        tables,
+    };
+    serde_json::to_vec(&page).expect("numbers and texts are always JSON")
+}
+
+fn client(client: &Client) -> (&str, day::Kind, &str, &str) {
+    let Client {
+        name,
+        kind,
+        operator,
+        purpose,
+    } = client;
+    (name, *kind, operator, purpose)
+}
