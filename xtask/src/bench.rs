@@ -2,6 +2,7 @@
 //! ceiling measured in the same run. CPU time is the service process's own, from `/proc`, so the
 //! sender and the broker beside it on the same machine do not count.
 
+mod aggregator;
 mod ceiling;
 mod cores;
 mod figure;
@@ -25,7 +26,7 @@ use testbed::{
     process::{Process, Profile, poll_until},
     service::Service,
     stand::{Plan, Stand, remove_dead_runs},
-    store, summaries,
+    summaries,
 };
 
 use self::{
@@ -57,8 +58,10 @@ const WITHIN: Duration = Duration::from_secs(300);
 /// the same topic, only fetched. Then at low load how long a record takes from its POST to the
 /// moment where its segment is there.
 ///
-/// aggregator: a store filled before, counted by `aggregator --once`; ceiling: the same segments
-/// through `zstdcat | wc -l`.
+/// aggregator: without Kafka, a store that is made before, counted by `aggregator --once`; ceiling:
+/// the same segments through `zstdcat | wc -l`; peers, where they are installed: DuckDB with two
+/// group-bys (which also checks every count of every summary) and, of --input, GoAccess. Then a few
+/// new records over those, and ticks with nothing new over 10,000 segments.
 ///
 /// pipeline: all of them at once, and what comes out at the other end.
 ///
@@ -96,6 +99,18 @@ enum What {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.what == What::Aggregator {
+        let runs = args.dir.clone();
+        let dir = runs
+            .unwrap_or_else(|| root().join("target/bench"))
+            .join("aggregator");
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        aggregator::run(args, &dir)?;
+        return fs::remove_dir_all(&dir)
+            .with_context(|| format!("cannot remove {}", dir.display()));
+    }
     require_broker(&args.kafka)?;
     let plan = Plan {
         profile: Profile::Release,
@@ -137,34 +152,9 @@ fn measure(args: &Args, dir: &Path, plan: Plan) -> Result<()> {
             None => gateway::run(args, dir, plan),
         },
         What::Writer => writer::run(args, dir, plan),
-        What::Aggregator => aggregator(args, dir, plan),
+        What::Aggregator => unreachable!("it needs no Kafka"),
         What::Pipeline => pipeline(args, dir, plan),
     }
-}
-
-fn aggregator(args: &Args, dir: &Path, plan: Plan) -> Result<()> {
-    let mut stand = Stand::prepare(dir, plan)?;
-    fill(args, &mut stand)?;
-    store_all(&mut stand, args.records)?;
-    let topic = stand.logs_dir().join("_live").join(&stand.plan.topic);
-    let ceiling = ceiling::scan(&store::segments(&topic)?, args.records)?;
-    figure::head("aggregator");
-    ceiling.print("ceiling: zstdcat | wc -l", None);
-
-    let start = Instant::now();
-    let before = figure::children_cpu()?;
-    stand.aggregate_once()?;
-    let figure = Figure {
-        records: args.records,
-        wall: start.elapsed(),
-        cpu: figure::children_cpu()? - before,
-    };
-    let counted = summaries::total(&stand.analytics_dir())?;
-    if counted != args.records {
-        bail!("{counted} of {} records are counted", args.records);
-    }
-    figure.print("aggregator --once", Some(&ceiling));
-    Ok(())
 }
 
 fn pipeline(args: &Args, dir: &Path, mut plan: Plan) -> Result<()> {

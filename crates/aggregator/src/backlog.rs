@@ -114,11 +114,11 @@ enum Pause {
 }
 
 impl Backlog {
-    /// What there is to read now.
+    /// What there is to read now. With `check`, chains that have nothing new are looked at too.
     ///
     /// # Errors
     /// Where the store cannot be listed, or a cursor is not one.
-    pub fn look(store: &Store, manifest: &Manifest) -> Result<Self, BacklogError> {
+    pub fn look(store: &Store, manifest: &Manifest, check: bool) -> Result<Self, BacklogError> {
         let mut chains = BTreeMap::new();
         for state in &manifest.chains {
             let partition = PartitionId(state.partition);
@@ -138,6 +138,9 @@ impl Backlog {
         let mut sources = Vec::new();
         for (chain, at) in chains.into_values() {
             let (bound, state) = match chain.greatest_name() {
+                Ok(Some(bound)) if !check && is_last(at.as_ref(), bound) => {
+                    (Some(bound), Reading::Done)
+                }
                 Ok(bound) => (bound, Reading::New),
                 // One chain's trouble with the disk, say: the others are counted.
                 Err(error) => (None, Reading::Halted(error.to_string())),
@@ -261,6 +264,12 @@ impl Backlog {
             .filter_map(|source| source.waiting_since);
         waiting.min()
     }
+}
+
+/// Whether the segment that begins at `first` is the last one that was read.
+fn is_last(at: Option<&Position>, first: Offset) -> bool {
+    at.and_then(|at| at.cursor.last)
+        .is_some_and(|last| last.first == first)
 }
 
 /// Why a backlog cannot be looked at.

@@ -41,7 +41,7 @@ pub enum Class {
 
 /// A bot of this build: for tables in memory, never for files. Those hold the name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct BotId(u16);
+pub struct BotId(pub(crate) u16);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bot {

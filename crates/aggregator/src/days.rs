@@ -31,7 +31,7 @@ pub fn add(
     go_on: GoOn<'_>,
 ) -> Result<Written, RunError> {
     let mut added: BTreeMap<Day, Vec<(Hour, Content<'_>)>> = BTreeMap::new();
-    for (hour, content) in delta.hours() {
+    for (hour, content) in delta.hours(limits.keys) {
         added.entry(hour.day()).or_default().push((hour, content));
     }
     let mut written = Written::default();

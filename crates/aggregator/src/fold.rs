@@ -20,7 +20,7 @@ use pipeline_core::{
 
 use self::{
     strings::Strings,
-    tally::{Dimension, Tally},
+    tally::{Counted, Dimension, Tally},
 };
 use crate::{
     classes::{self, ClientId},
@@ -112,25 +112,29 @@ impl Delta {
         tallies + self.strings.memory() + self.clients.len() * size_of::<ClientId>()
     }
 
-    /// The counts by hour, in order.
+    /// The counts by hour, in order, of no more than `keys_max` keys in each dimension of each.
     #[must_use]
-    pub fn hours(&self) -> BTreeMap<Hour, Content<'_>> {
-        let ranks = self.strings.ranks();
-        let mut tallies: Vec<&Tally> = self.tallies.iter().collect();
-        tallies.sort_unstable_by_key(|tally| (tally.hour, tally.site()));
+    pub fn hours(&self, keys_max: usize) -> BTreeMap<Hour, Content<'_>> {
+        let mut tallies: Vec<_> = self
+            .tallies
+            .iter()
+            .map(|tally| (tally, tally.dimensions(keys_max)))
+            .collect();
+        tallies.sort_unstable_by_key(|(tally, _)| (tally.hour, tally.site()));
+        let dimensions = tallies.iter().flat_map(|(_, dimensions)| dimensions);
+        let ranks = self.strings.ranks(dimensions.flat_map(Counted::strings));
         let mut hours = BTreeMap::new();
-        for tally in tallies {
+        for (tally, dimensions) in tallies {
             let content: &mut Content<'_> = hours.entry(tally.hour).or_default();
-            let counts = tally.counts(&self.strings, &ranks);
-            content
-                .sites
-                .push((tally.site().map_or(Site::None, Site::Named), counts));
+            let counts = tally.counts(dimensions, &self.strings, &ranks);
+            let site = tally.site().map_or(Site::None, Site::Named);
+            content.sites.push((site, counts));
             for bot in tally.clients().filter_map(ClientId::bot) {
                 content.bots.push(bot);
             }
         }
         for content in hours.values_mut() {
-            content.classifications = vec![classes::VERSION];
+            content.classifications = vec![classes::version()];
             content.bots.sort_unstable();
             content.bots.dedup_by_key(|bot: &mut Bot<'_>| bot.name);
         }

@@ -93,12 +93,18 @@ impl Manifest {
         Some(entry.name(Period::Day(day)))
     }
 
+    /// Records read from all chains.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.chains.iter().map(|chain| chain.read).sum()
+    }
+
     /// That each record read is counted once, in its hour or aside, and is archived once or will be.
     ///
     /// # Errors
     /// The sums that differ.
     pub fn check_books(&self) -> Result<(), String> {
-        let read: u64 = self.chains.iter().map(|chain| chain.read).sum();
+        let read = self.read();
         let in_days: u64 = self.days.values().map(|day| day.requests).sum();
         let (archived, waiting) = (self.archive.archived, self.archive.waiting());
         if self.counted == in_days + self.expired

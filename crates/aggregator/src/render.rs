@@ -184,7 +184,12 @@ fn clients(json: &mut Json, content: &Content<'_>, counts: &Counts<'_>) {
             json.field(name);
             json.object(|json| {
                 if let Some(bot) = content.bot(name) {
-                    json.text("operator", bot.operator);
+                    // Not written down by anybody.
+                    if bot.operator.is_empty() {
+                        json.null("operator");
+                    } else {
+                        json.text("operator", bot.operator);
+                    }
                     json.text("purpose", bot.purpose);
                 }
                 json.number("requests", total.requests.into());

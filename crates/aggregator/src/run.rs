@@ -201,6 +201,7 @@ impl Aggregator {
 
     fn run_with(&mut self, keeper: &mut Keeper, go_on: GoOn<'_>) -> Result<Report, RunError> {
         let mut report = Report::default();
+        show_books(keeper);
         if self.recheck {
             keeper.clean_up(go_on)?;
             if let Some(archiving) = &self.archiving {
@@ -211,7 +212,7 @@ impl Aggregator {
         }
         let store = self.store(keeper)?;
         if let Some(store) = &store {
-            let mut backlog = Backlog::look(store, &keeper.manifest)?;
+            let mut backlog = Backlog::look(store, &keeper.manifest, self.recheck)?;
             loop {
                 let folded = backlog.fold(&self.settings, &mut || go_on(Step::FoldSegment))?;
                 show_lag(backlog.waiting_since());
@@ -222,6 +223,7 @@ impl Aggregator {
                 };
                 self.count(keeper, store, &delta, &backlog, go_on)?;
                 backlog.committed();
+                show_books(keeper);
                 metrics::counter!(catalog::AGGREGATION_RECORDS).increment(delta.records);
                 metrics::counter!(catalog::AGGREGATION_RECORDS_ASIDE).increment(delta.aside);
                 report.records += delta.records;
@@ -332,6 +334,13 @@ pub fn ask(go_on: GoOn<'_>, step: Step) -> Result<(), RunError> {
     } else {
         Err(RunError::Stopped)
     }
+}
+
+fn show_books(keeper: &Keeper) {
+    let manifest = &keeper.manifest;
+    metrics::gauge!(catalog::AGGREGATION_READ).set(manifest.read() as f64);
+    metrics::gauge!(catalog::AGGREGATION_COUNTED).set(manifest.counted as f64);
+    metrics::gauge!(catalog::AGGREGATION_SET_ASIDE).set(manifest.aside as f64);
 }
 
 fn show_lag(waiting_since: Option<SystemTime>) {

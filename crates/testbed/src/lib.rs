@@ -14,6 +14,7 @@ pub mod chaos;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod duckdb;
 pub mod generate;
 pub mod http;
 pub mod kafka;

@@ -3,6 +3,7 @@
 //!
 //! One binary, so that it links once; each test has a directory, a topic and ports of its own.
 
+mod analytics;
 mod bad_input;
 mod campaign;
 mod end_to_end;

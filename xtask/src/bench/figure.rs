@@ -47,12 +47,24 @@ pub fn head(stage: &str) {
 
 /// CPU time of all ended children of this process.
 pub fn children_cpu() -> Result<Duration> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
+    // cutime and cstime are fields 16 and 17 of proc(5).
+    ticks("/proc/self/stat", 16)
+}
+
+/// CPU time so far of the process whose `stat` file this is.
+pub fn cpu_of(stat: &str) -> Result<Duration> {
+    // utime and stime are fields 14 and 15.
+    ticks(stat, 14)
+}
+
+/// The sum of two fields, the first of which is number `first`.
+fn ticks(stat: &str, first: usize) -> Result<Duration> {
+    let stat = fs::read_to_string(stat)?;
+    // Behind the name, which may hold anything, comes field 3.
     let rest = stat.rsplit_once(')').context("odd stat")?.1;
-    // cutime and cstime are fields 16 and 17 of proc(5): the 14th and 15th behind the name.
     let ticks = rest
         .split_whitespace()
-        .skip(13)
+        .skip(first - 3)
         .take(2)
         .map(str::parse::<u64>)
         .sum::<Result<u64, _>>()

@@ -9,13 +9,15 @@ const HOST_BYTES_MAX: usize = 253;
 /// with a host.
 #[must_use]
 pub fn of_url(url: &str) -> Option<Cow<'_, str>> {
-    let (scheme, rest) = url.split_once("://")?;
-    let scheme = scheme.as_bytes();
+    let bytes = url.as_bytes();
+    let colon = bytes.iter().position(|byte| *byte == b':')?;
+    let (scheme, rest) = (&bytes[..colon], url[colon + 1..].strip_prefix("//")?);
     let named = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     if !scheme.first()?.is_ascii_alphabetic() || !scheme.iter().all(named) {
         return None;
     }
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let end = |byte: u8| matches!(byte, b'/' | b'?' | b'#' | b'\\');
+    let end = rest.bytes().position(end).unwrap_or(rest.len());
     let authority = &rest[..end];
     let host = authority
         .rsplit_once('@')
@@ -25,14 +27,19 @@ pub fn of_url(url: &str) -> Option<Cow<'_, str>> {
         None => host.split_once(':').map_or(host, |(host, _)| host),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    let odd = |char: char| char.is_whitespace() || char.is_control() || "\"<>^`{|}".contains(char);
-    if host.is_empty() || host.len() > HOST_BYTES_MAX || host.contains(odd) {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX {
         return None;
     }
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Some(host.to_ascii_lowercase().into());
+    let (odd, upper) = host.bytes().fold((false, false), |(odd, upper), byte| {
+        let no_host =
+            matches!(byte, 0..=b' ' | 0x7f | b'"' | b'<' | b'>' | b'^' | b'`' | b'{'..=b'}');
+        (odd | no_host, upper | byte.is_ascii_uppercase())
+    });
+    match (odd, upper) {
+        (true, _) => None,
+        (false, true) => Some(host.to_ascii_lowercase().into()),
+        (false, false) => Some(host.into()),
     }
-    Some(host.into())
 }
 
 #[cfg(test)]

@@ -53,12 +53,18 @@ impl Strings {
         slice(&self.bytes, &self.ends, number)
     }
 
-    /// The place of each string in the order of all.
+    /// The places of `used` strings in their order.
     #[must_use]
-    pub fn ranks(&self) -> Ranks {
-        let mut order: Vec<u32> = (0..self.ends.len() as u32).collect();
+    pub fn ranks(&self, used: impl Iterator<Item = u32>) -> Ranks {
+        let mut ranks = vec![u32::MAX; self.ends.len()];
+        let mut order = Vec::new();
+        for number in used {
+            // Once each.
+            if std::mem::replace(&mut ranks[number as usize], 0) == u32::MAX {
+                order.push(number);
+            }
+        }
         order.sort_unstable_by_key(|number| self.text(*number));
-        let mut ranks = vec![0; order.len()];
         for (rank, number) in order.iter().enumerate() {
             ranks[*number as usize] = rank as u32;
         }

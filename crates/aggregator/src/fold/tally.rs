@@ -1,5 +1,7 @@
 //! One hour of one site while it is folded: numbers under small keys.
 
+use std::cmp::Reverse;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
@@ -102,15 +104,37 @@ impl Tally {
         *self.durations.entry(sketch::bucket(ms)).or_default() += 1;
     }
 
+    /// What is counted in each dimension, of the heaviest strings where there are more than
+    /// `keys_max`: what memory the rest would take is never asked for.
     #[must_use]
-    pub fn counts<'a>(&self, strings: &'a Strings, ranks: &Ranks) -> Counts<'a> {
+    pub fn dimensions(&self, keys_max: usize) -> [Counted; 4] {
+        let mut dimensions = [const { Counted::new() }; 4];
+        for (key, count) in &self.counts {
+            let (dimension, string, client, class) = parts(*key);
+            dimensions[dimension].cells.push(Cell {
+                string,
+                client,
+                class,
+                count: *count,
+            });
+        }
+        for dimension in &mut dimensions {
+            dimension.bound(keys_max);
+        }
+        dimensions
+    }
+
+    #[must_use]
+    pub fn counts<'a>(
+        &self,
+        dimensions: [Counted; 4],
+        strings: &'a Strings,
+        ranks: &Ranks,
+    ) -> Counts<'a> {
         let mut statuses = self.statuses.clone();
         statuses.sort_unstable();
-        let mut buckets: Vec<_> = self
-            .durations
-            .iter()
-            .map(|(at, count)| (*at, *count))
-            .collect();
+        let buckets = self.durations.iter();
+        let mut buckets: Vec<_> = buckets.map(|(at, count)| (*at, *count)).collect();
         buckets.sort_unstable();
         let of_day = self.hour.of_day();
         let mut traffic: Vec<_> = self
@@ -119,30 +143,8 @@ impl Tally {
             .map(|((client, class), traffic)| ((of_day, client.client(), *class), *traffic))
             .collect();
         traffic.sort_unstable_by_key(|(slot, _)| *slot);
-        let mut tables = [const { Vec::new() }; 4];
-        for (key, count) in &self.counts {
-            let (dimension, string, client, class) = parts(*key);
-            tables[dimension].push((ranks.of(string), string, client, class, *count));
-        }
-        let [paths, user_agents, methods, referring_hosts] = tables.map(|mut entries| {
-            entries.sort_unstable_by_key(|(rank, _, client, class, _)| {
-                (*rank, client.client(), *class)
-            });
-            let rows = entries
-                .into_iter()
-                .map(|(_, string, client, class, count)| {
-                    let place = Place {
-                        key: strings.text(string),
-                        client: client.client(),
-                        class,
-                    };
-                    (place, count)
-                });
-            Table {
-                rows: rows.collect(),
-                ..Table::default()
-            }
-        });
+        let [paths, user_agents, methods, referring_hosts] =
+            dimensions.map(|dimension| dimension.table(strings, ranks));
         Counts {
             traffic,
             statuses,
@@ -151,6 +153,88 @@ impl Tally {
             paths,
             user_agents,
             referring_hosts,
+        }
+    }
+}
+
+/// One dimension of a tally, by the numbers of strings.
+pub struct Counted {
+    cells: Vec<Cell>,
+    other: u64,
+    error_max: u64,
+}
+
+struct Cell {
+    string: u32,
+    client: ClientId,
+    class: StatusClass,
+    count: u64,
+}
+
+impl Counted {
+    const fn new() -> Self {
+        Self {
+            cells: Vec::new(),
+            other: 0,
+            error_max: 0,
+        }
+    }
+
+    /// The strings that are left.
+    pub fn strings(&self) -> impl Iterator<Item = u32> {
+        self.cells.iter().map(|cell| cell.string)
+    }
+
+    /// As `Table::bound`, of what was never bounded before.
+    fn bound(&mut self, keys_max: usize) {
+        if self.cells.len() <= keys_max {
+            return;
+        }
+        self.cells.sort_unstable_by_key(|cell| cell.string);
+        let same = self.cells.chunk_by(|one, other| one.string == other.string);
+        let mut totals: Vec<(Reverse<u64>, u32)> = same
+            .map(|cells| {
+                let total = cells.iter().map(|cell| cell.count).sum();
+                (Reverse(total), cells[0].string)
+            })
+            .collect();
+        if totals.len() <= keys_max {
+            return;
+        }
+        // Among equals those that came first, so that the same input gives the same table.
+        let (_, &mut (Reverse(largest), _), _) = totals.select_nth_unstable(keys_max);
+        let mut dropped: Vec<u32> = totals[keys_max..]
+            .iter()
+            .map(|(_, string)| *string)
+            .collect();
+        dropped.sort_unstable();
+        let other = totals[keys_max..].iter().map(|(Reverse(total), _)| total);
+        self.other = other.sum();
+        self.error_max = largest;
+        let mut dropped = dropped.into_iter().peekable();
+        self.cells.retain(|cell| {
+            while dropped.next_if(|string| *string < cell.string).is_some() {}
+            dropped.peek() != Some(&cell.string)
+        });
+        self.cells.shrink_to_fit();
+    }
+
+    fn table<'a>(mut self, strings: &'a Strings, ranks: &Ranks) -> Table<'a> {
+        self.cells
+            .sort_unstable_by_key(|cell| (ranks.of(cell.string), cell.client.client(), cell.class));
+        let rows = self.cells.into_iter().map(|cell| {
+            let place = Place {
+                key: strings.text(cell.string),
+                client: cell.client.client(),
+                class: cell.class,
+            };
+            (place, cell.count)
+        });
+        Table {
+            rows: rows.collect(),
+            other: self.other,
+            error_max: self.error_max,
+            ..Table::default()
         }
     }
 }

@@ -46,6 +46,11 @@ impl Json {
         json::append_string(text, &mut self.out);
     }
 
+    pub fn null(&mut self, name: &str) {
+        self.field(name);
+        self.out.extend_from_slice(b"null");
+    }
+
     pub fn flag(&mut self, name: &str, flag: bool) {
         self.field(name);
         self.out

@@ -34,6 +34,20 @@ use crate::{
 const BASE_MS: i64 = 1_431_856_800_000;
 const HOUR_MS: i64 = 3_600_000;
 
+/// With what each must be counted as.
+const AGENTS: [(&str, &str); 4] = [
+    ("-", "empty"),
+    ("\"quoted\" \u{e9}", "unknown"),
+    (
+        "Mozilla/5.0 (X11; Linux x86_64; rv:139.0) Gecko/20100101 Firefox/139.0",
+        "human",
+    ),
+    (
+        "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; GPTBot/1.2; +https://openai.com/gptbot)",
+        "bot",
+    ),
+];
+
 /// One record as it was put into the store.
 #[derive(Clone)]
 struct Put {
@@ -131,7 +145,7 @@ impl World {
             hour_ms: BASE_MS + [-34, -1, 0, 2][rng.usize(..4)] * HOUR_MS,
             site: [None, Some("a.example"), Some("b.example")][rng.usize(..3)].map(str::to_owned),
             path: format!("/p{}?q={}", rng.u8(..8), rng.u8(..3)),
-            agent: ["-", "Mozilla/5.0 (X11)", "bot \"quoted\" \u{e9}"][rng.usize(..3)].to_owned(),
+            agent: AGENTS[rng.usize(..4)].0.to_owned(),
             rest: rng.bool().then(|| Rest {
                 method: ["GET", "POST"][rng.usize(..2)].to_owned(),
                 status: [200, 204, 301, 404, 500][rng.usize(..5)],
@@ -341,12 +355,36 @@ fn count(records: &[&Put]) -> Map<String, Value> {
         |of: fn(&Rest) -> Option<String>| tally(&move |record: &Put| of(record.rest.as_ref()?));
     let mut summary = Map::new();
     summary.insert("requests".to_owned(), json!(records.len()));
-    summary.insert("requestsPerBot".to_owned(), json!({}));
-    let empty = records.iter().filter(|record| record.agent == "-").count();
-    summary.insert(
-        "requestsPerClient".to_owned(),
-        json!({"human": 0, "bot": 0, "unknown": records.len() - empty, "empty": empty}),
-    );
+    let of_kind = |kind: &str| {
+        let (agent, _) = AGENTS.iter().find(|(_, of)| *of == kind).unwrap();
+        let records = records.iter().filter(|record| record.agent == *agent);
+        records.copied().collect::<Vec<&Put>>()
+    };
+    let mut clients = Map::new();
+    for (_, kind) in AGENTS {
+        clients.insert(kind.to_owned(), json!(of_kind(kind).len()));
+    }
+    summary.insert("requestsPerClient".to_owned(), Value::Object(clients));
+    let mut bots = Map::new();
+    let bot = of_kind("bot");
+    if !bot.is_empty() {
+        let mut counts =
+            json!({"operator": "OpenAI", "purpose": "ai-training", "requests": bot.len()});
+        let mut classes: BTreeMap<String, u64> = BTreeMap::new();
+        let mut bytes = None;
+        for rest in bot.iter().filter_map(|record| record.rest.as_ref()) {
+            *classes
+                .entry(format!("{}xx", rest.status / 100))
+                .or_default() += 1;
+            *bytes.get_or_insert(0) += rest.bytes;
+        }
+        if let Some(bytes) = bytes {
+            counts["requestsPerStatusClass"] = json!(classes);
+            counts["bytes"] = json!(bytes);
+        }
+        bots.insert("GPTBot".to_owned(), counts);
+    }
+    summary.insert("requestsPerBot".to_owned(), Value::Object(bots));
     let mut accuracy = Map::new();
     for (name, counts) in [
         (

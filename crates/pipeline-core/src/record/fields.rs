@@ -7,6 +7,7 @@ use super::{
     canonical::text,
     check,
     json::{Fault, Kind},
+    quick,
     scan::{self, Scan},
 };
 
@@ -32,6 +33,16 @@ pub struct Fields<'a> {
 /// # Errors
 /// Where the line is not one (a damaged or foreign file).
 pub fn read(line: &[u8]) -> Result<Fields<'_>, RecordError> {
+    if let Ok(text) = simdutf8::basic::from_utf8(line)
+        && let Some(fields) = quick::fields(text)
+    {
+        return Ok(fields);
+    }
+    read_generally(line)
+}
+
+/// The same for any line.
+pub(super) fn read_generally(line: &[u8]) -> Result<Fields<'_>, RecordError> {
     let text = simdutf8::basic::from_utf8(line).map_err(|_| RecordError::invalid_utf8(line))?;
     let scan = scan::object(line, 0).map_err(|fault| broken(line, fault))?;
     if scan.end != line.len() {

@@ -20,6 +20,7 @@ mod check;
 
 mod canonical;
 mod fields;
+mod quick;
 mod refusal;
 mod rest;
 mod site;

@@ -356,6 +356,14 @@ catalog! {
         "Records that this process has counted.");
     AGGREGATION_RECORDS_ASIDE = counter(AGGREGATOR, "aggregation_aside_records_total", "records",
         "Records counted aside because they lie more than 24 hours ahead of their receipt.");
+    AGGREGATION_READ = gauge(AGGREGATOR, "aggregation_read_records", "records",
+        "Records read from the chains and committed, since the store's beginning: those counted and \
+         those set aside.");
+    AGGREGATION_COUNTED = gauge(AGGREGATOR, "aggregation_counted_records", "records",
+        "Records counted in hours and days, since the store's beginning.");
+    AGGREGATION_SET_ASIDE = gauge(AGGREGATOR, "aggregation_set_aside_records", "records",
+        "Records counted aside, as they are more than 24 h ahead of their receipt, since the \
+         store's beginning.");
     AGGREGATION_CHAINS_HALTED = gauge(AGGREGATOR, "aggregation_chains_halted", "chains",
         "Chains that are not counted on until someone looks at them.");
     AGGREGATION_ARCHIVED = counter(AGGREGATOR, "aggregation_archived_records_total", "records",
