@@ -19,7 +19,10 @@ use crate::RunDir;
 #[test]
 fn every_count_of_every_summary_is_what_duckdb_computes() -> Result<()> {
     if !duckdb::is_there() {
-        skip::skipped("every count by DuckDB", "python3 has no duckdb (pip install duckdb)");
+        skip::skipped(
+            "every count by DuckDB",
+            "python3 has no duckdb (pip install duckdb)",
+        );
         return Ok(());
     }
     let dir = RunDir::new("duckdb");

@@ -25,7 +25,11 @@ const TICKS: u32 = 10;
 
 pub fn run(args: &Args, dir: &Path) -> Result<()> {
     let mut build = cargo(&["build", "--release", "--quiet", "--package", "aggregator"]);
-    if !build.args(["--bins", "--example", "store"]).status()?.success() {
+    if !build
+        .args(["--bins", "--example", "store"])
+        .status()?
+        .success()
+    {
         bail!("the aggregator does not build");
     }
     fs::create_dir_all(dir)?;
@@ -34,7 +38,7 @@ pub fn run(args: &Args, dir: &Path) -> Result<()> {
         dir: dir.to_owned(),
     };
     bench.whole()?;
-    bench.new()?;
+    bench.a_few_more()?;
     bench.ticks()
 }
 
@@ -84,7 +88,10 @@ impl Bench<'_> {
         let figure = timed(ours.records, || duckdb::two_group_bys(&ndjson))?;
         figure.print("DuckDB: two group-bys of plain NDJSON, one thread", None);
         ratio("DuckDB", &figure, ours);
-        println!("  DuckDB says: {}", duckdb::check(&ndjson, &self.dir.join("analytics"))?);
+        println!(
+            "  DuckDB says: {}",
+            duckdb::check(&ndjson, &self.dir.join("analytics"))?
+        );
         fs::remove_file(ndjson)?;
         Ok(())
     }
@@ -106,8 +113,12 @@ impl Bench<'_> {
         fs::write(&file, all)?;
         let figure = timed(times * lines, || {
             let mut goaccess = Command::new("goaccess");
-            goaccess.arg(&file).args(["--log-format=COMBINED", "--no-progress", "-o"]);
-            goaccess.arg(self.dir.join("goaccess.json")).stdin(Stdio::null());
+            goaccess
+                .arg(&file)
+                .args(["--log-format=COMBINED", "--no-progress", "-o"]);
+            goaccess
+                .arg(self.dir.join("goaccess.json"))
+                .stdin(Stdio::null());
             if !goaccess.status()?.success() {
                 bail!("goaccess failed");
             }
@@ -120,12 +131,14 @@ impl Bench<'_> {
     }
 
     /// A few new records over all that is there: what a run of cron costs.
-    fn new(&self) -> Result<()> {
+    fn a_few_more(&self) -> Result<()> {
         figure::head("new records over those");
-        self.once("logs", 0)?.print("nothing new, start to end", None);
+        self.once("logs", 0)?
+            .print("nothing new, start to end", None);
         for (seed, new) in [(2, NEW), (3, 10 * NEW)] {
             self.store("logs", new, 512, seed)?;
-            self.once("logs", new)?.print("new ones, start to end", None);
+            self.once("logs", new)?
+                .print("new ones, start to end", None);
         }
         Ok(())
     }
@@ -176,7 +189,11 @@ impl Bench<'_> {
 
     fn config(&self, logs: &str) -> Result<PathBuf> {
         let file = self.dir.join(format!("{logs}.yaml"));
-        let analytics = if logs == "logs" { "analytics" } else { "analytics-many" };
+        let analytics = if logs == "logs" {
+            "analytics"
+        } else {
+            "analytics-many"
+        };
         let yaml = format!(
             "dataDir: {}\nkafka: {{brokers: [\"127.0.0.1:9\"], groupID: bench}}\n\
              storage: {{logsDir: {logs}, analyticsDir: {analytics}}}\n\
