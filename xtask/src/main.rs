@@ -5,6 +5,7 @@
 mod shell;
 
 mod bench;
+mod bots;
 mod chaos;
 mod ci;
 mod demo;
@@ -35,6 +36,8 @@ enum Command {
     Kafka(kafka::Command),
     Chaos(chaos::Args),
     Bench(bench::Args),
+    #[command(subcommand)]
+    Bots(bots::Command),
     Fuzz(fuzz::Args),
     Overload(overload::Args),
     Ci(ci::Args),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Kafka(command) => kafka::run(&command),
         Command::Bench(args) => bench::run(&args),
+        Command::Bots(command) => bots::run(&command),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Overload(args) => overload::run(&args),

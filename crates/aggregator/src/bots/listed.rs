@@ -102,6 +102,10 @@ pub fn add(bots: &mut Bots, words: &mut Builder) -> String {
             .or_else(|| operator(name, crawler.url.as_deref()));
         let id = bots.id(name, operator, purpose);
         add_pattern(words, narrowed(&crawler.pattern), id);
+        // Whatever its letters are: no AI crawler is to be missed.
+        if purpose.is_ai() && twin.is_none() {
+            add_word(words, name, id);
+        }
     }
     for crawler in &ai {
         if !crawler.ua.starts_with('(') {

@@ -47,7 +47,7 @@ const SIGNS: &[(Sign, &[&str])] = &[
         "bot", "b0t", "crawl", "spider", "spyder", "slurp", "scrap", "fetcher", "archiv", "indexer",
         "validat", "checker", "scanner", "extractor", "parser", "verifier", "analyzer", "analyser",
         "screenshot", "thumbnail", "favicon", "webhook", "transcoder", "headless", "preview",
-        "insights", "+http", "http://", "https://", "www.", "@", "robot", "compatible; ", "google-", "wkhtmlto",
+        "insights", "http://", "https://", "www.", "@", "robot", "compatible; ", "google-", "wkhtmlto",
     ]),
     (Sign::Library, &[
         "python", "java/", "perl", "php/", "ruby/", "libwww", "httpclient", "http-client", "go-http",
@@ -57,8 +57,8 @@ const SIGNS: &[(Sign, &[&str])] = &[
 
 #[rustfmt::skip]
 const BROWSERS: &[&str] = &[
-    "AppleWebKit", "Gecko/", "like Gecko", "Trident/", "MSIE ", "Presto/", "KHTML", "Goanna/",
-    "browser", "Opera/", "Opera Mini", "Opera Mobi", "Firefox/", "Chrome/", "Safari/", "UCWEB",
+    "AppleWebKit", "Gecko/", "like Gecko", "Trident/", "MSIE", "MSPIE", "Presto/", "KHTML", "Goanna/",
+    "browser", "Opera", "Firefox/", "Chrome/", "Safari/", "UCWEB",
     "NetFront", "BlackBerry", "Nokia", "SonyEricsson", "SAMSUNG-", "MIDP", "HbbTV", "NetCast",
     "Lynx/", "Links (", "ELinks", "w3m/", "Konqueror/", "NetSurf", "Dillo/", "Netscape", "IEMobile",
     "Obigo", "Teleca", "Dolfin/", "iCab", "Galeon/", "Epiphany/",
@@ -98,11 +98,7 @@ pub fn stands(word: &[u8], agent: &[u8], at: Range<usize>) -> bool {
     match word {
         // Some browsers from before 2010 name their maker's page.
         b"http://" | b"https://" | b"www." => !is_old_browser(agent),
-        // An address.
-        b"@" => {
-            let name_follows = after.first().is_some_and(u8::is_ascii_alphanumeric);
-            letter_before && name_follows && !is_old_browser(agent) && !is_phone(before, after)
-        }
+        b"@" => letter_before && is_host(after) && !is_old_browser(agent),
         b"bot" | b"b0t" => {
             let plural = after.first().is_some_and(|byte| byte | 32 == b's');
             (!letter_follows || plural) && !is_phone(before, after)
@@ -152,8 +148,28 @@ pub fn is_compatible(agent: &[u8]) -> bool {
 }
 
 fn names_system(text: &[u8]) -> bool {
-    const SYSTEMS: [&[u8]; 6] = [b"Windows", b"Linux", b"Ubuntu", b"Android", b"U;", b"en"];
+    const SYSTEMS: [&[u8]; 7] = [
+        b"Windows",
+        b"Linux",
+        b"Ubuntu",
+        b"Android",
+        b"U;",
+        b"en",
+        b"compatible",
+    ];
     SYSTEMS.iter().any(|name| text.starts_with(name))
+}
+
+/// Whether `text` begins as the second half of an address does: not `android@62.0` (Ecosia's
+/// browser), not `en_SA@calendar`.
+fn is_host(text: &[u8]) -> bool {
+    let part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let end = text.iter().position(|byte| !part(byte));
+    let host = &text[..end.unwrap_or(text.len())];
+    let top = host
+        .rsplit(|byte| *byte == b'.')
+        .find(|label| !label.is_empty());
+    contains(host, b".") && top.is_some_and(|label| label.iter().all(u8::is_ascii_alphabetic))
 }
 
 fn is_old_browser(agent: &[u8]) -> bool {
@@ -169,7 +185,21 @@ pub fn is_product(agent: &[u8]) -> bool {
     let plain = agent.iter().all(|byte| {
         matches!(byte, b' '..=b'~') && !matches!(byte, b'<' | b'>' | b'{' | b'$' | b'\\')
     });
-    first && plain && agent.iter().any(u8::is_ascii_alphabetic)
+    // `Mozilla/4.7 [en] (Win95; U)` was Netscape, and a bare `Mozilla/5.0` is nobody; but there are
+    // `Mozilla/5.0 Name` and `Mozilla/5.0 (Name)`.
+    let named = match agent.strip_prefix(b"Mozilla/") {
+        None => agent,
+        Some(rest) => {
+            let version = rest.iter().position(|byte| *byte == b' ');
+            let rest = version.map_or(&[][..], |end| rest[end..].trim_ascii());
+            match rest.strip_prefix(b"(") {
+                Some(inside) if !inside.contains(&b';') && !names_system(inside) => inside,
+                _ => rest,
+            }
+        }
+    };
+    let name = named.first().is_some_and(u8::is_ascii_alphanumeric);
+    first && plain && name && named.iter().any(u8::is_ascii_alphabetic)
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
