@@ -33,6 +33,27 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Text from logs as a terminal may show it: on one line, and without what the terminal would obey
+/// or what would turn the order of the rest around.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    const HIDDEN: [std::ops::RangeInclusive<char>; 4] = [
+        '\u{200b}'..='\u{200f}',
+        '\u{2028}'..='\u{202e}',
+        '\u{2060}'..='\u{2069}',
+        '\u{feff}'..='\u{feff}',
+    ];
+    let mut plain = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() || HIDDEN.iter().any(|range| range.contains(&char)) {
+            plain.extend(char.escape_default());
+        } else {
+            plain.push(char);
+        }
+    }
+    plain
+}
+
 /// For clap: RFC 3339, in ms since 1970.
 ///
 /// # Errors

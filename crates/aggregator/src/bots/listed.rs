@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use regex::bytes::Regex;
 use regex_syntax::hir::{
     Hir, HirKind,
     literal::{ExtractKind, Extractor},
@@ -101,9 +102,9 @@ pub fn add(bots: &mut Bots, words: &mut Builder) -> String {
             .map(|twin| twin.operator.as_str())
             .or_else(|| operator(name, crawler.url.as_deref()));
         let id = bots.id(name, operator, purpose);
-        add_pattern(words, narrowed(&crawler.pattern), id);
-        // Whatever its letters are: no AI crawler is to be missed.
-        if purpose.is_ai() && twin.is_none() {
+        let literal = add_pattern(words, narrowed(&crawler.pattern), id);
+        // Whatever its letters are: no AI crawler is to be missed. Only names that are no word.
+        if purpose.is_ai() && twin.is_none() && literal && name.len() > 5 {
             add_word(words, name, id);
         }
     }
@@ -138,24 +139,22 @@ fn add_word(words: &mut Builder, word: &str, id: BotId) {
 }
 
 /// A pattern as literals of which one must stand in an agent that it matches, and itself where they
-/// do not say all.
-fn add_pattern(words: &mut Builder, pattern: &str, id: BotId) {
+/// do not say all; gives whether it is one literal and nothing more.
+fn add_pattern(words: &mut Builder, pattern: &str, id: BotId) -> bool {
     let hir = regex_syntax::parse(pattern).expect("a pattern that is a regex");
-    let mut add = |literal: &[u8], whole: bool| {
-        let meaning = Meaning::Bot {
-            id,
-            pattern: (!whole)
-                .then(|| regex::bytes::Regex::new(pattern).expect("a pattern that is a regex")),
-            case: Case::Exact,
-        };
-        words.add(literal, meaning);
+    let mut add = |literal: &[u8], pattern: Option<Regex>| {
+        let case = Case::Exact;
+        words.add(literal, Meaning::Bot { id, pattern, case });
     };
     if let HirKind::Literal(literal) = hir.kind() {
-        return add(&literal.0, true);
+        add(&literal.0, None);
+        return true;
     }
+    let regex = Regex::new(pattern).expect("a pattern that is a regex");
     for literal in literals(&hir, pattern) {
-        add(&literal, false);
+        add(&literal, Some(regex.clone()));
     }
+    false
 }
 
 fn literals(hir: &Hir, pattern: &str) -> Vec<Vec<u8>> {

@@ -142,9 +142,12 @@ fn stranger_follows(before: &[u8], after: &[u8]) -> bool {
 
 /// `Mozilla/5.0 (compatible; Name…)` and no browser in it.
 pub fn is_compatible(agent: &[u8]) -> bool {
-    let word = b"ompatible; ";
-    let at = agent.windows(word.len()).position(|part| part == word);
-    at.is_some_and(|at| !names_system(&agent[at + word.len()..]))
+    [&b"(compatible; "[..], b"(Compatible; "]
+        .iter()
+        .any(|word| {
+            let at = agent.windows(word.len()).position(|part| part == *word);
+            at.is_some_and(|at| !names_system(&agent[at + word.len()..]))
+        })
 }
 
 fn names_system(text: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 
 mod export;
 mod rebuild;
+mod top;
 
 use clap::Subcommand;
 use pipeline_core::lifecycle::CommonArgs;
@@ -10,16 +11,18 @@ use pipeline_core::lifecycle::CommonArgs;
 pub enum Command {
     Export(export::Export),
     Rebuild(rebuild::Rebuild),
+    Top(top::Args),
 }
 
 impl Command {
     /// Runs to its end; gives the exit code.
     #[must_use]
     pub fn run(self, common: &CommonArgs) -> u8 {
-        let config = common.load_or_exit();
         match self {
-            Self::Export(command) => command.run(&config),
-            Self::Rebuild(command) => command.run(&config),
+            Self::Export(command) => command.run(&common.load_or_exit()),
+            Self::Rebuild(command) => command.run(&common.load_or_exit()),
+            // It needs none where it is told a directory.
+            Self::Top(command) => command.run(common),
         }
     }
 }

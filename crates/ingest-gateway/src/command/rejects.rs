@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use pipeline_core::{
+    command::plain,
     lifecycle::{CommonArgs, exit},
     record::shown,
 };
@@ -225,19 +226,11 @@ fn show(newest: VecDeque<String>, json: bool, out: &mut dyn Write) -> io::Result
 /// What came, on one line whatever bytes it has; a terminal obeys none of them.
 fn raw(line: &Line<'_>) -> String {
     let text = match (&line.raw, &line.raw_base64) {
-        (Some(raw), _) => raw.chars().map(plain).collect(),
+        (Some(raw), _) => plain(raw),
         (None, Some(base64)) => format!("base64 {base64}"),
         (None, None) => String::new(),
     };
     text + if line.raw_truncated { " …" } else { "" }
-}
-
-fn plain(char: char) -> String {
-    if char.is_control() {
-        char.escape_default().to_string()
-    } else {
-        char.to_string()
-    }
 }
 
 fn or_dash(text: &str) -> String {
