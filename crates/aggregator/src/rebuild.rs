@@ -26,6 +26,7 @@ use crate::{
     fold::Delta,
     keeper::Keeper,
     manifest::{Manifest, StateDir},
+    reports::Reports,
     run::{GoOn, RunError, Settings, Step, ask},
     state::StateError,
     summaries::Due,
@@ -144,6 +145,7 @@ pub fn rebuild(
     let mut due = Due::default();
     due.find_old(&keeper)?;
     due.render(&keeper, go_on)?;
+    Reports::default().render(&keeper, go_on)?;
     Ok(Rebuilt {
         number: keeper.manifest.number,
         ..report

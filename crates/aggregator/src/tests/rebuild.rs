@@ -39,6 +39,12 @@ fn shown(archived: &Archived) -> BTreeMap<String, Value> {
     let files = archived.world.summaries().into_iter();
     files
         .map(|(name, bytes)| {
+            if name.ends_with(".html") {
+                // Behind the line that tells which manifest it is made from.
+                let page = String::from_utf8(bytes).unwrap();
+                let (_, page) = page.split_once(" -->\n").unwrap();
+                return (name, json!(page));
+            }
             let mut summary: Value = serde_json::from_slice(&bytes).unwrap();
             summary.as_object_mut().unwrap().remove("manifest");
             (name, summary)
