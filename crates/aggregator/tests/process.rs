@@ -166,7 +166,8 @@ fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !there() {
         assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::yield_now();
+        // What is waited for needs the cores, too.
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
