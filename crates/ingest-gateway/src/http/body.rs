@@ -56,7 +56,7 @@ pub async fn read(
         };
         if data.is_empty() {
             // HTTP/2 allows such frames: no byte came.
-            turn.yield_if_long().await?;
+            turn.yield_if_long(body.is_end_stream()).await?;
             continue;
         }
         if decoder.wire_bytes() + data.len() as u64 > limits.wire_bytes_max {
@@ -68,7 +68,7 @@ pub async fn read(
             room.hold((decoder.memory() + wire.len()) as u64)?;
             let progress = decoder.push(&mut wire).map_err(|e| refused(&e).closing())?;
             room.hold(decoder.memory() as u64)?;
-            turn.yield_if_long().await?;
+            turn.yield_if_long(body.is_end_stream()).await?;
             if progress == Progress::Idle {
                 break;
             }
@@ -80,7 +80,7 @@ pub async fn read(
             return Ok(decoded);
         }
         room.hold(decoder.memory() as u64)?;
-        turn.yield_if_long().await?;
+        turn.yield_if_long(true).await?;
     }
 }
 
@@ -174,15 +174,17 @@ async fn next_frame(
         Ok(Some(Err(cut @ BodyCut::TooSlow))) => {
             Err(Problem::new(Code::BodyTimeout, cut.to_string()).closing())
         }
-        Err(_) if until < stalled => Err(Problem::new(
-            Code::BodyTimeout,
-            "the body did not end in time: too little of server.requestTimeout is left",
-        )),
+        Err(_) if until < stalled => Err(not_ended()),
         Err(_) => Err(Problem::new(
             Code::BodyTimeout,
             format!("no byte of the body came for {stall_max:?} (server.bodyTimeout)"),
         )),
     }
+}
+
+fn not_ended() -> Problem {
+    let why = "the body did not end in time: too little of server.requestTimeout is left";
+    Problem::new(Code::BodyTimeout, why)
 }
 
 /// How long a body has been worked on while others waited for their turn.
@@ -197,14 +199,16 @@ impl Turn {
         Self { began, until }
     }
 
-    async fn yield_if_long(&mut self) -> Result<(), Problem> {
+    /// # Errors
+    /// Where the time is over; whose fault it is depends on whether the body has `ended`.
+    async fn yield_if_long(&mut self, ended: bool) -> Result<(), Problem> {
         if self.began.elapsed() < TURN_MAX {
             return Ok(());
         }
         yield_now().await;
         self.began = Instant::now();
         if self.began >= self.until {
-            return Err(Problem::late());
+            return Err(if ended { Problem::late() } else { not_ended() });
         }
         Ok(())
     }
@@ -289,6 +293,17 @@ mod tests {
         let problem = read.await.unwrap_err();
         assert_eq!(problem.code, Code::BodyTimeout);
         assert!(problem.detail.contains("server.bodyTimeout"), "{problem:?}");
+    }
+
+    #[tokio::test]
+    async fn after_a_long_turn_a_body_is_late_by_itself_only_while_it_comes() {
+        let began = Instant::now();
+        let until = began + TURN_MAX;
+        std::thread::sleep(TURN_MAX);
+        for (ended, code) in [(false, Code::BodyTimeout), (true, Code::NowhereToKeep)] {
+            let problem = Turn { began, until }.yield_if_long(ended).await;
+            assert_eq!(problem.unwrap_err().code, code);
+        }
     }
 
     #[test]
