@@ -8,7 +8,7 @@
 
 use std::{
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     owner::StoreError,
     shelf::{LOOKS_MAX, SUFFIXES, SnapshotFile, read_head},
     snapshot::EncodedSnapshot,
+    trailer::Link,
 };
 use crate::{fsx, ids::Offset};
 
@@ -30,23 +31,9 @@ impl Chain {
     /// # Errors
     /// Where a step failed; what stood there before may still be read.
     pub fn put_snapshot(&self, snapshot: &EncodedSnapshot) -> Result<bool, StoreError> {
-        let is_of_chain = || self.has(snapshot.last, snapshot.next);
-        if !is_of_chain()? {
-            return Ok(false);
-        }
         let name = |suffix| self.dir().join(format!("{:020}{suffix}", snapshot.next.0));
         let paths = SUFFIXES.map(name);
-        let mut ours = Vec::new();
-        for path in &paths {
-            let put = self.put_file(path, snapshot.next, &snapshot.bytes)?;
-            ours.extend(put.map(|own| (path, own)));
-        }
-        // A repair may have cut the chain since, with us asleep.
-        if !is_of_chain()? {
-            for (path, own) in ours {
-                fsx::remove_own(path, own).map_err(StoreError::at("remove", path))?;
-            }
-            self.sync()?;
+        if self.put_files(&paths, snapshot)?.is_none() {
             return Ok(false);
         }
         let floor = self.watermark()?.unwrap_or_default();
@@ -77,12 +64,46 @@ impl Chain {
     pub fn complete_newest_snapshot(&self) -> Result<bool, StoreError> {
         for file in self.snapshots()? {
             let Some(bytes) = file.read()? else { continue };
-            if self.is_of_chain(&bytes, file.next)? {
-                let put = self.put_file(&file.twin(), file.next, &bytes)?;
-                return Ok(put.is_some());
+            let Some(last) = last_of(&bytes, file.next) else {
+                continue;
+            };
+            let newest = EncodedSnapshot {
+                next: file.next,
+                last,
+                bytes,
+            };
+            if let Some(put) = self.put_files(&[file.twin()], &newest)? {
+                return Ok(put > 0);
             }
         }
         Ok(false)
+    }
+
+    /// Puts files of a snapshot, and says how many of them were not there yet; `None`: it is not of
+    /// this chain.
+    fn put_files(
+        &self,
+        paths: &[PathBuf],
+        snapshot: &EncodedSnapshot,
+    ) -> Result<Option<usize>, StoreError> {
+        let is_of_chain = || self.has(snapshot.last, snapshot.next);
+        if !is_of_chain()? {
+            return Ok(None);
+        }
+        let mut ours = Vec::new();
+        for path in paths {
+            let put = self.put_file(path, snapshot.next, &snapshot.bytes)?;
+            ours.extend(put.map(|own| (path, own)));
+        }
+        // A repair may have cut the chain since, with us asleep.
+        if is_of_chain()? {
+            return Ok(Some(ours.len()));
+        }
+        for (path, own) in ours {
+            fsx::remove_own(path, own).map_err(StoreError::at("remove", path))?;
+        }
+        self.sync()?;
+        Ok(None)
     }
 
     /// Puts one file of a snapshot, and gives what it has put; `None`: there stands one already.
@@ -123,11 +144,13 @@ impl Chain {
 
     /// Whether these are the bytes of a whole snapshot, of segments that are in this chain.
     fn is_of_chain(&self, bytes: &[u8], next: Offset) -> Result<bool, StoreError> {
-        match read_head(bytes, next).ok().and_then(|head| head.end.last) {
-            Some(last) => self.has(last, next),
-            None => Ok(false),
-        }
+        last_of(bytes, next).map_or(Ok(false), |last| self.has(last, next))
     }
+}
+
+/// The last segment that a snapshot covers, where it is whole.
+fn last_of(bytes: &[u8], next: Offset) -> Option<Link> {
+    read_head(bytes, next).ok()?.end.last
 }
 
 /// The bytes, and whose they are; `None`: there is no such file.
@@ -182,8 +205,6 @@ fn spread(mut numbers: Vec<Offset>, floor: Offset, newest: Offset) -> Vec<Offset
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
 
     #[test]

@@ -150,7 +150,13 @@ fn a_missing_predecessor_is_a_removed_one_only_where_the_watermark_is_at_its_end
 
 #[test]
 fn a_late_snapshot_of_what_a_repair_has_taken_leaves_the_others_one_alone() {
-    for frozen_at in [None, Some((Step::Link, 1)), Some((Step::Link, 2))] {
+    for frozen_at in [
+        None,
+        Some((Step::Link, 1)),
+        Some((Step::SyncDir, 1)),
+        Some((Step::Link, 2)),
+        Some((Step::SyncDir, 2)),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let (frozen, other) = two(dir.path());
         add(&frozen, 10, 1);
@@ -177,6 +183,63 @@ fn a_late_snapshot_of_what_a_repair_has_taken_leaves_the_others_one_alone() {
         let left = owner::list(frozen.dir()).unwrap();
         assert!(left.iter().all(|name| !name.starts_with('.')), "{left:?}");
     }
+}
+
+#[test]
+fn what_a_newer_snapshot_replaces_stays_where_a_repair_has_taken_the_newer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (frozen, other) = two(dir.path());
+    add(&frozen, 10, 1);
+    let older = snapshot(&frozen);
+    frozen.put_snapshot(&older).unwrap();
+    let last = add(&frozen, 10, 1);
+    let newer = snapshot(&frozen);
+    thread::scope(|scope| {
+        let removing = hang(&frozen, Step::Rename, 1);
+        let put = scope.spawn(|| frozen.put_snapshot(&newer).unwrap());
+        wait(&removing);
+        cut(&other, &[&last]);
+        for file in &other.snapshots().unwrap()[..2] {
+            assert_eq!(file.next, newer.next);
+            fs::remove_file(&file.path).unwrap();
+        }
+        removing.release();
+        put.join().unwrap();
+    });
+    assert_eq!(contents(&other), [&*older.bytes; 2]);
+}
+
+#[test]
+fn the_newest_snapshot_that_reads_is_made_to_stand_in_two_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (chain, _) = two(dir.path());
+    assert!(!chain.complete_newest_snapshot().unwrap(), "there is none");
+    let mut put = Vec::new();
+    for _ in 0..2 {
+        add(&chain, 10, 1);
+        put.push(snapshot(&chain));
+        chain.put_snapshot(put.last().unwrap()).unwrap();
+    }
+    assert!(!chain.complete_newest_snapshot().unwrap(), "it does");
+    let files = chain.snapshots().unwrap();
+    let [older, newest] = [0, 1].map(|at| &*put[at].bytes);
+    for spoiled in [0, 1] {
+        fs::write(&files[spoiled].path, "cut off").unwrap();
+        assert!(chain.complete_newest_snapshot().unwrap());
+        assert_eq!(contents(&chain), [newest, newest, older]);
+        fs::remove_file(&files[spoiled].path).unwrap();
+        assert!(chain.complete_newest_snapshot().unwrap());
+        assert_eq!(contents(&chain), [newest, newest, older]);
+    }
+    // Where neither of its files reads it is the one before it.
+    for file in &files[..2] {
+        fs::write(&file.path, "cut off").unwrap();
+    }
+    assert!(chain.complete_newest_snapshot().unwrap());
+    assert_eq!(
+        contents(&chain),
+        [b"cut off", &b"cut off"[..], older, older]
+    );
 }
 
 #[test]
