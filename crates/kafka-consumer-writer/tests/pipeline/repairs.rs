@@ -123,7 +123,8 @@ async fn nothing_is_repaired_that_kafka_does_not_have_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_repairs_a_store_as_it_stands_after_hours() {
     const WINDOW: usize = 250_000;
-    let rig = Rig::new(1).await;
+    // Two partitions: of one alone, whichever of two members is first by its id has all.
+    let rig = Rig::new(2).await;
     let binary = Binary::on(&rig, "");
     let chain = rig.chain(0);
     let ten: Vec<u32> = (0..10).collect();
