@@ -16,7 +16,7 @@ use std::{
 
 use kafka_link::{Beat, Cluster, ErrorKind, GroupConfig, KafkaError, Member, Pulse, TopicInfo};
 use pipeline_core::{
-    Offset,
+    Offset, PartitionId,
     config::Config,
     lifecycle::exit,
     store::{
@@ -103,9 +103,14 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
     let root = config.storage.logs_dir.clone();
     let looked = blocking({
         let topic = topic.clone();
-        move || look(root, &topic)
+        move || look(root, &topic, dry_run)
     });
-    let (store, mut damaged, whole) = match looked.await {
+    let Looked {
+        store,
+        mut damaged,
+        whole,
+        completed,
+    } = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
             writeln!(out, "{error}")?;
@@ -117,6 +122,13 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
         "{topic}: {whole} chains whole, {} damaged",
         damaged.len()
     )?;
+    for partition in completed {
+        writeln!(
+            out,
+            "{topic} p{:05}: its newest snapshot stands in two files again",
+            partition.0
+        )?;
+    }
     if damaged.is_empty() {
         return Ok(exit::OK);
     }
@@ -223,14 +235,22 @@ impl Drop for Alone {
     }
 }
 
-type Looked = (Store, Vec<Finding>, usize);
+struct Looked {
+    store: Store,
+    damaged: Vec<Finding>,
+    whole: usize,
+    /// Whole ones of whose newest snapshot a file was missing or damaged.
+    completed: Vec<PartitionId>,
+}
 
-/// Every damaged chain of the topic, and how many are whole.
-fn look(root: PathBuf, topic: &str) -> Result<Looked, String> {
+/// Every damaged chain of the topic, and how many are whole. Whoever has a whole one may go on with
+/// it meanwhile: its snapshot is completed all the same.
+fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
     let store = Store::open_existing(&root).map_err(|error| error.to_string())?;
     let store = store.ok_or_else(|| format!("there is no store at {}", root.display()))?;
     let mut damaged = Vec::new();
     let mut whole = 0;
+    let mut completed = Vec::new();
     let (mut segments, mut said) = (0_u64, Instant::now());
     let mut progress = || {
         segments += 1;
@@ -244,10 +264,18 @@ fn look(root: PathBuf, topic: &str) -> Result<Looked, String> {
             continue;
         }
         let outcome = match chain.examine(&mut progress) {
-            Ok(Examined::Whole) => {
+            Ok(Examined::Whole) if dry_run => {
                 whole += 1;
                 continue;
             }
+            Ok(Examined::Whole) => match chain.complete_newest_snapshot() {
+                Ok(done) => {
+                    whole += 1;
+                    completed.extend(done.then_some(chain.partition()));
+                    continue;
+                }
+                Err(error) => Err(Refused::Disk(error.to_string())),
+            },
             Ok(Examined::Repairable(repair)) => Ok(repair),
             Ok(Examined::Hopeless { damage, why }) => {
                 Err(Refused::Hopeless(format!("{damage}: {why}")))
@@ -256,7 +284,12 @@ fn look(root: PathBuf, topic: &str) -> Result<Looked, String> {
         };
         damaged.push(Finding { chain, outcome });
     }
-    Ok((store, damaged, whole))
+    Ok(Looked {
+        store,
+        damaged,
+        whole,
+        completed,
+    })
 }
 
 /// Asks Kafka about what could be repaired.

@@ -9,6 +9,7 @@ mod file;
 #[cfg(feature = "fault-injection")]
 pub mod kill;
 mod lock;
+mod own;
 #[cfg(feature = "fault-injection")]
 pub mod recording;
 
@@ -25,6 +26,7 @@ pub use file::{
 };
 use file::{make_dir, step};
 pub use lock::{Lock, LockError, holder};
+pub use own::{Identity, TAKEN_PREFIX, remove_if, remove_own};
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";

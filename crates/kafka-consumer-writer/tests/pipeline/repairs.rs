@@ -123,7 +123,8 @@ async fn nothing_is_repaired_that_kafka_does_not_have_any_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_repairs_a_store_as_it_stands_after_hours() {
     const WINDOW: usize = 250_000;
-    let rig = Rig::new(1).await;
+    // Two partitions: of one alone, whichever of two members is first by its id has all.
+    let rig = Rig::new(2).await;
     let binary = Binary::on(&rig, "");
     let chain = rig.chain(0);
     let ten: Vec<u32> = (0..10).collect();
@@ -260,4 +261,33 @@ async fn a_repair_stays_in_the_group_while_the_disk_is_slow_and_stops_when_other
     assert!(text.contains("others came into the group"), "{text}");
     assert!(second.exists(), "it has stopped in time");
     writer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spoiled_snapshot_is_made_anew_from_its_other_file_and_without_any_there_is_no_hope() {
+    let rig = Rig::new(1).await;
+    three_segments(&rig).await;
+    let chain = rig.chain(0);
+    make(&chain, 250_000).expect("a snapshot");
+    let removal = chain.remove_before(Offset(i64::MAX), &mut || true);
+    assert!(removal.expect("removed").segments > 0);
+    let files = chain.snapshots().expect("listed");
+    let whole = fs::read(&files[1].path).expect("it is there");
+    fs::write(&files[0].path, "cut off").expect("written");
+    let (code, text) = repair(&rig, true).await;
+    assert!(code == 0 && !text.contains("again"), "dry: {text}");
+    let (code, text) = repair(&rig, false).await;
+    assert!(
+        code == 0 && text.contains("stands in two files again"),
+        "{text}"
+    );
+    assert_eq!(fs::read(&files[0].path).expect("it is there"), whole);
+
+    for file in chain.snapshots().expect("listed") {
+        fs::write(&file.path, "cut off").expect("written");
+    }
+    let (code, text) = repair(&rig, false).await;
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("not repaired"), "{text}");
+    assert!(text.contains("restore one from a backup"), "{text}");
 }

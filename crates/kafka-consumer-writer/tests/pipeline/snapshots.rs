@@ -163,9 +163,8 @@ async fn a_snapshot_that_hangs_holds_up_no_other_partition_and_no_save() {
         rig.send_many(partition, partition as u64, 5).await;
     }
     rig.caught_up().await;
-    // Snapshots alone are renamed.
-    let hung = under(rig.chain(0).dir()).step(Step::Rename);
-    let hung = hung.then(Fault::Hangs);
+    let hung = under(rig.chain(0).dir()).step(Step::Link);
+    let hung = hung.name_ends(".window-a").then(Fault::Hangs);
     make_due(&writer, 0);
     wait_for("the hang", || hung.hits() == 1).await;
     make_due(&writer, 1);

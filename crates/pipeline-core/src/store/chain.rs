@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::SystemTime,
@@ -33,14 +32,8 @@ pub struct Chain {
     own: Arc<Mutex<Option<Own>>>,
 }
 
-/// One file, and no other that stands under its name later.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Own {
-    first: Offset,
-    device: u64,
-    inode: u64,
-    modified: SystemTime,
-}
+/// The first offset, and the file.
+type Own = (Offset, fsx::Identity);
 
 /// The file `START`.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -168,7 +161,7 @@ impl Chain {
         let temporary = fsx::Temporary::write_in(&self.dir, &segment.bytes).map_err(
             StoreError::at("write and fsync a temporary file for", &path),
         )?;
-        let own = Own::at(first, temporary.path()).map_err(StoreError::at("look at", &path))?;
+        let own = fsx::Identity::at(temporary.path()).map_err(StoreError::at("look at", &path))?;
         let linked = temporary
             .link(&path)
             .map_err(StoreError::at("link segment", &path))?;
@@ -183,34 +176,36 @@ impl Chain {
         // oldest first: while our own file before it stands, ours cannot have been removed, and
         // the directory (long, mostly) need not be listed.
         if !self.stands_behind_own(segment)? {
+            let goes_on = self.goes_on(&segment.trailer)?;
             let back = if self.watermark()?.is_some_and(|watermark| watermark > first) {
                 Some(Published::BelowWatermark)
-            } else if self.goes_on(&segment.trailer)? {
+            } else if goes_on {
                 None
             } else {
                 Some(Published::Severed)
             };
             if let Some(back) = back {
-                fsx::remove_file(&path).map_err(StoreError::at("remove", &path))?;
+                // Set aside or removed while we slept, ours may have left its name to another's.
+                fsx::remove_own(&path, own).map_err(StoreError::at("remove", &path))?;
                 self.sync()?;
                 return Ok(back);
             }
         }
-        *self.lock_own() = Some(own);
+        *self.lock_own() = Some((first, own));
         Ok(Published::Linked)
     }
 
     /// Whether the segment before is one that was published here, and the file is still that one.
     fn stands_behind_own(&self, segment: &Encoded) -> Result<bool, StoreError> {
         let own = *self.lock_own();
-        let Some(own) = own.filter(|own| {
+        let Some((first, own)) = own.filter(|(first, _)| {
             let previous = segment.trailer.previous;
-            previous.is_some_and(|link| link.first == own.first)
+            previous.is_some_and(|link| link.first == *first)
         }) else {
             return Ok(false);
         };
-        let path = self.segment_path(own.first);
-        match Own::at(own.first, &path) {
+        let path = self.segment_path(first);
+        match fsx::Identity::at(&path) {
             Ok(found) => Ok(found == own),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::at("look at", &path)(error)),
@@ -221,7 +216,7 @@ impl Chain {
     /// while its writer was frozen.
     fn goes_on(&self, trailer: &Trailer) -> Result<bool, StoreError> {
         match trailer.previous {
-            Some(link) => self.has(link),
+            Some(link) => self.has(link, trailer.first),
             None => or_not(
                 self.start()
                     .map(|start| start.is_some_and(|start| start.first_offset == trailer.first)),
@@ -229,12 +224,13 @@ impl Chain {
         }
     }
 
-    /// Whether this very segment is in the chain, or was until it was removed behind the watermark.
-    /// One that is damaged is not: what is known of it is for a take-over to judge.
-    pub(super) fn has(&self, link: Link) -> Result<bool, StoreError> {
+    /// Whether this very segment, which ends at `next`, is in the chain, or was until it was removed:
+    /// the watermark is at its end then, or behind that, never within it. One that is damaged is
+    /// not: what is known of it is for a take-over to judge.
+    pub(super) fn has(&self, link: Link, next: Offset) -> Result<bool, StoreError> {
         match or_not(self.visit(link.first).map(Some))? {
             Some(Some(found)) => Ok(found.hash == link.hash),
-            Some(None) => Ok(self.watermark_above(link.first)?.is_some()),
+            Some(None) => Ok(self.watermark()?.is_some_and(|watermark| watermark >= next)),
             None => Ok(false),
         }
     }
@@ -289,20 +285,6 @@ fn or_not<T: Default>(read: Result<T, ChainFault>) -> Result<T, StoreError> {
         Err(ChainFault::Io(error)) => Err(error),
         Err(ChainFault::Damaged { .. } | ChainFault::Missing { .. }) => Ok(T::default()),
         Ok(read) => Ok(read),
-    }
-}
-
-impl Own {
-    /// Opened, not only asked for: a shared file system answers from its server then.
-    fn at(first: Offset, path: &Path) -> io::Result<Self> {
-        let metadata = fsx::open(path)?.metadata()?;
-        Ok(Self {
-            first,
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            // An inode may be used again, by a file that is written later.
-            modified: metadata.modified()?,
-        })
     }
 }
 

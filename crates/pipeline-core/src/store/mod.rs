@@ -13,7 +13,7 @@
 //! clock. The order of steps is the contract's Store section. In reading order: `trailer` says
 //! what a segment knows of its offsets, `codec` and [`segment`] hold the bytes, `owner` the root,
 //! [`chain`] one partition's directory, `walk` the way along it, `look` at single segments,
-//! `snapshot` and `shelf` what lets a walk begin near the end, [`removal`] what lets go of its
+//! `snapshot`, `shelf` and `shelve` what lets a walk begin near the end, [`removal`] what lets go of its
 //! beginning, [`verify`] the offline proof, [`repair`] what can be done where it fails.
 
 mod trailer;
@@ -30,6 +30,7 @@ mod walk;
 
 pub mod removal;
 mod shelf;
+mod shelve;
 mod snapshot;
 
 pub mod repair;

@@ -106,7 +106,18 @@ impl Chain {
                 }
             }
             (None, None, None, Some((path, head))) => self.contradiction(path, head, &listing),
-            (None, None, None, None) => return Ok(Examined::Whole),
+            (None, None, None, None) => {
+                let damage = match listing.watermark {
+                    Some(_) => self.without_window(floor)?,
+                    None => None,
+                };
+                let why = "segments behind the watermark are gone, and no snapshot of the \
+                           duplicate window can be read; restore one from a backup";
+                return Ok(damage.map_or(Examined::Whole, |damage| Examined::Hopeless {
+                    damage,
+                    why: why.to_owned(),
+                }));
+            }
         };
         if listing.watermark.is_some() {
             let hopeless = |damage, why: &str| {
@@ -174,22 +185,25 @@ impl Chain {
             self.sync()?;
             moved.push(to);
         }
+        // The one that is gone back to may be an older one, of which one file was kept.
         self.complete_newest_snapshot()?;
         Ok(Some(moved))
     }
 
-    /// The one that is gone back to may be an older one, of which one file was kept: from now on
-    /// it is the newest, which stands in two.
-    fn complete_newest_snapshot(&self) -> Result<(), StoreError> {
-        let files = self.snapshots()?;
-        if let Some(newest) = files.first()
-            && files.get(1).is_none_or(|second| second.next != newest.next)
-            && let Some(bytes) = newest.read()?
-        {
-            let twin = newest.twin();
-            fsx::replace(&twin, &bytes).map_err(StoreError::at("put", &twin))?;
+    /// What is missing where segments are gone, and no snapshot reads that ends behind them.
+    fn without_window(&self, floor: Offset) -> Result<Option<ChainFault>, StoreError> {
+        // Read anew: what was found before may have been replaced and removed since.
+        for (_, head) in self.snapshot_heads()? {
+            if head.is_ok_and(|head| head.end.next >= floor) {
+                return Ok(None);
+            }
         }
-        Ok(())
+        let (path, detail) = match (self.missing_snapshot()?, self.snapshots()?.first()) {
+            (Some(missing), _) => missing,
+            (None, Some(unreadable)) => (unreadable.path.clone(), "cannot be read".to_owned()),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(ChainFault::Missing { path, detail }))
     }
 
     /// What a snapshot says and the chain, whole as far as it goes, does not.

@@ -1,12 +1,9 @@
-//! The snapshots beside a chain: each is put as two files. Of those before the newest a few are
-//! kept as one file each, spread over the segments that are there: a repair goes back to the one
-//! before the damage.
+//! The snapshots beside a chain, as they are found and read.
 //!
 //! ```text
 //! <20 digits>.window-a, <20 digits>.window-b     the digits: where the part that it covers ends
 //! ```
-//! A snapshot is made of segments that are in the chain, so whoever puts one, however late, says
-//! nothing wrong; the greatest number says most. Never decides what is removed (`removal` does).
+//! The greatest number says most. Changes nothing (`shelve` does).
 
 use std::{
     io,
@@ -17,17 +14,14 @@ use super::{
     chain::{Chain, Listing, offset_of},
     owner::{StoreError, each_name},
     segment::SegmentError,
-    snapshot::{EncodedSnapshot, SnapshotHead, SnapshotReader},
+    snapshot::{SnapshotHead, SnapshotReader},
     walk::{ChainEnd, ChainFault, Cursor, Visited},
 };
 use crate::{fsx, ids::Offset};
 
-const SUFFIXES: [&str; 2] = [".window-a", ".window-b"];
-/// Snapshots before the newest: the damage behind which nothing is left to go back to lies in the
-/// oldest quarter or so of what is there.
-const OLDER_KEPT: usize = 4;
+pub(super) const SUFFIXES: [&str; 2] = [".window-a", ".window-b"];
 /// Before a snapshot is called missing.
-const LOOKS_MAX: u32 = 3;
+pub(super) const LOOKS_MAX: u32 = 3;
 
 /// One file of a snapshot.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -57,32 +51,6 @@ impl Chain {
         })?;
         found.sort_unstable_by(|a, b| (b.next, &a.path).cmp(&(a.next, &b.path)));
         Ok(found)
-    }
-
-    /// Puts both files of a snapshot, durably, then removes those of lesser ones that nobody needs.
-    /// `false`: it was made before a repair has cut the chain, and is taken back.
-    ///
-    /// # Errors
-    /// Where a step failed; what stood there before may still be read.
-    pub fn put_snapshot(&self, snapshot: &EncodedSnapshot) -> Result<bool, StoreError> {
-        let name = |suffix| self.dir().join(format!("{:020}{suffix}", snapshot.next.0));
-        let paths = SUFFIXES.map(name);
-        for path in &paths {
-            // Replaced where it is there: what stands there may be damaged, ours is not.
-            fsx::replace(path, &snapshot.bytes).map_err(StoreError::at("put", path))?;
-        }
-        if !self.has(snapshot.last)? {
-            for path in &paths {
-                remove_if_there(path)?;
-            }
-            self.sync()?;
-            return Ok(false);
-        }
-        let floor = self.watermark()?.unwrap_or_default();
-        for old in superseded(&self.snapshots()?, floor) {
-            remove_if_there(&old.path)?;
-        }
-        Ok(true)
     }
 
     /// Each snapshot's file with what it says of the chain, or what is wrong with it.
@@ -205,7 +173,7 @@ impl Chain {
 pub(super) type ReadHead = Result<SnapshotHead, String>;
 
 /// Reads it to its end.
-fn read_head(bytes: &[u8], next: Offset) -> Result<SnapshotHead, SegmentError> {
+pub(super) fn read_head(bytes: &[u8], next: Offset) -> Result<SnapshotHead, SegmentError> {
     let mut snapshot = SnapshotReader::open(bytes)?;
     while snapshot.batch()?.is_some() {}
     if snapshot.head.end.next == next {
@@ -215,43 +183,6 @@ fn read_head(bytes: &[u8], next: Offset) -> Result<SnapshotHead, SegmentError> {
         "holds the snapshot that ends at {}",
         snapshot.head.end.next
     )))
-}
-
-/// The files that nobody needs: below the greatest number that is complete, all but one of each
-/// number that is kept.
-fn superseded(files: &[SnapshotFile], floor: Offset) -> Vec<&SnapshotFile> {
-    let complete = files.windows(2).find(|pair| pair[0].next == pair[1].next);
-    let Some(newest) = complete.map(|pair| pair[0].next) else {
-        return Vec::new();
-    };
-    let older = &files[files.partition_point(|file| file.next >= newest)..];
-    let mut numbers: Vec<Offset> = older.iter().map(|file| file.next).collect();
-    numbers.dedup();
-    numbers.reverse();
-    let kept = spread(numbers, floor, newest);
-    let is_kept = |at: usize| {
-        let first_of_number = at == 0 || older[at - 1].next != older[at].next;
-        first_of_number && kept.contains(&older[at].next)
-    };
-    (0..older.len())
-        .filter(|at| !is_kept(*at))
-        .map(|at| &older[at])
-        .collect()
-}
-
-/// Of the numbers before the newest, in order, those that are kept: none below the watermark, as
-/// what followed it is gone; else the first, and others as evenly apart as they come.
-fn spread(mut numbers: Vec<Offset>, floor: Offset, newest: Offset) -> Vec<Offset> {
-    numbers.retain(|number| *number >= floor);
-    while numbers.len() > OLDER_KEPT {
-        let gap = |at: &usize| {
-            let behind = numbers.get(at + 1).copied().unwrap_or(newest);
-            behind.0 - numbers[at - 1].0
-        };
-        let closest = (1..numbers.len()).min_by_key(gap);
-        numbers.remove(closest.expect("there are several"));
-    }
-    numbers
 }
 
 enum Difference {
@@ -322,57 +253,5 @@ impl SnapshotFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::at("read", &self.path)(error)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn older_snapshots_are_few_and_spread_over_what_is_there() {
-        let mut random = fastrand::Rng::with_seed(1);
-        let (mut kept, mut newest) = (Vec::new(), Offset(0));
-        // As they come while a chain grows and its beginning is removed.
-        for round in 0..5_000 {
-            let before = newest;
-            newest = Offset(newest.0 + random.i64(1..200));
-            kept.push(before);
-            let floor = Offset((newest.0 - 100_000).max(0));
-            kept = spread(kept, floor, newest);
-            assert!(kept.len() <= OLDER_KEPT);
-            assert!(
-                kept.iter()
-                    .all(|number| floor <= *number && *number < newest)
-            );
-            if round > 2_000 {
-                let first = kept.first().expect("there is one");
-                assert!(first.0 - floor.0 <= 60_000, "{floor}: {kept:?} {newest}");
-            }
-        }
-    }
-
-    #[test]
-    fn of_an_older_number_one_file_is_kept_and_nothing_goes_before_a_newer_is_complete() {
-        let file = |next, suffix| SnapshotFile {
-            next: Offset(next),
-            path: PathBuf::from(format!("{next}{suffix}")),
-        };
-        let files = [
-            file(30, "b"),
-            file(20, "a"),
-            file(20, "b"),
-            file(10, "a"),
-            file(10, "b"),
-            file(5, "b"),
-            file(1, "a"),
-        ];
-        let gone = |files: &[SnapshotFile]| -> Vec<String> {
-            let gone = superseded(files, Offset(5));
-            let name = |file: &&SnapshotFile| file.path.display().to_string();
-            gone.iter().map(name).collect()
-        };
-        assert_eq!(gone(&files), ["10b", "1a"]);
-        assert_eq!(gone(&files[5..]), Vec::<String>::new());
     }
 }

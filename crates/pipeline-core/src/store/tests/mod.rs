@@ -3,6 +3,8 @@
 mod chain;
 #[cfg(feature = "fault-injection")]
 mod faults;
+#[cfg(feature = "fault-injection")]
+mod late;
 mod look;
 #[cfg(feature = "fault-injection")]
 mod power;
