@@ -250,7 +250,7 @@ fn a_repair_of_what_is_counted_halts_its_chain_until_a_rebuild_and_the_counts_st
     let trailers = || gone.iter().map(|(trailer, ..)| trailer);
     let draft = Draft {
         first: end.next,
-        next: trailers().last().unwrap().next,
+        next: trailers().next_back().unwrap().next,
         previous: end.last,
         writer: [2; 16],
         fates: trailers().flat_map(|it| it.fates.clone()).collect(),
