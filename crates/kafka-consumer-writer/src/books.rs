@@ -4,6 +4,9 @@
 //! that another member takes over stays in the sums and keeps its lag for a while, so that it is
 //! never in nobody's books; [`Books::tick`] lets it go. One lock, taken once per save.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard},
@@ -60,7 +63,8 @@ struct Chapter {
     oldest_received_ms: Option<i64>,
     holder: Option<Holder>,
     halt: Option<HaltReason>,
-    /// The chain is there and has not answered yet: its log is all not yet read, until it does.
+    /// Found here or given to this process, and its chain has not answered yet: its log is all not
+    /// yet read, until it does.
     unread: bool,
     let_go: Option<Instant>,
     /// Made with the first value: one that is not known is not shown as none.
@@ -93,37 +97,27 @@ impl Books {
         self.show_unread(&state);
     }
 
-    /// The chain of a partition that is held does not answer in time.
-    pub fn not_read(&self, partition: PartitionId) {
-        let mut state = self.lock();
-        if let Some(chapter) = state.chapters.get_mut(&partition)
-            && chapter.next.is_none()
-        {
-            chapter.unread = true;
-            chapter.show_lag(partition);
-            self.show_unread(&state);
-        }
-    }
-
-    /// A listed chain as it was then; `None`: it has not been begun. Where somebody has read it
-    /// since, or it is another process's, that is not news.
+    /// A listed chain as it was then; `None`: it has not been begun, so nothing of its log is read.
+    /// Where somebody has read it since, or it is another process's, that is not news.
     pub fn found(&self, partition: PartitionId, newest: Option<(Offset, Totals)>) {
         let mut state = self.lock();
-        let Some(chapter) = state.chapters.get_mut(&partition) else {
+        let Some(chapter) = state.chapters.get(&partition) else {
             return;
         };
-        chapter.unread = false;
         if let Some((next, totals)) = newest.filter(|_| chapter.next.is_none()) {
             state.set_totals(partition, totals);
             self.show_totals(&state);
             let chapter = state.chapter(partition);
+            chapter.unread = false;
             chapter.next = Some(next);
             chapter.show_lag(partition);
         }
         self.show_unread(&state);
     }
 
-    /// The group has given these partitions to a member of this process.
+    /// The group has given these partitions to a member of this process. Those that are not in the
+    /// books any more, or never were, count as not read until their chains answer, however long
+    /// that takes.
     pub fn take(&self, partitions: impl IntoIterator<Item = PartitionId>) -> Holder {
         let mut state = self.lock();
         state.holders += 1;
@@ -133,8 +127,13 @@ impl Books {
             chapter.holder = Some(holder);
             chapter.halt = None;
             chapter.let_go = None;
+            if chapter.next.is_none() {
+                chapter.unread = true;
+                chapter.show_lag(partition);
+            }
         }
         self.show_held(&state);
+        self.show_unread(&state);
         holder
     }
 
@@ -361,140 +360,5 @@ fn count(totals: &Totals, fate: Fate) -> u64 {
         Fate::Undecidable => totals.undecidable,
         Fate::Skipped => totals.skipped,
         Fate::Lost => totals.lost,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn totals(stored: u64) -> Totals {
-        Totals {
-            stored,
-            ..Totals::default()
-        }
-    }
-
-    fn find(books: &Books, partition: i32, stored: u64) {
-        books.listed(PartitionId(partition));
-        let next = Offset(stored.try_into().unwrap());
-        books.found(PartitionId(partition), Some((next, totals(stored))));
-    }
-
-    #[test]
-    fn all_of_the_log_of_a_chain_that_does_not_answer_is_not_yet_read_until_it_does() {
-        let books = Books::default();
-        let (now, hung, slow) = (Instant::now(), PartitionId(0), PartitionId(1));
-        let lag = |partition| books.lock().chapter(partition).lag();
-        for partition in [hung, slow] {
-            books.listed(partition);
-            books.log_end(partition, Offset(10));
-            assert_eq!(lag(partition), Some(10));
-        }
-        books.found(slow, Some((Offset(7), totals(7))));
-        assert_eq!((lag(slow), books.lock().sums), (Some(3), totals(7)));
-        // Its take-over was faster than its look at the start.
-        books.take([slow]);
-        books.lock().chapter(slow).next = Some(Offset(9));
-        books.found(slow, Some((Offset(7), totals(7))));
-        assert_eq!(lag(slow), Some(1));
-        // Another process has it when it answers at last.
-        books.assigned(now);
-        books.tick(now + KEPT_AFTER_LETTING_GO, 0);
-        books.found(hung, Some((Offset(8), totals(8))));
-        assert_eq!(books.lock().sums, totals(7));
-        assert!(books.not_held().is_empty());
-    }
-
-    #[test]
-    fn a_partition_given_up_stays_in_the_sums_until_another_has_surely_taken_it() {
-        let books = Books::default();
-        let now = Instant::now();
-        find(&books, 0, 5);
-        find(&books, 1, 7);
-        let first = books.take([PartitionId(0), PartitionId(1)]);
-        books.assigned(now);
-        assert_eq!(books.lock().sums, totals(12));
-        assert!(books.let_go(PartitionId(0), first, now));
-        books.tick(now + KEPT_AFTER_LETTING_GO / 2, 0);
-        assert_eq!(books.lock().sums, totals(12));
-        books.tick(now + KEPT_AFTER_LETTING_GO, 0);
-        assert_eq!(books.lock().sums, totals(7));
-        // Taken again in time, it never leaves.
-        let second = books.take([PartitionId(1)]);
-        assert!(books.let_go(PartitionId(1), second, now));
-        books.take([PartitionId(1)]);
-        books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
-        assert_eq!(books.lock().sums, totals(7));
-    }
-
-    #[test]
-    fn a_member_that_hears_late_that_it_is_out_takes_nothing_from_the_next_one() {
-        let books = Books::default();
-        let (now, partition) = (Instant::now(), PartitionId(0));
-        find(&books, 0, 5);
-        let out = books.take([partition]);
-        let next = books.take([partition]);
-        let memory = |end| Memory {
-            window: crate::window::Window::new(1),
-            end: pipeline_core::store::ChainEnd {
-                next: Offset(end),
-                last: None,
-                totals: totals(end.unsigned_abs()),
-                last_message: None,
-            },
-        };
-        books.chain(partition, next, &memory(9));
-        // What it had saved itself, a while ago.
-        books.chain(partition, out, &memory(7));
-        books.halt(partition, out, Some(HaltReason::Damaged));
-        assert!(!books.let_go(partition, out, now));
-        books.tick(now + KEPT_AFTER_LETTING_GO, 0);
-        assert_eq!(books.lock().sums, totals(9));
-        assert!(books.not_held().is_empty() && !books.is_halted(partition));
-        assert!(books.let_go(partition, next, now));
-        assert_eq!(books.not_held(), [partition]);
-    }
-
-    #[test]
-    fn chains_found_at_the_start_that_others_hold_leave_the_sums_too() {
-        let books = Books::default();
-        let now = Instant::now();
-        find(&books, 0, 5);
-        find(&books, 1, 7);
-        // Nothing is assigned yet: after a kill, that takes the dead member's session timeout.
-        books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
-        assert_eq!(books.lock().sums, totals(12));
-        books.take([PartitionId(0)]);
-        books.assigned(now);
-        assert_eq!(books.not_held(), [PartitionId(1)]);
-        // A later assignment that does not bring it either begins no new wait.
-        books.assigned(now + KEPT_AFTER_LETTING_GO / 2);
-        books.tick(now + KEPT_AFTER_LETTING_GO, 0);
-        assert_eq!(books.lock().sums, totals(5));
-        assert!(books.not_held().is_empty());
-        // An answer that comes late brings nothing back.
-        books.log_end(PartitionId(1), Offset(9));
-        assert!(books.not_held().is_empty());
-    }
-
-    #[test]
-    fn the_lag_is_kept_as_long_as_the_totals_and_said_once_it_is_known() {
-        let books = Books::default();
-        let now = Instant::now();
-        let lag = |partition| books.lock().chapter(PartitionId(partition)).lag();
-        let holder = books.take([PartitionId(0)]);
-        books.log_end(PartitionId(0), Offset(10));
-        assert_eq!(lag(0), None, "the chain has not been read yet");
-        books.halt(PartitionId(0), holder, Some(HaltReason::Damaged));
-        assert_eq!(lag(0), Some(10), "and cannot be");
-        find(&books, 1, 7);
-        assert_eq!(lag(1), None, "the log has not been asked yet");
-        books.log_end(PartitionId(1), Offset(10));
-        assert_eq!(lag(1), Some(3), "also before anything is assigned");
-        let holder = books.take([PartitionId(1)]);
-        books.let_go(PartitionId(1), holder, now);
-        books.log_end(PartitionId(1), Offset(12));
-        assert_eq!(lag(1), Some(5));
     }
 }

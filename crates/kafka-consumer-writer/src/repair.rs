@@ -40,11 +40,18 @@ const BEAT_MAX: Duration = Duration::from_secs(1);
 /// Between words about how far it has got.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
+/// What is left to do: its cursor is behind what was set aside, and what is read once more has
+/// other segments.
+const AGGREGATOR: &str = "an aggregator that has counted what was set aside halts there: when the \
+     writer has read it once more, stop the aggregator and run `aggregator rebuild`";
+
 /// Why a chain that could be repaired is not.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("{0}")]
     Hopeless(String),
+    #[error("nothing can be said of the rest of the chain before that can be read")]
+    Unreadable,
     #[error(transparent)]
     Difference(#[from] Difference),
     #[error(
@@ -75,6 +82,8 @@ pub enum Refused {
 
 struct Finding {
     chain: Chain,
+    /// What is wrong, whether or not it can be repaired.
+    damage: String,
     outcome: Result<Repair, Refused>,
 }
 
@@ -94,7 +103,8 @@ pub fn command(config: &Config, dry_run: bool) -> u8 {
 }
 
 /// Repairs what can be repaired; gives the exit code: 0 when nothing is damaged any more (or, dry,
-/// when all damage can be repaired), 1 when not.
+/// when all damage can be repaired), 75 where Kafka does not answer and nothing else is in the way,
+/// 1 when not.
 ///
 /// # Errors
 /// Where `out` cannot be written.
@@ -132,63 +142,88 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
     if damaged.is_empty() {
         return Ok(exit::OK);
     }
+    // Before Kafka is waited for: whoever looks after the store must know in any case.
+    for Finding { chain, damage, .. } in &damaged {
+        writeln!(out, "{}: {damage}", name(chain))?;
+    }
     let cluster = new_cluster(&config.kafka);
     judge_all(&cluster, topic, &mut damaged).await;
-    let mut member = None;
-    let mut alone = None;
-    if !dry_run && damaged.iter().any(|finding| finding.outcome.is_ok()) {
-        match join(&cluster, config).await {
-            Ok(joined) => {
-                alone = Some(Alone::new(joined.pulse(), config.consumer.session_timeout));
-                member = Some(joined);
-            }
+    let mut code = exit::OK;
+    let mut repairs = Vec::new();
+    for Finding { chain, outcome, .. } in damaged {
+        match outcome {
+            Ok(repair) => repairs.push((chain, repair)),
             Err(refused) => {
-                writeln!(out, "nothing is repaired: {refused}")?;
-                return Ok(exit::FAILED);
+                code = refused.exit_code(code);
+                writeln!(out, "{}: not repaired: {refused}", name(&chain))?;
             }
         }
     }
-    let mut code = exit::OK;
-    for Finding { chain, outcome } in damaged {
-        let name = format!("{topic} p{:05}", chain.partition().0);
-        let outcome = match outcome {
-            Ok(repair) => {
-                writeln!(out, "{name}: {}", repair.damage)?;
-                if dry_run {
-                    for path in &repair.aside {
-                        writeln!(out, "  would set aside {}", path.display())?;
-                    }
-                    writeln!(out, "  the writer would read on at {}", repair.next)?;
-                    continue;
-                }
-                let (next, to) = (repair.next, store.aside_dir(&chain));
-                let mut go_on = alone.as_ref().expect("joined").go_on();
-                let moved = blocking(move || chain.set_aside(&repair, &to, &mut go_on)).await;
-                moved
-                    .map_err(|error| Refused::Disk(error.to_string()))
-                    .and_then(|moved| moved.ok_or(Refused::Changed))
-                    .map(|moved| (next, moved))
+    if repairs.is_empty() {
+        return Ok(code);
+    }
+    if dry_run {
+        for (chain, repair) in repairs {
+            let name = name(&chain);
+            for path in &repair.aside {
+                writeln!(out, "{name}: would set aside {}", path.display())?;
             }
-            Err(refused) => Err(refused),
-        };
-        match outcome {
-            Ok((next, moved)) => {
+            writeln!(out, "{name}: the writer would read on at {}", repair.next)?;
+        }
+        return Ok(code);
+    }
+    let mut member = match join(&cluster, config).await {
+        Ok(member) => member,
+        Err(refused) => {
+            writeln!(out, "nothing is repaired: {refused}")?;
+            return Ok(refused.exit_code(code));
+        }
+    };
+    let alone = Alone::new(member.pulse(), config.consumer.session_timeout);
+    let mut repaired = false;
+    for (chain, repair) in repairs {
+        let (name, next) = (name(&chain), repair.next);
+        let to = store.aside_dir(&chain);
+        let mut go_on = alone.go_on();
+        let moved = blocking(move || chain.set_aside(&repair, &to, &mut go_on)).await;
+        let moved = moved
+            .map_err(|error| Refused::Disk(error.to_string()))
+            .and_then(|moved| moved.ok_or(Refused::Changed));
+        match moved {
+            Ok(moved) => {
+                repaired = true;
                 for path in moved {
-                    writeln!(out, "  set aside as {}", path.display())?;
+                    writeln!(out, "{name}: set aside as {}", path.display())?;
                 }
-                writeln!(out, "  the writer reads on at {next}")?;
+                writeln!(out, "{name}: the writer reads on at {next}")?;
             }
             Err(refused) => {
-                code = exit::FAILED;
+                code = refused.exit_code(code);
                 writeln!(out, "{name}: not repaired: {refused}")?;
             }
         }
     }
     drop(alone);
-    if let Some(mut member) = member {
-        member.leave().await;
+    member.leave().await;
+    if repaired {
+        writeln!(out, "{AGGREGATOR}")?;
     }
     Ok(code)
+}
+
+fn name(chain: &Chain) -> String {
+    format!("{} p{:05}", chain.topic(), chain.partition().0)
+}
+
+impl Refused {
+    /// Of the command, where it was `before` without this: what Kafka alone is in the way of can
+    /// be tried later.
+    fn exit_code(&self, before: u8) -> u8 {
+        match self {
+            Self::Kafka(_) if before != exit::FAILED => exit::TRY_LATER,
+            _ => exit::FAILED,
+        }
+    }
 }
 
 /// Keeps the membership while files are moved, however long that takes, and says when it is over:
@@ -263,7 +298,7 @@ fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
         if chain.topic() != topic {
             continue;
         }
-        let outcome = match chain.examine(&mut progress) {
+        let (damage, outcome) = match chain.examine(&mut progress) {
             Ok(Examined::Whole) if dry_run => {
                 whole += 1;
                 continue;
@@ -274,15 +309,22 @@ fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
                     completed.extend(done.then_some(chain.partition()));
                     continue;
                 }
-                Err(error) => Err(Refused::Disk(error.to_string())),
+                Err(error) => (
+                    "the newest snapshot stands in one file".to_owned(),
+                    Err(Refused::Disk(error.to_string())),
+                ),
             },
-            Ok(Examined::Repairable(repair)) => Ok(repair),
+            Ok(Examined::Repairable(repair)) => (repair.damage.to_string(), Ok(repair)),
             Ok(Examined::Hopeless { damage, why }) => {
-                Err(Refused::Hopeless(format!("{damage}: {why}")))
+                (damage.to_string(), Err(Refused::Hopeless(why)))
             }
-            Err(fault) => Err(Refused::Hopeless(fault.to_string())),
+            Err(fault) => (fault.to_string(), Err(Refused::Unreadable)),
         };
-        damaged.push(Finding { chain, outcome });
+        damaged.push(Finding {
+            chain,
+            damage,
+            outcome,
+        });
     }
     Ok(Looked {
         store,
@@ -292,8 +334,9 @@ fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
     })
 }
 
-/// Asks Kafka about what could be repaired.
+/// Asks Kafka about what could be repaired, for one patience in all.
 async fn judge_all(cluster: &Cluster, topic: &str, damaged: &mut [Finding]) {
+    let deadline = tokio::time::Instant::now() + KAFKA_PATIENCE;
     for finding in damaged {
         let Ok(repair) = &finding.outcome else {
             continue;
@@ -304,7 +347,7 @@ async fn judge_all(cluster: &Cluster, topic: &str, damaged: &mut [Finding]) {
             let bounds = log_bounds(cluster, topic, partition).await?;
             Ok::<_, KafkaError>((info, bounds))
         };
-        let refused = match tokio::time::timeout(KAFKA_PATIENCE, asked).await {
+        let refused = match tokio::time::timeout_at(deadline, asked).await {
             Ok(Ok((info, bounds))) => judge(repair, &info, bounds).err(),
             Ok(Err(error)) => Some(Refused::Kafka(error.to_string())),
             Err(_) => Some(Refused::Kafka(format!("for {KAFKA_PATIENCE:?}"))),

@@ -106,9 +106,15 @@ fn read(
     gather: &mut Gather<'_>,
     go_on: GoOn<'_>,
 ) -> Result<(), Stop> {
+    // Two ranges may lie in one segment, which is taken in once.
+    let mut last = None;
     for (first, next) in ranges {
         let names = chain.names(&(*first..*next));
         for name in names.map_err(ChainFault::from)? {
+            if last.is_some_and(|last| name <= last) {
+                continue;
+            }
+            last = Some(name);
             if !go_on(Step::ReadForArchive) {
                 return Err(Stop::Asked);
             }

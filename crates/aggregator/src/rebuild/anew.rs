@@ -1,7 +1,7 @@
 //! The counting of a rebuild: files of the archive, then chains, into states that no manifest names
 //! yet. Puts no manifest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pipeline_core::{
     Offset, fsx,
@@ -43,6 +43,16 @@ fn holds(held: &Held, chain: &ChainId, place: Place, offset: Offset) -> bool {
         let mut parts = parts.iter();
         parts.any(|(first, next)| (*first..*next).contains(&offset))
     })
+}
+
+/// Where a segment begins, and where within it what is held begins or ends.
+fn edges(held: [&Held; 2], chain: &ChainId, segment: &Trailer) -> Vec<Offset> {
+    let parts = held.into_iter().filter_map(|held| held.get(chain));
+    let parts = parts.flat_map(HashMap::values).flatten();
+    let edges = parts.flat_map(|(first, next)| [*first, *next]);
+    let within = edges.filter(|edge| segment.first < *edge && *edge < segment.next);
+    let edges: BTreeSet<Offset> = within.chain([segment.first]).collect();
+    edges.into_iter().collect()
 }
 
 /// What is made so far.
@@ -187,7 +197,11 @@ impl Anew<'_> {
                 source,
             }),
         })?;
-        let (mut count, mut pend) = (Filtered::default(), Filtered::default());
+        let mut count = Filtered::default();
+        // A part holds all records of its place: so none reaches over the edge of one that a file
+        // holds. Segments that were set aside and read once more may.
+        let edges = edges([&self.held, planned], id, &trailer);
+        let mut pend: Vec<Filtered> = edges.iter().map(|_| Filtered::default()).collect();
         let mut places = Places::default();
         for stored in trailer.records(&ndjson) {
             let place = places.of(stored.line, stored.received_ms);
@@ -197,21 +211,25 @@ impl Anew<'_> {
             }
             count.push(&stored);
             if !holds(planned, id, place, stored.offset) {
-                pend.push(&stored);
+                let behind = edges.partition_point(|edge| *edge <= stored.offset);
+                pend[behind - 1].push(&stored);
             }
         }
         let records = count.runs.len() as u64;
         self.fold(count.runs, &count.lines, go_on)
             .map_err(|error| error.at(damaged))?;
-        let sizes = tally(&fake(pend.runs), &pend.lines);
-        let arrival = Arrival {
-            chain: id.clone(),
-            first: trailer.first,
-            next: trailer.next,
-            stored_ms: archive::to_ms(visited.modified),
-            sizes: sizes.map_err(|error| damaged(error.to_string()))?,
-        };
-        archive.add(&arrival, archiving.clock.now_ms());
+        let nexts = edges.iter().skip(1).chain([&trailer.next]);
+        for ((first, next), pend) in edges.iter().zip(nexts).zip(pend) {
+            let sizes = tally(&fake(pend.runs), &pend.lines);
+            let arrival = Arrival {
+                chain: id.clone(),
+                first: *first,
+                next: *next,
+                stored_ms: archive::to_ms(visited.modified),
+                sizes: sizes.map_err(|error| damaged(error.to_string()))?,
+            };
+            archive.add(&arrival, archiving.clock.now_ms());
+        }
         self.report.segments += 1;
         (self.progress)(&self.report);
         Ok(records)

@@ -1,3 +1,5 @@
+use pipeline_core::store::{read_segment, repair::Examined};
+
 use super::{
     archive::{Archived, MINUTE},
     retention::snapshot,
@@ -205,4 +207,72 @@ fn missing_records_are_said_and_accepted_only_when_asked() {
         .unwrap_err()
         .to_string();
     assert!(error.contains(twin.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn a_repair_of_what_is_counted_halts_its_chain_until_a_rebuild_and_the_counts_stay() {
+    let mut archived = Archived::new(55);
+    archived.publish_all();
+    archived.run();
+    archived.pass(6 * HOURS);
+    archived.run();
+    // What comes now waits: of what is set aside, some is archived and some is not.
+    let now = crate::archive::to_ms(std::time::SystemTime::now());
+    archived
+        .now_ms
+        .store(now, std::sync::atomic::Ordering::SeqCst);
+    archived.publish(0, 9);
+    archived.run();
+    let (before, rows) = (shown(&archived), archived.rows());
+    assert!(!rows.is_empty() && rows.len() < archived.lines.len());
+
+    let chain = archived.world.chain(0);
+    let paths = archived.world.segments(0).split_off(1);
+    let gone: Vec<_> = paths.iter().map(|it| read_segment(it).unwrap()).collect();
+    let mut bytes = fs::read(&paths[0]).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&paths[0], bytes).unwrap();
+    let Ok(Examined::Repairable(repair)) = chain.examine(&mut || ()) else {
+        panic!("its beginning is whole");
+    };
+    let aside = archived.world.logs().join("_aside/logs/p00000");
+    let moved = chain.set_aside(&repair, &aside, &mut || true);
+    assert_eq!(moved.unwrap().unwrap().len(), 2);
+    let halted = || archived.run().halted;
+    assert_eq!(halted()[0].partition, PartitionId(0));
+    // Not before the writer has read it once more: the archive has what the chain has not.
+    let early = rebuild_with(&archived, false, &mut |_| true).unwrap_err();
+    assert!(early.to_string().contains("were stored"), "{early}");
+
+    // It cuts its segments elsewhere.
+    let end = chain.walk(None, &mut |_| true).unwrap().unwrap();
+    assert_eq!(end.next, repair.next);
+    let trailers = || gone.iter().map(|(trailer, ..)| trailer);
+    let draft = Draft {
+        first: end.next,
+        next: trailers().next_back().unwrap().next,
+        previous: end.last,
+        writer: [2; 16],
+        fates: trailers().flat_map(|it| it.fates.clone()).collect(),
+        stored: trailers().flat_map(|it| it.stored.clone()).collect(),
+        totals_before: end.totals,
+        last: end.last_message,
+    };
+    let ndjson: Vec<u8> = gone.iter().flat_map(|(.., lines)| lines.clone()).collect();
+    let published = chain.publish(&draft.encode(&ndjson, 1));
+    assert_eq!(published.unwrap(), Published::Linked);
+    assert_eq!(halted().len(), 1, "it has counted other segments");
+    let rebuilt = rebuild_with(&archived, false, &mut |_| true).unwrap();
+    assert_eq!(
+        (rebuilt.records, rebuilt.missing),
+        (archived.lines.len() as u64, 0)
+    );
+    assert_eq!(shown(&archived), before);
+    assert_eq!(archived.rows(), rows);
+    archived.publish(0, 5);
+    let report = archived.run();
+    assert_eq!((report.halted.len(), report.records), (0, 5));
+    archived.pass(7 * HOURS);
+    archived.run();
+    archived.assert_archived();
 }

@@ -16,7 +16,8 @@ pub enum Command {
     /// whole, 1 with the place when not
     Verify(verify::Verify),
     /// Set the damaged end of a chain aside, if Kafka still has its offsets: the writer reads them
-    /// once more. Stop all writers first; exit 0 when nothing is damaged any more, 1 when not
+    /// once more. Stop all writers first; exit 0 when nothing is damaged any more, 1 when not, 75
+    /// when only Kafka does not answer
     Repair {
         /// Only say what would be done
         #[arg(long)]
@@ -58,6 +59,13 @@ impl Where {
     #[must_use]
     pub fn partition(&self) -> Option<PartitionId> {
         self.partition.map(PartitionId)
+    }
+
+    /// What to say where no chain is one of these; `None`: all are meant, and there may be none.
+    #[must_use]
+    pub fn no_chain(&self) -> Option<String> {
+        let names_one = self.topic.is_some() || self.partition.is_some();
+        names_one.then(|| format!("no chain of {self}"))
     }
 }
 

@@ -90,7 +90,8 @@ impl Which {
     /// Lists the segments of the store at `root`; gives the exit code.
     ///
     /// # Errors
-    /// Where there is no store, it cannot be listed, or `out` does not take it.
+    /// Where there is no store or no chain that is meant, it cannot be listed, or `out` does not
+    /// take it.
     pub fn ls(&self, root: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8> {
         ls::run(self, root, json, out)
     }
@@ -125,41 +126,48 @@ impl Which {
             && (!self.has_times() || trailer.stored.iter().any(in_time))
     }
 
-    /// Visits the chains that are meant, and of each the segments that may hold something wanted;
-    /// what cannot be read is said, and is why the exit code is 1.
-    fn each(
-        &self,
-        root: &Path,
-        visit: &mut dyn FnMut(&Chain, Offset) -> Result<(), LookError>,
-    ) -> io::Result<u8> {
+    /// The chains that are meant.
+    fn chains(&self, root: &Path) -> io::Result<Found> {
         let store = Store::open_existing(root).map_err(io::Error::other)?;
         let store = store.ok_or_else(|| {
             io::Error::new(io::ErrorKind::NotFound, "no store is here (no file OWNER)")
         })?;
-        let mut code = exit::OK;
-        let mut failed = |error: String| {
-            say(&error);
-            code = exit::FAILED;
+        let mut found = Found {
+            chains: Vec::new(),
+            code: exit::OK,
         };
-        let mut chains = Vec::new();
         for topic in store.topics().map_err(io::Error::other)? {
             if self.place.topic.as_ref().is_some_and(|it| *it != topic) {
                 continue;
             }
             match store.chains_of(&topic) {
-                Ok(of_topic) => chains.extend(of_topic),
-                Err(error) => failed(error.to_string()),
+                Ok(of_topic) => found.chains.extend(of_topic),
+                Err(error) => found.failed(&error.to_string()),
             }
         }
-        chains.retain(|chain| {
+        found.chains.retain(|chain| {
             let wanted = self.place.partition();
             wanted.is_none_or(|wanted| wanted == chain.partition())
         });
-        for chain in chains {
+        match self.place.no_chain() {
+            Some(none) if found.chains.is_empty() && found.code == exit::OK => {
+                Err(io::Error::new(io::ErrorKind::NotFound, none))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Visits of each chain the segments that may hold something wanted; gives the exit code.
+    fn each(
+        &self,
+        mut found: Found,
+        visit: &mut dyn FnMut(&Chain, Offset) -> Result<(), LookError>,
+    ) -> io::Result<u8> {
+        for chain in std::mem::take(&mut found.chains) {
             let names = match chain.names(&self.offsets()) {
                 Ok(names) => names,
                 Err(error) => {
-                    failed(error.to_string());
+                    found.failed(&error.to_string());
                     continue;
                 }
             };
@@ -167,11 +175,25 @@ impl Which {
                 match visit(&chain, name) {
                     Ok(()) => {}
                     Err(LookError::Out(error)) => return Err(error),
-                    Err(LookError::Chain(fault)) => failed(fault.to_string()),
+                    Err(LookError::Chain(fault)) => found.failed(&fault.to_string()),
                 }
             }
         }
-        Ok(code)
+        Ok(found.code)
+    }
+}
+
+/// Chains to look into.
+struct Found {
+    chains: Vec<Chain>,
+    code: u8,
+}
+
+impl Found {
+    /// Something cannot be read: that is said, and is why the exit code is 1.
+    fn failed(&mut self, error: &str) {
+        say(error);
+        self.code = exit::FAILED;
     }
 }
 

@@ -62,15 +62,16 @@ impl Verify {
             progress.show(|| format!("checked {done} of {total} segments"));
         });
         progress.end();
-        let none_of_these = which != Which::default();
         let report = match report {
-            Ok(report) if none_of_these && report.chains.is_empty() && report.is_whole() => {
-                let error = format!("{}: no chain of {}", root.display(), self.place);
-                return self.no_proof(root, &error, out);
-            }
             Ok(report) => report,
             Err(error) => return self.no_proof(root, &error.to_string(), out),
         };
+        if report.chains.is_empty()
+            && report.is_whole()
+            && let Some(none) = self.place.no_chain()
+        {
+            return self.no_proof(root, &format!("{}: {none}", root.display()), out);
+        }
         let compared = kafka
             .filter(|_| self.kafka)
             .map(|kafka| kafka::compare(kafka, root, &which, &report));

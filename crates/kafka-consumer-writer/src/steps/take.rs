@@ -218,7 +218,6 @@ async fn said_when_late<T>(held: &Held, reading: impl Future<Output = T>) -> T {
         partition = %held.partition(),
         "the chain could not be read within {patience:?}: the disk hangs or is slow; waiting"
     );
-    held.shared.books.not_read(held.partition());
     reading.await
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
@@ -34,6 +34,11 @@ impl Binary {
             log: dir.join("writer.log"),
             admin: admin.parse().expect("an address"),
         }
+    }
+
+    /// The file with its configuration.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     fn command(&self) -> Command {

@@ -105,6 +105,34 @@ async fn segments_are_listed_and_their_records_printed_by_place_and_time() {
         assert_eq!(cat(&which, false).lines().count(), records);
         assert_eq!(ls(&which).len(), if records > 0 { 9 } else { 1 });
     }
+    // Nothing in this range is no fault, nothing of that name is.
+    let none = Which {
+        from_offset: Some(1_000),
+        ..partition(0)
+    };
+    assert_eq!(ls(&none).len(), 1);
+    let other = Where {
+        topic: Some("nope".to_owned()),
+        partition: None,
+    };
+    let other = Which {
+        place: other,
+        ..Which::default()
+    };
+    for (which, named) in [
+        (&partition(99), "no chain of topic logs partition 99"),
+        (&other, "no chain of topic nope"),
+    ] {
+        let mut out = Vec::new();
+        for ended in [
+            which.ls(&root, false, &mut out),
+            which.ls(&root, true, &mut out),
+            which.cat(&root, false, &mut out),
+        ] {
+            assert_eq!(ended.expect_err("said").to_string(), named);
+        }
+        assert!(out.is_empty(), "no empty table");
+    }
     let nowhere = rig.dir.path().join("nowhere");
     assert!(
         Which::default()

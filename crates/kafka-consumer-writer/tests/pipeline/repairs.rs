@@ -75,6 +75,7 @@ async fn a_repaired_chain_is_read_from_kafka_once_more_and_each_record_is_stored
         !second.exists() && text.contains("reads on at 10"),
         "{text}"
     );
+    assert!(text.contains("`aggregator rebuild`"), "{text}");
     assert_eq!(rig.next(0), Some(10));
     // Copies are still known: those before the damage by the chain, the others by what is read.
     let ten: Vec<u32> = (0..10).collect();
@@ -100,10 +101,12 @@ async fn nothing_is_repaired_that_kafka_does_not_have_any_more() {
     let rig = Rig::new(1).await;
     let second = three_segments(&rig).await;
     fs::remove_file(&second).expect("removed");
+    let damage = format!("{TOPIC} p00000: missing {}", second.display());
     rig.broker.delete_before(TOPIC, 0, 11).expect("deleted");
     for dry_run in [true, false] {
         let (code, text) = repair(&rig, dry_run).await;
         assert_eq!(code, 1, "{text}");
+        assert!(text.contains(&damage), "{text}");
         assert!(text.contains("Kafka has nothing before 11"), "{text}");
         assert!(
             text.contains("1 records from 10 on would be lost"),
@@ -116,6 +119,44 @@ async fn nothing_is_repaired_that_kafka_does_not_have_any_more() {
     let (code, text) = repair(&rig, false).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("it was made anew"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_named_and_can_be_repaired_later_where_kafka_does_not_answer() {
+    let rig = Rig::new(2).await;
+    let writer = rig.writer("", "");
+    for partition in 0..2 {
+        rig.send(partition, partition as u64, &[0, 1], 0).await;
+    }
+    rig.caught_up().await;
+    writer.stop().await;
+    let damaged = rig.chain(0).segment_path(Offset(0));
+    let mut bytes = fs::read(&damaged).expect("it is there");
+    bytes[20] ^= 1;
+    fs::write(&damaged, bytes).expect("written");
+    // The binary is asked, as the exit code is what scripts look at.
+    let away = rig.yaml(rig.dir.path(), "brokers: [127.0.0.1:1]", "");
+    let binary = Binary::on(&rig, "");
+    fs::write(binary.config(), away).expect("written");
+    let run = |args: &[&str]| {
+        let output = binary.run(args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    for args in [&["repair"][..], &["repair", "--dry-run"]] {
+        let (code, text) = run(args);
+        assert_eq!(code, Some(75), "{text}");
+        let name = format!("{TOPIC} p00000: damaged {}", damaged.display());
+        assert!(text.contains(&name), "{text}");
+        assert!(text.contains("Kafka does not answer"), "{text}");
+        assert!(damaged.exists());
+    }
+    // What waiting for Kafka does not mend is 1.
+    fs::remove_file(rig.chain(1).start_path()).expect("removed");
+    let (code, text) = run(&["repair", "--dry-run"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("restore START from a backup"), "{text}");
+    assert!(text.contains("Kafka does not answer"), "{text}");
 }
 
 /// The built binary, on a chain whose beginning is removed and whose damage lies before its newest

@@ -338,8 +338,8 @@ catalog! {
         "Files of snapshots that could not be read when a chain was; its trailers or another file \
          were used instead, or the partition has halted.");
     STORE_CHAINS_UNREAD = gauge(WRITER, "store_chains_unread", "chains",
-        "Chains that are there and could not be read yet: what they hold is not in \
-         store_chain_records, and all of their logs count as lag.");
+        "Chains that are there, or were assigned, and could not be read yet: what they hold is not \
+         in store_chain_records, and all of their logs count as lag.");
     STORE_CHAIN_RECORDS = gauge(WRITER, "store_chain_records", "records",
         "Offsets by what became of them, since the beginning of the chains this process holds.")
         .with(label::FATE, || FATES.to_vec());

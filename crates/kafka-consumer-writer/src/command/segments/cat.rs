@@ -21,7 +21,8 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> io::Result<u8> {
     let offsets = which.offsets();
-    which.each(root, &mut |chain, name| {
+    let found = which.chains(root)?;
+    which.each(found, &mut |chain, name| {
         // The trailer says whether there is anything to decompress.
         let wanted = chain.look(name)?.filter(|visited| which.wants(visited));
         if wanted.is_none() {

@@ -16,6 +16,7 @@ use super::Which;
 
 pub(super) fn run(which: &Which, root: &Path, json: bool, out: &mut dyn Write) -> io::Result<u8> {
     let mut sums = Sums::default();
+    let found = which.chains(root)?;
     if !json {
         let head = [
             "TOPIC/PARTITION",
@@ -35,7 +36,7 @@ pub(super) fn run(which: &Which, root: &Path, json: bool, out: &mut dyn Write) -
         ];
         row(out, &head.map(str::to_owned))?;
     }
-    let code = which.each(root, &mut |chain, name| {
+    let code = which.each(found, &mut |chain, name| {
         let Some(visited) = chain.look(name)? else {
             return Ok(());
         };

@@ -1,0 +1,164 @@
+use super::*;
+
+fn totals(stored: u64) -> Totals {
+    Totals {
+        stored,
+        ..Totals::default()
+    }
+}
+
+fn find(books: &Books, partition: i32, stored: u64) {
+    books.listed(PartitionId(partition));
+    let next = Offset(stored.try_into().unwrap());
+    books.found(PartitionId(partition), Some((next, totals(stored))));
+}
+
+/// A chain with all stored up to `end`.
+fn memory(end: i64) -> Memory {
+    Memory {
+        window: crate::window::Window::new(1),
+        end: pipeline_core::store::ChainEnd {
+            next: Offset(end),
+            last: None,
+            totals: totals(end.unsigned_abs()),
+            last_message: None,
+        },
+    }
+}
+
+#[test]
+fn all_of_the_log_of_a_chain_that_does_not_answer_is_not_yet_read_until_it_does() {
+    let books = Books::default();
+    let (now, hung, slow) = (Instant::now(), PartitionId(0), PartitionId(1));
+    let lag = |partition| books.lock().chapter(partition).lag();
+    for partition in [hung, slow] {
+        books.listed(partition);
+        books.log_end(partition, Offset(10));
+        assert_eq!(lag(partition), Some(10));
+    }
+    books.found(slow, Some((Offset(7), totals(7))));
+    assert_eq!((lag(slow), books.lock().sums), (Some(3), totals(7)));
+    // Its take-over was faster than its look at the start.
+    books.take([slow]);
+    books.lock().chapter(slow).next = Some(Offset(9));
+    books.found(slow, Some((Offset(7), totals(7))));
+    assert_eq!(lag(slow), Some(1));
+    // Another process has it when it answers at last.
+    books.assigned(now);
+    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    books.found(hung, Some((Offset(8), totals(8))));
+    assert_eq!(books.lock().sums, totals(7));
+    assert!(books.not_held().is_empty());
+}
+
+#[test]
+fn all_of_the_log_of_a_partition_taken_anew_is_not_yet_read_until_its_chain_is() {
+    let books = Books::default();
+    let (now, partition) = (Instant::now(), PartitionId(0));
+    let lag = || books.lock().chapter(partition).lag();
+    find(&books, 0, 7);
+    let first = books.take([partition]);
+    books.log_end(partition, Offset(10));
+    assert_eq!(lag(), Some(3), "it is in the books");
+    assert!(books.let_go(partition, first, now));
+    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    assert_eq!(books.lock().sums, totals(0), "another process's");
+    let holder = books.take([partition]);
+    books.log_end(partition, Offset(12));
+    // Its load ends in trouble again and again.
+    for _ in 0..2 {
+        books.halt(partition, holder, None);
+        assert_eq!((lag(), books.lock().sums), (Some(12), totals(0)));
+    }
+    books.chain(partition, holder, &memory(9));
+    assert_eq!((lag(), books.lock().sums), (Some(3), totals(9)));
+    // A chain that was not begun when it was looked at is no different.
+    let begun_later = PartitionId(1);
+    books.listed(begun_later);
+    books.log_end(begun_later, Offset(5));
+    books.found(begun_later, None);
+    assert_eq!(books.lock().chapter(begun_later).lag(), Some(5));
+}
+
+#[test]
+fn a_partition_given_up_stays_in_the_sums_until_another_has_surely_taken_it() {
+    let books = Books::default();
+    let now = Instant::now();
+    find(&books, 0, 5);
+    find(&books, 1, 7);
+    let first = books.take([PartitionId(0), PartitionId(1)]);
+    books.assigned(now);
+    assert_eq!(books.lock().sums, totals(12));
+    assert!(books.let_go(PartitionId(0), first, now));
+    books.tick(now + KEPT_AFTER_LETTING_GO / 2, 0);
+    assert_eq!(books.lock().sums, totals(12));
+    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    assert_eq!(books.lock().sums, totals(7));
+    // Taken again in time, it never leaves.
+    let second = books.take([PartitionId(1)]);
+    assert!(books.let_go(PartitionId(1), second, now));
+    books.take([PartitionId(1)]);
+    books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
+    assert_eq!(books.lock().sums, totals(7));
+}
+
+#[test]
+fn a_member_that_hears_late_that_it_is_out_takes_nothing_from_the_next_one() {
+    let books = Books::default();
+    let (now, partition) = (Instant::now(), PartitionId(0));
+    find(&books, 0, 5);
+    let out = books.take([partition]);
+    let next = books.take([partition]);
+    books.chain(partition, next, &memory(9));
+    // What it had saved itself, a while ago.
+    books.chain(partition, out, &memory(7));
+    books.halt(partition, out, Some(HaltReason::Damaged));
+    assert!(!books.let_go(partition, out, now));
+    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    assert_eq!(books.lock().sums, totals(9));
+    assert!(books.not_held().is_empty() && !books.is_halted(partition));
+    assert!(books.let_go(partition, next, now));
+    assert_eq!(books.not_held(), [partition]);
+}
+
+#[test]
+fn chains_found_at_the_start_that_others_hold_leave_the_sums_too() {
+    let books = Books::default();
+    let now = Instant::now();
+    find(&books, 0, 5);
+    find(&books, 1, 7);
+    // Nothing is assigned yet: after a kill, that takes the dead member's session timeout.
+    books.tick(now + KEPT_AFTER_LETTING_GO * 2, 0);
+    assert_eq!(books.lock().sums, totals(12));
+    books.take([PartitionId(0)]);
+    books.assigned(now);
+    assert_eq!(books.not_held(), [PartitionId(1)]);
+    // A later assignment that does not bring it either begins no new wait.
+    books.assigned(now + KEPT_AFTER_LETTING_GO / 2);
+    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    assert_eq!(books.lock().sums, totals(5));
+    assert!(books.not_held().is_empty());
+    // An answer that comes late brings nothing back.
+    books.log_end(PartitionId(1), Offset(9));
+    assert!(books.not_held().is_empty());
+}
+
+#[test]
+fn the_lag_is_kept_as_long_as_the_totals_and_said_once_it_is_known() {
+    let books = Books::default();
+    let now = Instant::now();
+    let lag = |partition| books.lock().chapter(PartitionId(partition)).lag();
+    let holder = books.take([PartitionId(0)]);
+    books.log_end(PartitionId(0), Offset(10));
+    assert_eq!(lag(0), Some(10), "the chain has not been read yet");
+    books.halt(PartitionId(0), holder, Some(HaltReason::Damaged));
+    assert_eq!(lag(0), Some(10), "and cannot be");
+    find(&books, 1, 7);
+    assert_eq!(lag(1), None, "the log has not been asked yet");
+    books.log_end(PartitionId(1), Offset(10));
+    assert_eq!(lag(1), Some(3), "also before anything is assigned");
+    let holder = books.take([PartitionId(1)]);
+    books.let_go(PartitionId(1), holder, now);
+    books.log_end(PartitionId(1), Offset(12));
+    assert_eq!(lag(1), Some(5));
+}
