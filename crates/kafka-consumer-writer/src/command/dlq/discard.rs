@@ -49,7 +49,7 @@ pub struct Unwanted {
     survey: Survey,
 }
 
-pub(super) fn run(dir: &Path, which: &Which, how: How) -> u8 {
+pub(super) fn run(dir: &Path, bytes_max: u64, which: &Which, how: How) -> u8 {
     let lock = match super::lock(dir) {
         Ok(lock) => lock,
         Err(code) => return code,
@@ -67,7 +67,7 @@ pub(super) fn run(dir: &Path, which: &Which, how: How) -> u8 {
         }
         let discarded = unwanted.discard(dir)?;
         say(&format!("threw {discarded} messages away"));
-        if let Err(error) = tidy::tidy(dir, &lock) {
+        if let Err(error) = tidy::tidy(dir, &lock, bytes_max) {
             say(&format!("failed to remove what was thrown away: {error}"));
         }
         Ok(exit::OK)
