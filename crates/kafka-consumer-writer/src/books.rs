@@ -443,6 +443,7 @@ mod tests {
                 totals: totals(end.unsigned_abs()),
                 last_message: None,
             },
+            aside: std::collections::BTreeSet::new(),
         };
         books.chain(partition, next, &memory(9));
         // What it had saved itself, a while ago.

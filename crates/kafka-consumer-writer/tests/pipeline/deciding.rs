@@ -12,8 +12,9 @@ use kafka_consumer_writer::{
         replay::{How, Outcome, replay},
     },
     dead_letters::{marks::Marks, survey, tidy},
+    repair,
 };
-use pipeline_core::lifecycle::Shutdown;
+use pipeline_core::{Offset, lifecycle::Shutdown};
 use serde_json::Value;
 
 use crate::{
@@ -249,6 +250,39 @@ async fn what_is_thrown_away_waits_no_longer_and_the_books_go_on_counting_it() {
     assert_eq!(rig.totals().poison, 3);
     rig.writer("", "").stop().await;
     assert!(rig.dead_letter_files("records-").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_replayed_and_is_read_again_after_a_repair_is_stored_once() {
+    let (rig, writer) = with_a_small_window().await;
+    rig.send(0, 9, &[5], 0).await;
+    rig.caught_up().await;
+    let (all, how) = (Which::default(), How::default());
+    assert_eq!(replayed(&rig, &all, &how).await.sent, 1);
+    rig.caught_up().await;
+    writer.stop().await;
+    let count = || {
+        let stored = rig.stored();
+        stored.iter().filter(|it| it.line == line(9, 5)).count()
+    };
+    assert_eq!(count(), 1);
+
+    // Read again from 1 on, with a window that would hold them all: no doubt is left.
+    fs::write(rig.chain(0).segment_path(Offset(1)), b"damaged").expect("written");
+    let config = rig.config(rig.dir.path(), "", "");
+    let mut out = Vec::new();
+    let code = repair::run(&config, false, &mut out)
+        .await
+        .expect("written");
+    assert_eq!(code, 0, "{}", String::from_utf8_lossy(&out));
+    assert_eq!(rig.next(0), Some(1));
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    assert_eq!(writer.shared().dead_letters.records(), 0);
+    writer.stop().await;
+    assert_eq!((count(), rig.totals().undecidable), (1, 1));
+    assert!(listed(&rig, &all).is_empty());
+    assert_eq!(replayed(&rig, &all, &how).await.sent, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
