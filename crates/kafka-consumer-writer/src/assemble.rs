@@ -177,6 +177,10 @@ impl<'a> Assembly<'a, '_> {
                     self.memory.window.start()
                 ),
             )),
+            _ if self.memory.aside.contains(&message.offset) => Err((
+                EntryKind::Undecidable,
+                "it was put aside when it was read before".to_owned(),
+            )),
             Some(envelope) => {
                 self.ndjson.push(b'\n');
                 self.pending.store(envelope.sequence);

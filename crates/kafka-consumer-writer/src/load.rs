@@ -1,7 +1,7 @@
 //! Reading a chain into memory, on a blocking thread: the newest snapshot of its window that can
 //! be read and the trailers behind it, or all trailers where no segment is gone.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use metrics::counter;
 use pipeline_core::{
@@ -58,6 +58,7 @@ pub fn begun(start: &Start, batches_max: usize) -> Memory {
     Memory {
         window: Window::new(batches_max),
         end: at_start(start),
+        aside: BTreeSet::new(),
     }
 }
 
@@ -85,7 +86,11 @@ fn look(chain: &Chain, start: Start, batches_max: usize) -> Result<Loaded, Chain
                 let end = resumed.end;
                 return Ok(Loaded {
                     start,
-                    memory: Memory { window, end },
+                    memory: Memory {
+                        window,
+                        end,
+                        aside: BTreeSet::new(),
+                    },
                     names: resumed.names,
                     behind,
                 });
@@ -140,6 +145,7 @@ fn rebuild(
         memory: Memory {
             window,
             end: end.unwrap_or_else(|| at_start(&start)),
+            aside: BTreeSet::new(),
         },
         start,
         behind: names.len() as u64,

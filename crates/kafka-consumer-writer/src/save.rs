@@ -235,6 +235,7 @@ fn landed(job: SaveJob, encoded: Arc<Encoded>) -> SaveReport {
         totals: trailer.totals,
         last_message: trailer.last,
     };
+    memory.aside = memory.aside.split_off(&trailer.next);
     SaveReport {
         outcome: SaveOutcome::Landed(memory),
         trouble: None,

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use pipeline_core::store::{ChainEnd, Totals};
@@ -25,6 +25,7 @@ fn memory() -> Memory {
                 hash: [9; 16],
             }),
         },
+        aside: BTreeSet::new(),
     }
 }
 
@@ -161,4 +162,36 @@ fn a_batch_without_messages_keeps_the_last_message_of_the_chain() {
     let made = assemble(&batch, &memory(), &rules(), [3; 16], Vec::new());
     assert_eq!(made.draft.last, memory().end.last_message);
     assert_eq!(fates(&made.draft), [(Fate::Skipped, 2)]);
+}
+
+#[test]
+fn what_was_put_aside_before_is_not_stored_when_it_is_read_again() {
+    let messages = [
+        (10, Some((1, 0))),
+        (11, Some((1, 1))),
+        (12, None),
+        // A copy of the first.
+        (13, Some((1, 0))),
+        // And one of what was put aside: of that the window knows nothing.
+        (14, Some((1, 1))),
+    ];
+    let batch = batch(15, vec![(Content::Messages(block(15, &messages)), 15)]);
+    let memory = Memory {
+        aside: [11, 12, 13].map(Offset).into(),
+        ..memory()
+    };
+    let made = assemble(&batch, &memory, &rules(), [3; 16], Vec::new());
+    assert_eq!(
+        fates(&made.draft),
+        [
+            (Fate::Stored, 1),
+            (Fate::Undecidable, 2),
+            (Fate::Duplicate, 1),
+            (Fate::Stored, 1),
+        ]
+    );
+    let aside: Vec<_> = made.aside.iter().map(|it| (it.offset.0, it.kind)).collect();
+    let undecidable = EntryKind::Undecidable;
+    assert_eq!(aside, [(11, undecidable), (12, undecidable)]);
+    assert_eq!(made.ndjson, format!("{GOOD}\n").repeat(2).into_bytes());
 }

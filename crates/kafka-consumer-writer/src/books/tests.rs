@@ -23,6 +23,7 @@ fn memory(end: i64) -> Memory {
             totals: totals(end.unsigned_abs()),
             last_message: None,
         },
+        aside: std::collections::BTreeSet::new(),
     }
 }
 

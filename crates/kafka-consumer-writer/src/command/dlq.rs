@@ -107,7 +107,17 @@ impl DlqCommand {
                 let dir = which.dir(common);
                 print(&dir, |out| which.show(&dir, values, out).map(|()| exit::OK))
             }
-            Self::Discard { which, how } => discard::run(&which.dir(common), &which, how),
+            Self::Discard { which, how } => {
+                let (dir, bytes_max) = match &which.dir {
+                    // Its bound is known to its writer alone, which keeps it at its next start.
+                    Some(dir) => (dir.clone(), u64::MAX),
+                    None => {
+                        let consumer = common.load_or_exit().consumer;
+                        (consumer.dlq_dir, consumer.dlq_max_bytes)
+                    }
+                };
+                discard::run(&dir, bytes_max, &which, how)
+            }
             Self::Replay { which, how } => {
                 let mut config = common.load_or_exit();
                 if let Some(dir) = &which.dir {

@@ -1,6 +1,6 @@
 //! Which keys the consumer DLQ has, as far as the chains have not passed them. Touches no disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pipeline_core::Offset;
 
@@ -27,9 +27,13 @@ enum State {
 }
 
 impl Keys {
-    /// A key that a file has; says whether it is new.
+    /// A key that a file has; says whether it is new. One that the chain has passed is not kept.
     pub fn found(&mut self, place: &Place, offset: Offset) -> bool {
-        let offsets = &mut self.of(place).offsets;
+        let keyed = self.of(place);
+        if keyed.next.is_some_and(|next| offset < next) {
+            return false;
+        }
+        let offsets = &mut keyed.offsets;
         let before = offsets.len();
         offsets.entry(offset.0).or_insert(State::Found);
         offsets.len() > before
@@ -64,6 +68,25 @@ impl Keys {
         let keyed = self.of(place);
         keyed.next = Some(next);
         keyed.offsets = keyed.offsets.split_off(&next.0);
+    }
+
+    /// The chain stands at `next`, where it may have been cut: says whether keys from there on were
+    /// forgotten.
+    pub fn go_back(&mut self, place: &Place, next: Offset) -> bool {
+        let keyed = self.of(place);
+        let back = keyed.next.is_some_and(|known| next < known);
+        if back {
+            keyed.next = Some(next);
+        }
+        back
+    }
+
+    /// What is known of this place from `next` on.
+    pub fn from(&self, place: &Place, next: Offset) -> BTreeSet<Offset> {
+        let keyed = self.places.get(place);
+        let offsets = keyed.map(|keyed| keyed.offsets.range(next.0..));
+        let offsets = offsets.into_iter().flatten();
+        offsets.map(|(offset, _)| Offset(*offset)).collect()
     }
 
     /// Whether the chain is known to have come to `offset`.

@@ -1,9 +1,10 @@
 //! What has been decided about single messages, durably: that one may have been sent, with its
 //! *since*, before it is; that Kafka has it, after; that it was thrown away.
 //!
-//! A marks file (`marks-<16 hex>.dlq`, of kind `cdlm`) is written by one command alone. The payload
-//! of a frame begins as that of an entry does (version, topic, topic id, partition) and goes on with
-//! marks to its end; integers big-endian:
+//! A marks file (`marks-<16 hex>.dlq`, of kind `cdlm`) is written by one command alone, which begins
+//! another one where it has many marks, so that they can leave in parts. The payload of a frame
+//! begins as that of an entry does (version, topic, topic id, partition) and goes on with marks to
+//! its end; integers big-endian:
 //!
 //! ```text
 //! 1 sent · offset (i64) · since (i64)
@@ -34,6 +35,8 @@ pub const KIND: [u8; 4] = *b"cdlm";
 const SENT: u8 = 1;
 const DONE: u8 = 2;
 const DISCARDED: u8 = 3;
+/// A file is closed once it has this many marks.
+const FILE_MARKS: usize = 20_000;
 
 /// One mark of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,16 +168,19 @@ impl Marks {
 /// Writes the marks of one command; no file before the first.
 #[derive(Debug)]
 pub struct MarksWriter {
-    path: PathBuf,
+    dir: PathBuf,
     file: Option<FrameWriter>,
+    /// In `file`.
+    marks: usize,
 }
 
 impl MarksWriter {
     #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self {
-            path: dir.join(format!("{PREFIX}{:016x}.dlq", fastrand::u64(..))),
+            dir: dir.to_owned(),
             file: None,
+            marks: 0,
         }
     }
 
@@ -195,10 +201,19 @@ impl MarksWriter {
             payload.extend_from_slice(&offset.0.to_be_bytes());
             payload.extend_from_slice(&value.to_be_bytes());
         }
+        if self.marks >= FILE_MARKS {
+            self.file = None;
+        }
         let file = match &mut self.file {
             Some(file) => file,
-            None => self.file.insert(FrameWriter::create(&self.path, KIND)?),
+            None => {
+                self.marks = 0;
+                let name = format!("{PREFIX}{:016x}.dlq", fastrand::u64(..));
+                let file = FrameWriter::create(&self.dir.join(name), KIND)?;
+                self.file.insert(file)
+            }
         };
+        self.marks += marks.len();
         file.append(&payload)?;
         file.sync()
     }

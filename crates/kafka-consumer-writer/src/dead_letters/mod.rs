@@ -7,7 +7,9 @@
 //! <dlqDir>/writer-<writer>.lock                            this writer lives: nobody removes its files
 //! ```
 //!
-//! Entries are keyed by topic (name and id), partition and offset. This process writes a key once; after a crash
+//! Entries are keyed by topic (name and id), partition and offset. A message that was put aside once
+//! stays so when it is read again, whatever became of its entry: [`DeadLetters::put_aside_from`].
+//! This process writes a key once; after a crash
 //! (or from a second process) it may stand there again, so readers go by the key. Files of other
 //! processes are read and never written. Calls that touch the disk block, for as long as it hangs;
 //! `records`, `bytes` and `passed` never wait for one of them. A failed file is left and a new one
@@ -23,6 +25,7 @@ pub mod tidy;
 mod unsaved;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -106,7 +109,7 @@ impl DeadLetters {
             LockError::Io(error) => error,
             LockError::Held { .. } => io::Error::other(error),
         })?;
-        if let Err(error) = tidy::tidy_if_free(dir) {
+        if let Err(error) = tidy::tidy_if_free(dir, bytes_max) {
             tracing::warn!(%error, "failed to remove what has been replayed from the consumer DLQ");
         }
         // Before they are read: what comes later is counted later.
@@ -142,6 +145,9 @@ impl DeadLetters {
                     "consumer DLQ file cannot be read"
                 ),
             }
+        }
+        for (place, offset) in marks.keys() {
+            keys.found(place, offset);
         }
         let queue = Self {
             dir: dir.to_owned(),
@@ -194,17 +200,47 @@ impl DeadLetters {
         if *self.lock_others() == others {
             return Ok(());
         }
+        self.read_records(others)
+    }
+
+    /// Counts the records, and learns the keys that others have written or marked.
+    fn read_records(&self, others: Vec<(PathBuf, u64)>) -> io::Result<()> {
         let _open = self.open.lock().expect("no panic under this lock");
         let marks = Marks::read(&self.dir)?;
         let mut records = 0;
         survey(&self.dir, &marks, &mut |seen| {
-            let waits = seen.entry.kind != EntryKind::Unsaved && !seen.progress.is_done();
-            records += u64::from(waits);
+            if seen.entry.kind != EntryKind::Unsaved {
+                self.lock_keys().found(seen.place, seen.entry.offset);
+                records += u64::from(!seen.progress.is_done());
+            }
             Ok(())
         })?;
+        for (place, offset) in marks.keys() {
+            self.lock_keys().found(place, offset);
+        }
         self.records.store(records, Ordering::Relaxed);
         *self.lock_others() = others;
         Ok(())
+    }
+
+    /// The messages from `next` on, where this chain ends, that were put aside already: by a writer
+    /// that ended before its segment was linked, or in segments that a repair has cut off. Their
+    /// entries wait, or were replayed, or thrown away; so none of them may be stored now. Of a
+    /// topic without an id nothing is said: it may be another one of that name.
+    ///
+    /// What another process has put aside or marked within the last seconds may be missing.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn put_aside_from(&self, place: &Place, next: Offset) -> io::Result<BTreeSet<Offset>> {
+        if place.topic_id.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let back = self.lock_keys().go_back(place, next);
+        if back {
+            self.read_records(list_others(&self.dir, &self.writer)?)?;
+        }
+        Ok(self.lock_keys().from(place, next))
     }
 
     fn lock_others(&self) -> MutexGuard<'_, Vec<(PathBuf, u64)>> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_link::{HeaderSlot, Message, MessageBlock};
 use pipeline_core::PartitionId;
 
-use super::*;
+use super::{files::has_prefix, *};
 use crate::{
     batcher::{Batch, Chunk, Trigger},
     budget::Budget,
@@ -259,13 +259,17 @@ fn a_damaged_file_gives_what_is_whole_and_stops_no_start() {
 }
 
 fn done(dir: &Path, offsets: &[i64]) {
+    done_at(&place(0), dir, offsets);
+}
+
+fn done_at(place: &Place, dir: &Path, offsets: &[i64]) {
     let landed = Offset(1_000);
     let marks: Vec<_> = offsets
         .iter()
         .map(|offset| (Offset(*offset), marks::Mark::Done { landed }))
         .collect();
     let mut writer = marks::MarksWriter::new(dir);
-    writer.append(&place(0), &marks).expect("durable");
+    writer.append(place, &marks).expect("durable");
 }
 
 #[test]
@@ -278,18 +282,23 @@ fn what_is_replayed_waits_no_longer_and_goes_once_its_writer_is_gone() {
     queue.recount_records().expect("counted");
     assert_eq!(queue.records(), 1);
     done(dir.path(), &[6]);
-    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 0);
+    assert_eq!(tidy::tidy_if_free(dir.path(), 1 << 20).expect("tidied"), 0);
     queue.keep(&place(0), &[entry(7, b"z")]).expect("kept");
     queue.recount_records().expect("counted");
     assert_eq!(queue.records(), 1, "what came last waits");
     drop(queue);
-    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 0);
+    assert_eq!(tidy::tidy_if_free(dir.path(), 1 << 20).expect("tidied"), 0);
     done(dir.path(), &[7]);
     let replaying = tidy::lock_replay(dir.path()).expect("free");
-    assert_eq!(tidy::tidy_if_free(dir.path()).expect("passed by"), 0);
+    assert_eq!(
+        tidy::tidy_if_free(dir.path(), 1 << 20).expect("passed by"),
+        0
+    );
     drop(replaying);
-    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 1 + 3);
-    assert!(files(dir.path()).expect("listed").is_empty());
+    assert_eq!(tidy::tidy_if_free(dir.path(), 1 << 20).expect("tidied"), 1);
+    let left = files(dir.path()).expect("listed");
+    assert!(left.iter().all(|path| has_prefix(path, marks::PREFIX)));
+    assert_eq!(left.len(), 3, "the marks stay");
 }
 
 #[test]
@@ -305,7 +314,86 @@ fn a_damaged_file_is_not_tidied_away() {
     bytes[last] ^= 1;
     fs::write(path, bytes).expect("written");
     done(dir.path(), &[1, 2]);
-    assert_eq!(tidy::tidy_if_free(dir.path()).expect("tidied"), 0);
+    assert_eq!(tidy::tidy_if_free(dir.path(), 1 << 20).expect("tidied"), 0);
     let queue = DeadLetters::open(dir.path(), 1 << 20, [2; 16]).expect("opens");
     assert_eq!(queue.records(), 0);
+}
+
+#[test]
+fn what_was_replayed_does_not_wait_again_when_a_killed_writers_messages_are_read_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |writer| DeadLetters::open(dir.path(), 1 << 20, [writer; 16]).expect("opens");
+    let waiting = || {
+        let marks = Marks::read(dir.path()).expect("readable");
+        let mut waiting = Vec::new();
+        survey(dir.path(), &marks, &mut |seen| {
+            if !seen.progress.is_done() {
+                waiting.push(seen.entry.offset.0);
+            }
+            Ok(())
+        })
+        .expect("readable");
+        waiting
+    };
+    // Durable, and its writer was killed before the segment was linked.
+    let entries = [entry(4, b"x"), entry(6, b"y")];
+    open(1).keep(&place(0), &entries[..1]).expect("kept");
+    done(dir.path(), &[4]);
+    assert_eq!(tidy::tidy_if_free(dir.path(), 1 << 20).expect("tidied"), 1);
+    let next = open(2);
+    let known = |from| {
+        let known = next.put_aside_from(&place(0), Offset(from));
+        let known = known.expect("readable").into_iter();
+        known.map(|it| it.0).collect::<Vec<_>>()
+    };
+    assert!(known(4) == [4] && known(5).is_empty());
+    next.keep(&place(0), &entries).expect("kept");
+    assert_eq!((next.records(), waiting()), (1, vec![6]));
+    // A repair cuts off what has been passed.
+    next.passed(&place(0), Offset(7));
+    assert!(known(7).is_empty());
+    assert!(known(5) == [6] && known(4) == [4, 6]);
+    assert_eq!((next.records(), waiting()), (1, vec![6]));
+    let other = Place {
+        topic_id: "another".to_owned(),
+        ..place(0)
+    };
+    let of_other = next.put_aside_from(&other, Offset(0)).expect("readable");
+    assert!(of_other.is_empty());
+}
+
+#[test]
+fn marks_that_no_file_has_leave_the_oldest_first_and_at_once_where_the_topic_has_no_id() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let marks_files = || {
+        let mut paths = files(dir.path()).expect("listed");
+        paths.retain(|path| has_prefix(path, marks::PREFIX));
+        paths
+    };
+    let offsets: Vec<i64> = (0..50).collect();
+    let mut written: Vec<PathBuf> = Vec::new();
+    for age in (1..=4).rev() {
+        done(dir.path(), &offsets);
+        let new = marks_files().into_iter().find(|it| !written.contains(it));
+        let path = new.expect("one more");
+        let when = std::time::SystemTime::now() - std::time::Duration::from_secs(age * 60);
+        let file = fs::File::options().write(true).open(&path).expect("there");
+        file.set_modified(when).expect("set");
+        written.push(path);
+    }
+    let each = len(&written[0]).expect("there").expect("there");
+    let tidy = |kept: u64| {
+        let tidied = tidy::tidy_if_free(dir.path(), (each + 10) * kept * 16);
+        tidied.expect("tidied")
+    };
+    assert_eq!(tidy(4), 0);
+    assert_eq!(tidy(2), 2);
+    assert!(written[2..].iter().all(|path| path.exists()));
+
+    let nameless = Place {
+        topic_id: String::new(),
+        ..place(0)
+    };
+    done_at(&nameless, dir.path(), &offsets);
+    assert_eq!((tidy(9), marks_files().len()), (1, 2));
 }

@@ -1,11 +1,18 @@
 //! Removes what nobody waits for any more: files of poison and undecidable messages all of which
-//! have been replayed, once their writer is gone; marks of messages that no file has. Never removes
-//! a file that is damaged, or that anyone may still append to.
+//! have been replayed or thrown away, once their writer is gone. Never removes a file that is
+//! damaged, or that anyone may still append to.
+//!
+//! Marks outlive the files that they speak of: the same messages may be read again, by the next
+//! writer where the last one was killed before its segment was linked, or after a repair. The marks
+//! say that they are decided, and so not stored, nor sent anew. Of those that no file has, the
+//! newest stay, within bounds; marks of a topic without an id go with their files, as they may be
+//! taken for those of another topic of that name.
 
 use std::{
     collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use pipeline_core::{
@@ -24,6 +31,11 @@ use super::{
 /// Held by a replay, and by whoever tidies: marks files are appended to and removed under it alone.
 const REPLAY_LOCK: &str = "REPLAY-LOCK";
 const WRITER_LOCK_SUFFIX: &str = ".lock";
+/// Messages whose marks stay although no file has them, about: whoever reads the marks has them in
+/// memory.
+const KEPT_MESSAGES_MAX: usize = 200_000;
+/// Those marks have at most this part of what all files may have.
+const KEPT_PART: u64 = 16;
 
 /// # Errors
 /// Where another process has it, or the directory cannot be used.
@@ -54,19 +66,19 @@ fn writer_lives(dir: &Path, path: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// As the file system says.
-pub fn tidy_if_free(dir: &Path) -> io::Result<u64> {
+pub fn tidy_if_free(dir: &Path, bytes_max: u64) -> io::Result<u64> {
     match lock_replay(dir) {
-        Ok(lock) => tidy(dir, &lock),
+        Ok(lock) => tidy(dir, &lock, bytes_max),
         Err(LockError::Held { .. }) => Ok(0),
         Err(LockError::Io(error)) => Err(error),
     }
 }
 
-/// As [`tidy_if_free`], by whoever has the lock.
+/// As [`tidy_if_free`], by whoever has the lock. All files may have `bytes_max`.
 ///
 /// # Errors
 /// As the file system says.
-pub fn tidy(dir: &Path, _: &Lock) -> io::Result<u64> {
+pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
     remove_dead_locks(dir)?;
     let marks = Marks::read(dir)?;
     let mut left: HashSet<(Place, Offset)> = HashSet::new();
@@ -106,15 +118,52 @@ pub fn tidy(dir: &Path, _: &Lock) -> io::Result<u64> {
         // Before the marks that say why they could go.
         fsx::sync_dir(dir)?;
     }
+    Ok(removed + tidy_marks(dir, &left, bytes_max / KEPT_PART)?)
+}
+
+/// A marks file that speaks of no message in a file.
+struct Kept {
+    written: SystemTime,
+    path: PathBuf,
+    messages: usize,
+    bytes: u64,
+}
+
+/// Removes the marks files of which nothing is `wanted`, but the newest.
+fn tidy_marks(dir: &Path, wanted: &HashSet<(Place, Offset)>, bytes_max: u64) -> io::Result<u64> {
+    let mut kept = Vec::new();
+    let mut removed = 0;
     for path in files(dir)? {
         if !has_prefix(&path, marks::PREFIX) {
             continue;
         }
         let mut of_file = Marks::default();
         of_file.read_file(&path)?;
-        let wanted = |(place, offset): (&Place, Offset)| left.contains(&(place.clone(), offset));
-        if of_file.damage.is_empty() && !of_file.keys().any(wanted) {
+        let is_wanted =
+            |(place, offset): (&Place, Offset)| wanted.contains(&(place.clone(), offset));
+        if !of_file.damage.is_empty() || of_file.keys().any(is_wanted) {
+            continue;
+        }
+        if of_file.keys().all(|(place, _)| place.topic_id.is_empty()) {
             fsx::remove_file(&path)?;
+            removed += 1;
+            continue;
+        }
+        let metadata = fs::metadata(&path)?;
+        kept.push(Kept {
+            written: metadata.modified()?,
+            path,
+            messages: of_file.keys().count(),
+            bytes: metadata.len(),
+        });
+    }
+    kept.sort_by_key(|kept| std::cmp::Reverse(kept.written));
+    let (mut messages, mut bytes) = (0, 0);
+    for file in kept {
+        messages += file.messages;
+        bytes += file.bytes;
+        if messages > KEPT_MESSAGES_MAX || bytes > bytes_max {
+            fsx::remove_file(&file.path)?;
             removed += 1;
         }
     }

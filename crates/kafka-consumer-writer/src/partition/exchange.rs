@@ -1,8 +1,11 @@
 //! What goes between a partition's core and those who act for it: what to do, and what became of it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use pipeline_core::store::{ChainEnd, Encoded};
+use pipeline_core::{
+    Offset,
+    store::{ChainEnd, Encoded},
+};
 
 use crate::{aside::Note, batcher::Batch, budget::Reserved, window::Window};
 
@@ -11,6 +14,9 @@ use crate::{aside::Note, batcher::Batch, budget::Reserved, window::Window};
 pub struct Memory {
     pub window: Window,
     pub end: ChainEnd,
+    /// Behind the end: messages that were put aside when they were read before. They are not stored
+    /// now; what was decided about them then goes on counting.
+    pub aside: BTreeSet<Offset>,
 }
 
 /// One segment on its way into the chain. Goes to a blocking thread and comes back.

@@ -1,6 +1,9 @@
 //! The states one by one; `tests/schedules` drives them all at once.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use pipeline_core::store::{ChainEnd, Draft, Fate, FateRun, Totals};
 
@@ -26,6 +29,7 @@ fn memory(next: i64) -> Box<Memory> {
             totals: Totals::default(),
             last_message: None,
         },
+        aside: BTreeSet::new(),
     })
 }
 

@@ -18,6 +18,7 @@ use pipeline_core::{
 
 use super::{Event, Events, log_bounds, on_disk};
 use crate::{
+    dead_letters::Place,
     load::{self, Loaded},
     partition::{LoadOutcome, Memory},
     shared::Held,
@@ -184,7 +185,7 @@ async fn load_one(
                 first = %start.first_offset,
                 "began a chain"
             );
-            Ok(load::begun(&start, batches_max))
+            with_put_aside(held, topic, load::begun(&start, batches_max)).await
         }
         Verdict::GoOn => {
             // `GoOn` is said of a chain only.
@@ -201,9 +202,39 @@ async fn load_one(
                 }
                 .into());
             }
-            Ok(memory)
+            with_put_aside(held, topic, memory).await
         }
     }
+}
+
+/// With what the consumer DLQ has already of what is to be read.
+async fn with_put_aside(
+    held: &Held,
+    topic: &TopicInfo,
+    mut memory: Memory,
+) -> Result<Memory, NotReady> {
+    let place = Place {
+        topic_id: topic.topic_id.clone(),
+        ..Place::clone(&held.place)
+    };
+    let next = memory.end.next;
+    let asked = on_disk(held, move |held| {
+        held.shared.dead_letters.put_aside_from(&place, next)
+    });
+    memory.aside = asked
+        .await
+        .map_err(|error| NotReady::Retry(format!("consumer DLQ: {error}")))?;
+    if let (Some(first), Some(last)) = (memory.aside.first(), memory.aside.last()) {
+        tracing::info!(
+            topic = held.place.topic,
+            partition = %held.partition(),
+            %first,
+            %last,
+            messages = memory.aside.len(),
+            "reads messages again that were put aside before: none of them is stored"
+        );
+    }
+    Ok(memory)
 }
 
 /// A disk that hangs gives no error: this says so, and waits on.

@@ -12,8 +12,9 @@ use kafka_consumer_writer::{
         replay::{How, Outcome, replay},
     },
     dead_letters::{marks::Marks, survey, tidy},
+    repair,
 };
-use pipeline_core::lifecycle::Shutdown;
+use pipeline_core::{Offset, lifecycle::Shutdown};
 use serde_json::Value;
 
 use crate::{
@@ -47,7 +48,7 @@ async fn replayed(rig: &Rig, which: &Which, how: &How) -> Outcome {
         let lock = tidy::lock_replay(dir).expect("nobody else replays");
         let outcome = replay(&config, &which, &how, &Shutdown::manual()).expect("readable");
         if !how.dry_run {
-            tidy::tidy(dir, &lock).expect("tidied");
+            tidy::tidy(dir, &lock, config.consumer.dlq_max_bytes).expect("tidied");
         }
         outcome
     };
@@ -128,20 +129,16 @@ async fn what_is_replayed_twice_is_stored_once() {
     assert_eq!((stored(&rig), rig.log_end(0)), (1, 7));
     assert_eq!(rig.totals().duplicate, 1);
 
-    // Its writer lives: the file stays, and goes with the marks once the writer is gone.
+    // Its writer lives: the file stays, and goes once the writer is gone. The marks stay.
     assert_eq!(rig.dead_letter_files("records-").len(), 1);
     writer.stop().await;
     rig.writer("", WINDOW).stop().await;
     assert!(rig.dead_letter_files("records-").is_empty());
-    assert!(rig.dead_letter_files("marks-").is_empty());
+    assert_eq!(rig.dead_letter_files("marks-").len(), 1);
     // An old copy of the directory changes nothing either.
     copy_dir(&before, &dlq(&rig));
-    assert_eq!(replayed(&rig, &all, &how).await.sent, 1);
-    let writer = rig.writer("", WINDOW);
-    rig.caught_up().await;
-    writer.stop().await;
-    assert_eq!(stored(&rig), 1);
-    assert_eq!(rig.totals().duplicate, 2);
+    assert_eq!(replayed(&rig, &all, &how).await.sent, 0);
+    assert_eq!((stored(&rig), rig.totals().duplicate), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,7 +250,39 @@ async fn what_is_thrown_away_waits_no_longer_and_the_books_go_on_counting_it() {
     assert_eq!(rig.totals().poison, 3);
     rig.writer("", "").stop().await;
     assert!(rig.dead_letter_files("records-").is_empty());
-    assert!(rig.dead_letter_files("marks-").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_replayed_and_is_read_again_after_a_repair_is_stored_once() {
+    let (rig, writer) = with_a_small_window().await;
+    rig.send(0, 9, &[5], 0).await;
+    rig.caught_up().await;
+    let (all, how) = (Which::default(), How::default());
+    assert_eq!(replayed(&rig, &all, &how).await.sent, 1);
+    rig.caught_up().await;
+    writer.stop().await;
+    let count = || {
+        let stored = rig.stored();
+        stored.iter().filter(|it| it.line == line(9, 5)).count()
+    };
+    assert_eq!(count(), 1);
+
+    // Read again from 1 on, with a window that would hold them all: no doubt is left.
+    fs::write(rig.chain(0).segment_path(Offset(1)), b"damaged").expect("written");
+    let config = rig.config(rig.dir.path(), "", "");
+    let mut out = Vec::new();
+    let code = repair::run(&config, false, &mut out)
+        .await
+        .expect("written");
+    assert_eq!(code, 0, "{}", String::from_utf8_lossy(&out));
+    assert_eq!(rig.next(0), Some(1));
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    assert_eq!(writer.shared().dead_letters.records(), 0);
+    writer.stop().await;
+    assert_eq!((count(), rig.totals().undecidable), (1, 1));
+    assert!(listed(&rig, &all).is_empty());
+    assert_eq!(replayed(&rig, &all, &how).await.sent, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,6 +84,7 @@ impl Disk {
                 totals: Totals::default(),
                 last_message: None,
             },
+            aside: BTreeSet::new(),
         };
         if let Some((_, (bytes, _))) = state.snapshots.last_key_value() {
             let (head, window) = Window::restore(bytes, batches_max).expect("whole");
@@ -93,6 +94,7 @@ impl Disk {
             memory = Memory {
                 window,
                 end: head.end,
+                aside: BTreeSet::new(),
             };
         }
         while let Some(segment) = state.names.get(&memory.end.next) {

@@ -35,6 +35,9 @@ pub struct How {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    /// Also what a replay that was cut off may have sent: that may be in the store, or come there
+    #[arg(long)]
+    pub maybe_sent: bool,
 }
 
 /// What there is to throw away.
@@ -46,28 +49,30 @@ pub struct Unwanted {
     counts: BTreeMap<(String, i32, &'static str, String), u64>,
     /// Passed over.
     copies: u64,
+    /// Passed over too: a replay has them under way.
+    maybe_sent: u64,
     survey: Survey,
 }
 
-pub(super) fn run(dir: &Path, which: &Which, how: How) -> u8 {
+pub(super) fn run(dir: &Path, bytes_max: u64, which: &Which, how: How) -> u8 {
     let lock = match super::lock(dir) {
         Ok(lock) => lock,
         Err(code) => return code,
     };
     print(dir, |out| {
-        let unwanted = Unwanted::find(dir, which)?;
+        let unwanted = Unwanted::find(dir, which, how.maybe_sent)?;
         unwanted.say(how.dry_run, out)?;
         out.flush()?;
         if how.dry_run || unwanted.messages() == 0 {
             return Ok(exit::OK);
         }
-        if !how.yes && !confirmed(unwanted.messages())? {
+        if !how.yes && !confirmed(unwanted.messages(), how.maybe_sent)? {
             say("nothing was changed");
             return Ok(exit::FAILED);
         }
         let discarded = unwanted.discard(dir)?;
         say(&format!("threw {discarded} messages away"));
-        if let Err(error) = tidy::tidy(dir, &lock) {
+        if let Err(error) = tidy::tidy(dir, &lock, bytes_max) {
             say(&format!("failed to remove what was thrown away: {error}"));
         }
         Ok(exit::OK)
@@ -79,7 +84,7 @@ impl Unwanted {
     ///
     /// # Errors
     /// Where the directory cannot be listed.
-    pub fn find(dir: &Path, which: &Which) -> io::Result<Self> {
+    pub fn find(dir: &Path, which: &Which, maybe_sent: bool) -> io::Result<Self> {
         let mut found = Self::default();
         let survey = which.survey(dir, &mut |seen| {
             let (place, entry) = (seen.place, seen.entry);
@@ -88,6 +93,10 @@ impl Unwanted {
                 return Ok(());
             }
             if seen.progress.is_done() {
+                return Ok(());
+            }
+            if seen.progress.since.is_some() && !maybe_sent {
+                found.maybe_sent += 1;
                 return Ok(());
             }
             match found.places.last_mut() {
@@ -140,6 +149,13 @@ impl Unwanted {
                 "{copies} copies are passed over: their messages are in kafka"
             ));
         }
+        if self.maybe_sent > 0 {
+            let maybe_sent = self.maybe_sent;
+            say(&format!(
+                "{maybe_sent} are passed over: a replay was cut off, and may have sent them; `dlq \
+                 replay` brings them to an end, --maybe-sent throws them away too"
+            ));
+        }
         let would = if dry_run { "would throw" } else { "throwing" };
         for ((topic, partition, kind, reason), count) in &self.counts {
             writeln!(
@@ -156,18 +172,65 @@ impl Unwanted {
 }
 
 /// Asks whoever sits there; where nobody does, the answer is no.
-fn confirmed(messages: u64) -> io::Result<bool> {
+fn confirmed(messages: u64, maybe_sent: bool) -> io::Result<bool> {
     if !io::stdin().is_terminal() {
         say("--yes says that it is meant, where nobody can be asked");
         return Ok(false);
     }
     let mut err = io::stderr();
+    let but = if maybe_sent {
+        ", but for what a replay has sent"
+    } else {
+        ""
+    };
     write!(
         err,
-        "throw these {messages} messages away for ever? They will never be in the store. Type yes: "
+        "throw these {messages} messages away for ever? They will never be in the store{but}. Type \
+         yes: "
     )?;
     err.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline_core::PartitionId;
+
+    use super::*;
+    use crate::dead_letters::{Aside, DeadLetters, Entry, EntryHeader};
+
+    #[test]
+    fn what_a_replay_may_have_sent_is_not_thrown_away_unasked() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+        let place = Place {
+            topic: "logs".to_owned(),
+            topic_id: "id".to_owned(),
+            partition: PartitionId(0),
+        };
+        let entry = |offset| Entry {
+            kind: EntryKind::Poison,
+            offset: Offset(offset),
+            timestamp_ms: 1,
+            header: EntryHeader::Absent,
+            value: None,
+            detail: "bad".into(),
+        };
+        queue.keep(&place, &[entry(4), entry(6)]).expect("kept");
+        let sent = Mark::Sent { since: Offset(9) };
+        let mut marks = MarksWriter::new(dir.path());
+        marks.append(&place, &[(Offset(4), sent)]).expect("durable");
+
+        let find = |maybe_sent| {
+            Unwanted::find(dir.path(), &Which::default(), maybe_sent).expect("readable")
+        };
+        let unwanted = find(false);
+        assert_eq!((unwanted.messages(), unwanted.maybe_sent), (1, 1));
+        assert_eq!(unwanted.discard(dir.path()).expect("marked"), 1);
+        let unwanted = find(false);
+        assert_eq!((unwanted.messages(), unwanted.maybe_sent), (0, 1));
+        assert_eq!(find(true).messages(), 1);
+    }
 }

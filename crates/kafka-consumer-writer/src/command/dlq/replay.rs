@@ -97,7 +97,7 @@ pub(super) fn run(config: &Config, which: &Which, how: &How) -> u8 {
         Err(error) => return failed(error),
     };
     if !how.dry_run
-        && let Err(error) = tidy::tidy(dir, &lock)
+        && let Err(error) = tidy::tidy(dir, &lock, config.consumer.dlq_max_bytes)
     {
         say(&format!("failed to remove what has been replayed: {error}"));
     }
