@@ -13,7 +13,6 @@ use pipeline_core::{
     telemetry::{catalog::Service, start_metrics},
 };
 use tokio::{
-    net::{TcpListener, TcpSocket},
     task::JoinHandle,
     time::{Instant, timeout},
 };
@@ -39,11 +38,15 @@ use crate::{
     telemetry,
 };
 
-use self::parts::{
-    cluster_config, connections_max, encoded_bytes_max, ingest, memory, open_dlq, reserve, sender,
-    shutdown_reserve,
+use self::{
+    listen::bind,
+    parts::{
+        cluster_config, connections_max, encoded_bytes_max, ingest, memory, open_dlq, reserve,
+        sender, shutdown_reserve,
+    },
 };
 
+mod listen;
 pub(crate) mod parts;
 
 /// The queue has one part in so many of the memory budget: the rest is for bodies on their way in
@@ -51,8 +54,6 @@ pub(crate) mod parts;
 const QUEUE_PART: u64 = 2;
 /// How long the start looks for Kafka; it goes on without.
 const FIRST_LOOK_MAX: Duration = Duration::from_secs(2);
-/// Connections that may wait to be taken, whatever `server.maxConnections` is.
-const BACKLOG_MIN: u32 = 1024;
 /// For connections to end by themselves once all else has ended.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
@@ -303,19 +304,4 @@ impl Gateway {
 fn listed(faults: &[Fault]) -> String {
     let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
     faults.join("; ")
-}
-
-/// As many as may be served may come at once, too: one that finds no place in the backlog takes
-/// its handshake for done, and its first bytes come again after 1, 2, 4, … seconds (the kernel
-/// may allow fewer: `net.core.somaxconn`).
-fn bind(addr: SocketAddr, connections_max: usize) -> io::Result<TcpListener> {
-    let socket = if addr.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    let most = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    socket.listen(most.clamp(BACKLOG_MIN, i32::MAX.unsigned_abs()))
 }
