@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    io,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -73,9 +73,13 @@ impl Keeper {
         }
     }
 
-    /// Whether others have gone on since.
-    pub fn is_old(&self) -> Result<bool, RunError> {
-        Ok(greatest(&self.dir)? != Some(self.manifest.number))
+    /// Whether its manifest is still there; an error where others have gone on from it since, and
+    /// then nothing is changed: there is nothing of its own to take back.
+    pub fn stands(&self) -> Result<bool, RunError> {
+        match greatest(&self.dir)? {
+            Some(greatest) if greatest > self.manifest.number => Err(self.superseded(greatest)),
+            greatest => Ok(greatest == Some(self.manifest.number)),
+        }
     }
 
     /// Puts `next`, which replaces the states `replaced`, and removes what only older ones name.
@@ -234,7 +238,7 @@ fn names(hours: &Hours) -> BTreeSet<StateName> {
 }
 
 fn remove_file(path: &Path) -> Result<(), RunError> {
-    match fs::remove_file(path) {
+    match fsx::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(StateError::io("remove", path)(error).into())
         }

@@ -85,6 +85,30 @@ pub struct Report {
     pub halted: Vec<Halted>,
 }
 
+impl Step {
+    /// As a campaign calls it that ends the process there.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PutFirstManifest => "put-first-manifest",
+            Self::FoldSegment => "fold-segment",
+            Self::WriteState => "write-state",
+            Self::SyncStates => "sync-states",
+            Self::SyncChain => "sync-chain",
+            Self::PutManifest => "put-manifest",
+            Self::LookForGreater => "look-for-greater",
+            Self::RemoveOld => "remove-old",
+            Self::RenameSummary => "rename-summary",
+            Self::SyncSummaries => "sync-summaries",
+            Self::ReadForArchive => "read-for-archive",
+            Self::PublishFile => "publish-file",
+            Self::SyncArchive => "sync-archive",
+            Self::RemoveSegment => "remove-segment",
+            Self::RemoveDay => "remove-day",
+        }
+    }
+}
+
 impl Report {
     /// One more chain, unless it is known as that.
     pub fn halted(&mut self, halted: Halted) {
@@ -177,8 +201,9 @@ impl Aggregator {
 
     fn run_now(&mut self, go_on: GoOn<'_>) -> Result<Report, RunError> {
         let mut keeper = match self.keeper.take() {
-            Some(keeper) if !keeper.is_old()? => keeper,
-            // Whatever this process knew is old, or unknown after a failure.
+            // Whoever has gone on while this one was idle goes on alone.
+            Some(keeper) if keeper.stands()? => keeper,
+            // Whatever this process knew is gone, or unknown after a failure.
             _ => {
                 self.recheck = true;
                 Keeper::load(&self.dir, go_on)?

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pipeline_core::{
     config::Config,
+    fsx,
     lifecycle::{Readiness, Shutdown, admin, exit},
     telemetry::{
         MetricsHandle,
@@ -143,7 +144,10 @@ pub fn archiving(config: &Config, plans_max: usize) -> Archiving {
 /// One run with its metrics and its words.
 fn run(aggregator: &mut Aggregator, shutdown: &Shutdown) -> Result<Report, RunError> {
     let begun = Instant::now();
-    let outcome = aggregator.run(&mut |_| !shutdown.is_requested());
+    let outcome = aggregator.run(&mut |step| {
+        fsx::before(step.name());
+        !shutdown.is_requested()
+    });
     let label = match &outcome {
         Ok(report) if !report.halted.is_empty() => "halted",
         Ok(report) if report.commits > 0 => "counted",

@@ -55,7 +55,9 @@ pub fn archive(
             break;
         }
         mark(archiving, &mut next);
+        fsx::before("archive-commit");
         keeper.commit(next, Vec::new(), go_on)?;
+        fsx::after("archive-commit");
         report.archived += archived;
         report.files += names.len() as u64;
         metrics::counter!(catalog::AGGREGATION_ARCHIVED).increment(archived);

@@ -3,6 +3,7 @@
 use pipeline_core::{
     command::{Progress, say},
     config::Config,
+    fsx,
     lifecycle::exit,
 };
 
@@ -65,7 +66,10 @@ impl Rebuild {
             settings: service::settings(config),
             without_missing: self.without_missing,
         };
-        let outcome = rebuild(&sources, &mut show, &mut |_| true);
+        let outcome = rebuild(&sources, &mut show, &mut |step| {
+            fsx::before(step.name());
+            true
+        });
         progress.end();
         outcome
     }

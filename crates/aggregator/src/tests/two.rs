@@ -128,3 +128,29 @@ fn two_at_once_count_all_once() {
         world.assert_counted();
     }
 }
+
+#[test]
+fn one_that_was_idle_while_another_went_on_ends_and_changes_nothing() {
+    let mut world = World::with_records(4);
+    let mut one = world.aggregator();
+    one.run(&mut |_| true).unwrap();
+    // Once with something new for it, once without.
+    for records in [20, 0] {
+        world.publish_random(0, 20);
+        world.run().unwrap();
+        if records > 0 {
+            world.publish_random(1, records);
+        }
+        let before = files_below(&world.analytics());
+        let outcome = one.run(&mut |_| true);
+        assert!(
+            matches!(outcome, Err(RunError::Superseded { .. })),
+            "{outcome:?}"
+        );
+        assert!(files_below(&world.analytics()) == before);
+        world.run().unwrap();
+        world.assert_counted();
+        one = world.aggregator();
+        one.run(&mut |_| true).unwrap();
+    }
+}

@@ -253,7 +253,7 @@ pub(super) const KEYS: &[Key] = &[
         "Pause between two runs."),
     key("aggregation.archiveAfter", duration(0, 365 * DAY), "15m",
         "How long nothing may have come for an hour that is over before it is archived."),
-    key("aggregation.archiveMaxWait", duration(MINUTE, 365 * DAY), "6h",
+    key("aggregation.archiveMaxWait", duration(SECOND, 365 * DAY), "6h",
         "Longest time from storing a record to archiving it."),
     key("aggregation.maxKeysPerHour", count(1, 100_000_000), "100000",
         "Most paths, agents and so on that are counted one by one, for each site, hour and day; the rest is `other`."),
