@@ -9,9 +9,13 @@ use pipeline_core::{
     telemetry::{
         MetricsHandle,
         catalog::{self, label},
+        volumes,
     },
 };
-use tokio::{task, time};
+use tokio::{
+    task::{self, JoinSet},
+    time,
+};
 
 use crate::{
     Aggregator, Archiving, Clock, Policy,
@@ -43,6 +47,16 @@ pub async fn serve(
     readiness.met("listener");
     let mut aggregator = open(config, PLANS_MAX)?;
     readiness.met("directories");
+    // Ends with this function.
+    let mut beside = JoinSet::new();
+    let storage = &config.storage;
+    for (volume, dir) in [
+        ("store", &storage.logs_dir),
+        ("analytics", &storage.analytics_dir),
+        ("archive", &storage.archive_dir),
+    ] {
+        beside.spawn(volumes::watch(volume, dir.clone()));
+    }
     tracing::info!(
         logs = %config.storage.logs_dir.display(),
         analytics = %config.storage.analytics_dir.display(),

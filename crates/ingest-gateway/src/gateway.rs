@@ -10,7 +10,7 @@ use pipeline_core::{
         admin::{self, Admin},
         exit,
     },
-    telemetry::{catalog::Service, start_metrics},
+    telemetry::{catalog::Service, start_metrics, volumes::watch},
 };
 use tokio::{
     task::JoinHandle,
@@ -42,7 +42,7 @@ use self::{
     listen::bind,
     parts::{
         cluster_config, connections_max, encoded_bytes_max, ingest, memory, open_dlq, reserve,
-        sender, shutdown_reserve,
+        sender, shutdown_reserve, volumes,
     },
 };
 
@@ -214,6 +214,10 @@ impl Gateway {
         // As does this: nothing else closes the circuit of a partition that is back.
         tasks.spawn(link.keep(listening.clone()));
         tasks.spawn(replayer.run(beside.clone()));
+        for (volume, dir) in volumes(config) {
+            let looks = watch(volume, dir);
+            tasks.spawn(beside.clone().run_until_cancelled_owned(looks));
+        }
         tasks.spawn(connections.serve(listening.clone()));
         if let Some(tls) = tls {
             tasks.spawn(tls.keep(hangups, listening.clone()));

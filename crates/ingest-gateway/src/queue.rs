@@ -216,9 +216,13 @@ impl Queue {
         overdue
     }
 
-    /// Tells the metrics how full it is: what workers hold is given back without a word.
-    pub fn refresh(&self) {
-        self.note_fill(&mut self.lock());
+    /// Tells the metrics how full it is, as what workers hold is given back without a word, and how
+    /// old its oldest batch is.
+    pub fn refresh(&self, now_ms: i64) {
+        let mut state = self.lock();
+        self.note_fill(&mut state);
+        let oldest = state.batches.oldest_ms();
+        telemetry::queue_oldest_age(oldest.map_or(0, |oldest| (now_ms - oldest).max(0)));
     }
 
     /// From now on nothing is taken in; what is there can still be taken out.

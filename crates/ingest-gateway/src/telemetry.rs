@@ -36,6 +36,12 @@ pub fn tls_reloaded(reload: Reload) {
     counter!(catalog::TLS_RELOADS, label::OUTCOME => reload.as_str()).increment(1);
 }
 
+/// Seconds since 1970.
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn tls_certificate_ends(at: i64) {
+    gauge!(catalog::TLS_CERTIFICATE_ENDS).set(at as f64);
+}
+
 pub fn batch_received() {
     counter!(catalog::LOG_BATCHES_RECEIVED).increment(1);
 }
@@ -123,6 +129,11 @@ pub fn queue_fill(depth: usize, bytes: u64, ratio: f64) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn queue_oldest_age(ms: i64) {
+    gauge!(catalog::INGESTION_WORK_QUEUE_OLDEST_AGE).set(ms as f64 / 1000.0);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
 pub fn memory(budget: &Budget) {
     gauge!(catalog::MEMORY_BUDGET).set(budget.bytes_max() as f64);
     gauge!(catalog::MEMORY_USED).set(budget.used() as f64);
@@ -151,6 +162,13 @@ pub fn topic_weak(weak: &[&str]) {
         let is_weak = f64::from(u8::from(weak.contains(&setting)));
         gauge!(catalog::KAFKA_TOPIC_WEAK, label::SETTING => setting).set(is_weak);
     }
+}
+
+/// `None`: not known; negative: for ever.
+#[expect(clippy::cast_precision_loss, reason = "a gauge")]
+pub fn topic_retention(ms: Option<i64>) {
+    let seconds = ms.unwrap_or_default().max(0) as f64 / 1000.0;
+    gauge!(catalog::KAFKA_TOPIC_RETENTION).set(seconds);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge")]

@@ -1,7 +1,7 @@
 //! What a configuration makes of each part of the gateway. Starts nothing but the threads that own
 //! files; which part belongs to which, `gateway` says.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use kafka_link::{Acks, Cluster, ClusterConfig, Codec};
 use pipeline_core::{
@@ -107,6 +107,14 @@ fn attempt_min(config: &Config) -> Duration {
 }
 
 /// Another process may have the directory for a while: a gateway that drains, or a command.
+/// What this service fills, and where.
+pub(super) fn volumes(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let ingestion = &config.ingestion;
+    let dlq = ("producer_dlq", ingestion.producer_dlq_dir.clone());
+    let rejects = ingestion.rejects_dir.clone().map(|dir| ("rejects", dir));
+    [dlq].into_iter().chain(rejects).collect()
+}
+
 pub(super) async fn open_dlq(config: &Config) -> Result<Dlq, OpenError> {
     let until = Instant::now() + DLQ_WAIT_MAX;
     let mut waits = false;

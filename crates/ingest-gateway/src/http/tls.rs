@@ -24,6 +24,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+use x509_parser::parse_x509_certificate;
 
 use crate::telemetry::{self, Reload};
 
@@ -43,13 +44,22 @@ pub struct Tls {
     current: RwLock<Arc<ServerConfig>>,
 }
 
+/// What the files hold.
+struct Usable {
+    config: Arc<ServerConfig>,
+    /// When the first certificate of the chain ends, seconds since 1970.
+    ends: i64,
+}
+
 impl Tls {
     /// # Errors
     /// Each file that cannot be used.
     pub async fn load(files: &ServerTls) -> Result<Self, Vec<Fault>> {
+        let usable = read_aside(files).await?;
+        telemetry::tls_certificate_ends(usable.ends);
         Ok(Self {
             files: files.clone(),
-            current: RwLock::new(read_aside(files).await?),
+            current: RwLock::new(usable.config),
         })
     }
 
@@ -66,9 +76,10 @@ impl Tls {
                 read = read => read,
             };
             match read {
-                Ok(config) => {
+                Ok(usable) => {
                     telemetry::tls_reloaded(Reload::Applied);
-                    *self.current.write().expect("no panic under this lock") = config;
+                    telemetry::tls_certificate_ends(usable.ends);
+                    *self.current.write().expect("no panic under this lock") = usable.config;
                     tracing::info!("TLS: new connections get the certificate read now");
                 }
                 Err(faults) => {
@@ -108,14 +119,14 @@ pub fn faults(files: &ServerTls) -> Vec<Fault> {
 }
 
 /// Where a disk that hangs keeps nobody else waiting.
-async fn read_aside(files: &ServerTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
+async fn read_aside(files: &ServerTls) -> Result<Usable, Vec<Fault>> {
     let files = files.clone();
     let path = files.cert_file.clone();
     let ended = |error: JoinError| vec![cert_fault(&path, &error.to_string())];
     spawn_blocking(move || read(&files)).await.map_err(ended)?
 }
 
-fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
+fn read(files: &ServerTls) -> Result<Usable, Vec<Fault>> {
     let chain = bytes_of(&files.cert_file)
         .and_then(|bytes| certificates(&bytes))
         .map_err(|why| cert_fault(&files.cert_file, &why));
@@ -126,6 +137,7 @@ fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
     };
+    let ends = chain.iter().map(|it| ends(it)).min().unwrap_or_default();
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has what TLS 1.2 and 1.3 need");
@@ -139,7 +151,17 @@ fn read(files: &ServerTls) -> Result<Arc<ServerConfig>, Vec<Fault>> {
         error => vec![cert_fault(&files.cert_file, &error.to_string())],
     })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Usable {
+        config: Arc::new(config),
+        ends,
+    })
+}
+
+/// When it ends, seconds since 1970; never for what rustls will say that it cannot read.
+fn ends(certificate: &[u8]) -> i64 {
+    parse_x509_certificate(certificate).map_or(i64::MAX, |(_, parsed)| {
+        parsed.validity.not_after.timestamp()
+    })
 }
 
 fn bytes_of(file: &PathBuf) -> Result<Vec<u8>, String> {

@@ -224,6 +224,7 @@ impl Link {
         view.unfit = fitness.unfit.as_deref().map(Into::into);
         let names: Vec<_> = fitness.weak.iter().map(|(name, _)| *name).collect();
         telemetry::topic_weak(&names);
+        telemetry::topic_retention(settings.retention_ms);
         if fitness != self.said.fitness {
             self.say_fitness(&fitness);
             self.said.fitness = fitness;

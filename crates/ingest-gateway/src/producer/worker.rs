@@ -21,7 +21,7 @@ use super::{
     link::ViewReceiver,
     load::{Load, LoadLimits, Share},
     send::{Sender, Settled},
-    settle::Settler,
+    settle::{Settler, now_ms},
     spare::{self, Spares},
     view::TopicView,
 };
@@ -230,7 +230,7 @@ pub async fn sweep(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
-        queue.refresh();
+        queue.refresh(now_ms());
         telemetry::memory(&settler.sender.memory);
         for batch in queue.take_overdue(Instant::now()) {
             settler.settle(batch, Settled::Left(Reason::Deadline));

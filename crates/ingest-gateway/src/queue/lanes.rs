@@ -66,6 +66,14 @@ impl Lanes {
         self.aside_size.batches > 0
     }
 
+    /// When the oldest of all was received: each lane has its oldest in front.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let lanes = self.aside.values().chain([&self.main]);
+        let fronts = lanes.filter_map(VecDeque::front);
+        fronts.map(|batch| batch.received_ms).min()
+    }
+
     pub fn push_back(&mut self, batch: Batch) {
         self.main.push_back(batch);
     }
@@ -191,6 +199,21 @@ mod tests {
             taken.push(batch.id.0[0]);
         }
         taken
+    }
+
+    #[test]
+    fn the_oldest_is_found_aside_too() {
+        let mut lanes = lanes(&[]);
+        assert_eq!(lanes.oldest_ms(), None);
+        for (id, received_ms) in [(11, 7), (21, 8), (31, 9)] {
+            let mut batch = batch_of(id, &["a"]);
+            batch.received_ms = received_ms;
+            lanes.push_back(batch);
+        }
+        assert_eq!(drain(&mut lanes, &[1, 3]), [21]);
+        assert_eq!(lanes.oldest_ms(), Some(7));
+        assert_eq!(drain(&mut lanes, &[3]), [11]);
+        assert_eq!(lanes.oldest_ms(), Some(9));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use rustix::{
@@ -70,6 +71,11 @@ fn sighup_is_counted_whatever_is_in_the_files_and_ends_nothing() {
             .expect("there from the start")
     };
     assert_eq!((reloads("applied"), reloads("refused")), (0.0, 0.0));
+    let ends = serving
+        .metrics()
+        .sum("tls_certificate_not_after_timestamp_seconds");
+    let now = UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!(ends > Some(now), "{ends:?}");
     fs::write(&file, "nothing").unwrap();
     serving.process.signal(Signal::HUP).unwrap();
     wait_for("a refusal", || reloads("refused") == 1.0);

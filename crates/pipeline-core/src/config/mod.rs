@@ -19,7 +19,7 @@ mod walk;
 mod yaml;
 
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 

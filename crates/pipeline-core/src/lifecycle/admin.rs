@@ -30,7 +30,7 @@ use super::{
     Readiness,
     probe::{not_ready, only_read, probe, problem, text},
 };
-use crate::telemetry::{MetricsHandle, catalog};
+use crate::telemetry::{MetricsHandle, build, catalog, process};
 
 /// More than that wait in the listener's backlog.
 pub const CONNECTIONS_MAX: usize = 64;
@@ -127,8 +127,8 @@ async fn serve_answers(addr: SocketAddr, answers: Answers, timeout: Duration) ->
 pub fn version(service: &str) -> String {
     let mut answer = serde_json::json!({
         "service": service,
-        "version": env!("CARGO_PKG_VERSION"),
-        "commit": option_env!("SLUICE_COMMIT"),
+        "version": build::VERSION,
+        "commit": build::COMMIT,
     })
     .to_string();
     answer.push('\n');
@@ -160,8 +160,11 @@ impl Answers {
                 not_ready(&why.unwrap_or_else(|| "starting".to_owned()))
             }
             "/metrics" => {
-                let tasks = Handle::current().metrics().num_alive_tasks();
-                metrics::gauge!(catalog::RUNTIME_TASKS).set(tasks as f64);
+                let runtime = Handle::current().metrics();
+                metrics::gauge!(catalog::RUNTIME_TASKS).set(runtime.num_alive_tasks() as f64);
+                let waiting = runtime.global_queue_depth();
+                metrics::gauge!(catalog::RUNTIME_QUEUE_DEPTH).set(waiting as f64);
+                process::refresh();
                 text(METRICS_TYPE, self.metrics.render())
             }
             _ => text("application/json", self.version.clone()),
@@ -288,6 +291,11 @@ mod tests {
             "{head}"
         );
         assert!(body.contains("# TYPE log_batches_received_total counter"));
+        let start = body
+            .lines()
+            .find_map(|line| line.strip_prefix("process_start_time_seconds "));
+        let start: f64 = start.unwrap().parse().unwrap();
+        assert!(start > 1e9, "{body}");
         let (status, head, body) = ask(admin.addr(), "GET", "/version").await;
         assert_eq!(status, 200);
         assert!(head.contains("content-type: application/json"));

@@ -1,7 +1,7 @@
 //! Every metric of Sluice: name, type, unit, help, labels. Nothing else names a metric.
 //!
 //! Names are the contract's; a metric has at most one label, whose values come from a closed list
-//! (only partitions are learnt while running). Each metric of a service is there from its start,
+//! (only partitions are learnt while running), but for the one that says what was built. Each metric of a service is there from its start,
 //! at zero. To count: `metrics::counter!(catalog::LOG_BATCHES_RECEIVED).increment(1)`, with a
 //! label `metrics::counter!(catalog::PRODUCER_ERRORS, label::KIND => error.kind.as_str())`.
 
@@ -30,6 +30,8 @@ pub enum Label {
     },
     /// Values are learnt while running.
     Open { name: &'static str },
+    /// One series, at 1, whose labels are [`super::build`]'s.
+    Build,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,9 @@ pub mod label {
     pub const REASON: &str = "reason";
     pub const OUTCOME: &str = "outcome";
     pub const SETTING: &str = "setting";
+    pub const VOLUME: &str = "volume";
+    /// Those of the one metric that says what was built.
+    pub const BUILD: [&str; 3] = ["service", "version", "commit"];
 }
 
 /// Codes of answers that say the request was wrong (4xx without 429).
@@ -153,9 +158,13 @@ pub const WEAK_SETTINGS: [&str; 4] = [
 pub const CONNECTION_END_REASONS: [&str; 5] =
     ["handshake", "idle", "slow_head", "slow_body", "made_room"];
 
+/// What is kept on a disk.
+pub const VOLUMES: [&str; 5] = ["producer_dlq", "rejects", "store", "analytics", "archive"];
+
 const GATEWAY: &[Service] = &[Service::Gateway];
 const WRITER: &[Service] = &[Service::Writer];
 const AGGREGATOR: &[Service] = &[Service::Aggregator];
+const ON_OWN_DISK: &[Service] = &[Service::Gateway, Service::Aggregator];
 const ON_KAFKA: &[Service] = &[Service::Gateway, Service::Writer];
 const EVERYWHERE: &[Service] = &[Service::Gateway, Service::Writer, Service::Aggregator];
 
@@ -224,7 +233,8 @@ catalog! {
     TLS_RELOADS = counter(GATEWAY, "tls_reloads_total", "reloads",
         "Times the listener's certificate was read anew, by how that ended.")
         .with(label::OUTCOME, || RELOAD_OUTCOMES.to_vec());
-
+    TLS_CERTIFICATE_ENDS = gauge(GATEWAY, "tls_certificate_not_after_timestamp_seconds", "seconds",
+        "When the first certificate of the listener's chain ends, since 1970; 0 without TLS.");
     CONFIG_RELOADS = counter(GATEWAY, "config_reloads_total", "reloads",
         "Hangups at which the configuration was read anew, by what came of it.")
         .with(label::OUTCOME, || RELOAD_OUTCOMES.to_vec());
@@ -238,6 +248,8 @@ catalog! {
         "Bytes of the batches in the queue.");
     INGESTION_WORK_QUEUE_FILL_RATIO = gauge(GATEWAY, "ingestion_work_queue_fill_ratio", "ratio",
         "How full the queue is, 0 to 1: the larger of batches over capacity and bytes over budget.");
+    INGESTION_WORK_QUEUE_OLDEST_AGE = gauge(GATEWAY, "ingestion_work_queue_oldest_age_seconds",
+        "seconds", "Since the receipt of the batch that waits longest; 0 when none waits.");
     MEMORY_BUDGET = gauge(GATEWAY, "ingestion_memory_budget_bytes", "bytes",
         "Bytes of memory that bodies, queue and workers share (server.memoryBudget).");
     MEMORY_USED = gauge(GATEWAY, "ingestion_memory_used_bytes", "bytes",
@@ -276,6 +288,9 @@ catalog! {
     KAFKA_TOPIC_WEAK = gauge(ON_KAFKA, "kafka_topic_weak", "bool",
         "1 where this setting of the topic weakens the promise that a 202 is kept.")
         .with(label::SETTING, || WEAK_SETTINGS.to_vec());
+
+    KAFKA_TOPIC_RETENTION = gauge(GATEWAY, "kafka_topic_retention_seconds", "seconds",
+        "How long the topic keeps a record (retention.ms); 0 where that is for ever or not known.");
 
     // writer: out of Kafka
     CONSUMER_ERRORS = counter(WRITER, "consumer_errors_total", "errors",
@@ -374,10 +389,35 @@ catalog! {
         "segments", "Live segments removed because all of their records are archived.");
 
     // every service
+    BUILD_INFO = gauge(EVERYWHERE, "sluice_build_info", "info",
+        "Always 1; its labels say which service, version and commit this is.")
+        .of_build();
+    VOLUME_SIZE = gauge(ON_OWN_DISK, "volume_size_bytes", "bytes",
+        "Size of the file system that this is on; 0 where this service does not use it.")
+        .with(label::VOLUME, || VOLUMES.to_vec());
+    VOLUME_FREE = gauge(ON_OWN_DISK, "volume_free_bytes", "bytes",
+        "What of it a service may still write; 0 also where this service does not use it.")
+        .with(label::VOLUME, || VOLUMES.to_vec());
     PROCESS_DRAINING = gauge(EVERYWHERE, "process_draining", "bool",
         "1 from the request to shut down on.");
     RUNTIME_TASKS = gauge(EVERYWHERE, "runtime_tasks", "tasks",
         "Tasks of the async runtime that are alive.");
+    RUNTIME_QUEUE_DEPTH = gauge(EVERYWHERE, "runtime_queue_depth", "tasks",
+        "Tasks that wait in the async runtime's global queue for a thread.");
+    PROCESS_CPU = counter(EVERYWHERE, "process_cpu_seconds_total", "seconds",
+        "Processor time used, by program and kernel, in whole seconds.");
+    PROCESS_RESIDENT = gauge(EVERYWHERE, "process_resident_memory_bytes", "bytes",
+        "Memory of the process that is in RAM.");
+    PROCESS_VIRTUAL = gauge(EVERYWHERE, "process_virtual_memory_bytes", "bytes",
+        "Address space of the process.");
+    PROCESS_OPEN_FDS = gauge(EVERYWHERE, "process_open_fds", "files",
+        "Open file descriptors.");
+    PROCESS_MAX_FDS = gauge(EVERYWHERE, "process_max_fds", "files",
+        "File descriptors that the process may have open; 0 for no limit.");
+    PROCESS_THREADS = gauge(EVERYWHERE, "process_threads", "threads",
+        "Threads of the process.");
+    PROCESS_START = gauge(EVERYWHERE, "process_start_time_seconds", "seconds",
+        "When the process was started, since 1970.");
 }
 
 impl Metric {
@@ -389,6 +429,21 @@ impl Metric {
     const fn with_open(mut self, name: &'static str) -> Self {
         self.label = Some(Label::Open { name });
         self
+    }
+
+    const fn of_build(mut self) -> Self {
+        self.label = Some(Label::Build);
+        self
+    }
+
+    /// The names of its labels.
+    #[must_use]
+    pub fn labels(&self) -> &[&'static str] {
+        match &self.label {
+            None => &[],
+            Some(Label::Enum { name, .. } | Label::Open { name }) => std::slice::from_ref(name),
+            Some(Label::Build) => &label::BUILD,
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Logs go to stderr, metrics to `/metrics`. Nothing here decides what is logged or counted.
 
+pub mod build;
 pub mod catalog;
+pub(crate) mod process;
+pub mod volumes;
 
 use std::{io::IsTerminal, sync::OnceLock, thread, time::Duration};
 
@@ -107,6 +110,10 @@ fn register(service: Service) {
                 .collect(),
             // Its values are known only later; whoever learns one sets it.
             Some(Label::Open { .. }) => Vec::new(),
+            Some(Label::Build) => {
+                metrics::gauge!(metric.name, build::labels(service)).set(1.0);
+                continue;
+            }
         };
         for labels in label_sets {
             match metric.kind {
@@ -118,5 +125,7 @@ fn register(service: Service) {
     }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,16 @@ fn each_metric_is_there_from_the_start_at_zero_for_each_value_of_its_label() {
                 Kind::Histogram(_) => "histogram",
             };
             let open = matches!(metric.label, Some(Label::Open { .. }));
+            if matches!(metric.label, Some(Label::Build)) {
+                let said = lines.iter().any(|line| {
+                    line.starts_with(&format!(
+                        "{}{{service=\"{}\",",
+                        metric.name,
+                        service.as_str()
+                    )) && line.ends_with("\"} 1")
+                });
+                assert!(said, "{}\n{text}", metric.name);
+            }
             let typed = lines.contains(format!("# TYPE {} {kind}", metric.name).as_str());
             assert_eq!(
                 typed,
@@ -48,7 +58,7 @@ fn each_metric_is_there_from_the_start_at_zero_for_each_value_of_its_label() {
 fn series_at_zero(metric: &Metric) -> Vec<String> {
     let name = metric.name;
     match (metric.kind, metric.label) {
-        (_, Some(Label::Open { .. })) => Vec::new(),
+        (_, Some(Label::Open { .. } | Label::Build)) => Vec::new(),
         (
             _,
             Some(Label::Enum {
@@ -81,9 +91,11 @@ fn names_follow_the_rules_of_prometheus() {
         );
         let counter = metric.kind == Kind::Counter;
         assert_eq!(counter, name.ends_with("_total"), "{name}");
-        for suffix in ["_count", "_sum", "_bucket", "_info"] {
+        for suffix in ["_count", "_sum", "_bucket"] {
             assert!(!name.ends_with(suffix), "{name}");
         }
+        let build = matches!(metric.label, Some(Label::Build));
+        assert_eq!(build, name.ends_with("_info"), "{name}");
         for word in name.split('_') {
             let bad = [
                 "counter",
@@ -160,11 +172,9 @@ fn the_contracts_names_and_labels_are_all_there() {
     ];
     let ours: HashSet<String> = ALL
         .iter()
-        .map(|metric| match metric.label {
-            None => metric.name.to_owned(),
-            Some(Label::Enum { name, .. } | Label::Open { name }) => {
-                format!("{}{{{name}}}", metric.name)
-            }
+        .map(|metric| match metric.labels() {
+            [] => metric.name.to_owned(),
+            labels => format!("{}{{{}}}", metric.name, labels.join(",")),
         })
         .collect();
     for name in contract {
