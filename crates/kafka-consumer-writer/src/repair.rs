@@ -1,22 +1,20 @@
 //! `repair`: sets the damaged end of a chain aside, if Kafka still has its offsets. The writer
 //! then reads them once more.
 //!
-//! Whoever repairs joins the group and must get all partitions: so no other writer extends a chain
+//! Whoever repairs joins the group and must be alone in it: so no other writer extends a chain
 //! meanwhile. One that is frozen finds its place taken when it wakes, or halts.
+
+mod alone;
+mod judge;
 
 use std::{
     io::Write,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
-use kafka_link::{Beat, Cluster, ErrorKind, GroupConfig, KafkaError, Member, Pulse, TopicInfo};
 use pipeline_core::{
-    Offset, PartitionId,
+    PartitionId,
     config::Config,
     lifecycle::exit,
     store::{
@@ -24,19 +22,15 @@ use pipeline_core::{
         repair::{Examined, Repair},
     },
 };
-use tokio::task::JoinHandle;
 
-use crate::{
-    service::new_cluster,
-    steps::log_bounds,
-    takeover::{Difference, same_topic},
-};
+use crate::service::new_cluster;
+use alone::Alone;
+pub use judge::Refused;
+use judge::judge_all;
 
 /// For all that is asked of Kafka, the dead members' session timeout included.
 const KAFKA_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Longest pause between heartbeats.
-const BEAT_MAX: Duration = Duration::from_secs(1);
 /// Between words about how far it has got.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -44,41 +38,6 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 /// other segments.
 const AGGREGATOR: &str = "an aggregator that has counted what was set aside halts there: when the \
      writer has read it once more, stop the aggregator and run `aggregator rebuild`";
-
-/// Why a chain that could be repaired is not.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    #[error("{0}")]
-    Hopeless(String),
-    #[error("nothing can be said of the rest of the chain before that can be read")]
-    Unreadable,
-    #[error(transparent)]
-    Difference(#[from] Difference),
-    #[error(
-        "Kafka has nothing before {log_start} any more: {lost} records from {next} on would be lost; restore the file from a backup"
-    )]
-    Expired {
-        next: Offset,
-        log_start: Offset,
-        lost: i64,
-    },
-    #[error("the log ends at {log_end}, before {next}: it was truncated")]
-    Truncated { next: Offset, log_end: Offset },
-    #[error(
-        "other members of group {group} hold {theirs} of the {all} partitions: stop all writers first"
-    )]
-    InUse {
-        group: String,
-        theirs: usize,
-        all: usize,
-    },
-    #[error("the chain has changed meanwhile, or others came into the group: run it again")]
-    Changed,
-    #[error("{0}")]
-    Disk(String),
-    #[error("Kafka does not answer: {0}")]
-    Kafka(String),
-}
 
 struct Finding {
     chain: Chain,
@@ -172,14 +131,13 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
         }
         return Ok(code);
     }
-    let mut member = match join(&cluster, config).await {
-        Ok(member) => member,
+    let alone = match Alone::join(&cluster, config).await {
+        Ok(alone) => alone,
         Err(refused) => {
             writeln!(out, "nothing is repaired: {refused}")?;
             return Ok(refused.exit_code(code));
         }
     };
-    let alone = Alone::new(member.pulse(), config.consumer.session_timeout);
     let mut repaired = false;
     for (chain, repair) in repairs {
         let (name, next) = (name(&chain), repair.next);
@@ -203,8 +161,7 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
             }
         }
     }
-    drop(alone);
-    member.leave().await;
+    alone.leave().await;
     if repaired {
         writeln!(out, "{AGGREGATOR}")?;
     }
@@ -213,61 +170,6 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
 
 fn name(chain: &Chain) -> String {
     format!("{} p{:05}", chain.topic(), chain.partition().0)
-}
-
-impl Refused {
-    /// Of the command, where it was `before` without this: what Kafka alone is in the way of can
-    /// be tried later.
-    fn exit_code(&self, before: u8) -> u8 {
-        match self {
-            Self::Kafka(_) if before != exit::FAILED => exit::TRY_LATER,
-            _ => exit::FAILED,
-        }
-    }
-}
-
-/// Keeps the membership while files are moved, however long that takes, and says when it is over:
-/// another member has come, or the group has thrown this one out.
-struct Alone {
-    is_so: Arc<AtomicBool>,
-    beating: JoinHandle<()>,
-}
-
-impl Alone {
-    fn new(pulse: Pulse, session_timeout: Duration) -> Self {
-        let is_so = Arc::new(AtomicBool::new(true));
-        let told = is_so.clone();
-        let beating = tokio::spawn(async move {
-            let mut clock = tokio::time::interval((session_timeout / 4).min(BEAT_MAX));
-            let mut heard = Instant::now();
-            loop {
-                clock.tick().await;
-                match pulse.heartbeat().await {
-                    Ok(Beat::Stable) => heard = Instant::now(),
-                    // A broker that is away for a moment throws nobody out.
-                    Err(error)
-                        if !matches!(
-                            error.kind,
-                            ErrorKind::Lost | ErrorKind::Fenced | ErrorKind::Rejoin
-                        ) && heard.elapsed() < session_timeout / 2 => {}
-                    Ok(Beat::Rebalance) | Err(_) => break,
-                }
-            }
-            told.store(false, Ordering::Release);
-        });
-        Self { is_so, beating }
-    }
-
-    fn go_on(&self) -> impl FnMut() -> bool + Send + use<> {
-        let is_so = self.is_so.clone();
-        move || is_so.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        self.beating.abort();
-    }
 }
 
 struct Looked {
@@ -332,79 +234,6 @@ fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
         whole,
         completed,
     })
-}
-
-/// Asks Kafka about what could be repaired, for one patience in all.
-async fn judge_all(cluster: &Cluster, topic: &str, damaged: &mut [Finding]) {
-    let deadline = tokio::time::Instant::now() + KAFKA_PATIENCE;
-    for finding in damaged {
-        let Ok(repair) = &finding.outcome else {
-            continue;
-        };
-        let partition = finding.chain.partition();
-        let asked = async {
-            let info = cluster.topic(topic).await?;
-            let bounds = log_bounds(cluster, topic, partition).await?;
-            Ok::<_, KafkaError>((info, bounds))
-        };
-        let refused = match tokio::time::timeout_at(deadline, asked).await {
-            Ok(Ok((info, bounds))) => judge(repair, &info, bounds).err(),
-            Ok(Err(error)) => Some(Refused::Kafka(error.to_string())),
-            Err(_) => Some(Refused::Kafka(format!("for {KAFKA_PATIENCE:?}"))),
-        };
-        if let Some(refused) = refused {
-            finding.outcome = Err(refused);
-        }
-    }
-}
-
-/// Whether Kafka has all from the repaired chain's end on.
-fn judge(repair: &Repair, info: &TopicInfo, bounds: (Offset, Offset)) -> Result<(), Refused> {
-    same_topic(&repair.start, &info.cluster_id, &info.topic_id)?;
-    let (next, (log_start, log_end)) = (repair.next, bounds);
-    if next < log_start {
-        let lost = log_start.0 - next.0;
-        return Err(Refused::Expired {
-            next,
-            log_start,
-            lost,
-        });
-    }
-    if log_end < next {
-        return Err(Refused::Truncated { next, log_end });
-    }
-    Ok(())
-}
-
-/// Joins the group as its only member.
-async fn join(cluster: &Cluster, config: &Config) -> Result<Member, Refused> {
-    let kafka = |error: KafkaError| Refused::Kafka(error.to_string());
-    let all = cluster.topic(&config.kafka.topic).await.map_err(kafka)?;
-    let all = all.partitions.len();
-    let session_timeout = config.consumer.session_timeout;
-    let group = GroupConfig {
-        group_id: config.kafka.group_id.clone(),
-        instance_id: None,
-        topic: config.kafka.topic.clone(),
-        session_timeout,
-        rebalance_timeout: config.consumer.persist_timeout + session_timeout,
-    };
-    let mut member = Member::new(cluster.clone(), group);
-    let joined = tokio::time::timeout(KAFKA_PATIENCE, member.join()).await;
-    let assignment = match joined {
-        Ok(joined) => joined.map_err(kafka)?,
-        Err(_) => return Err(Refused::Kafka(format!("for {KAFKA_PATIENCE:?}"))),
-    };
-    let ours = assignment.partitions.len();
-    if ours < all {
-        member.leave().await;
-        return Err(Refused::InUse {
-            group: config.kafka.group_id.clone(),
-            theirs: all - ours,
-            all,
-        });
-    }
-    Ok(member)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

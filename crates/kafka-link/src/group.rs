@@ -51,6 +51,8 @@ pub struct Assignment {
     /// Where someone else is in the group who may hold partitions and stores nothing: who, for
     /// people. Only the leader sees the others, but every member sees a group of the new protocol.
     pub strangers: Option<String>,
+    /// Whether nobody else is in this generation. Whoever has no leader's part is not: another leads.
+    pub alone: bool,
 }
 
 /// What a heartbeat says.

@@ -135,6 +135,25 @@ async fn three_members_share_the_partitions_and_take_over_from_one_that_leaves()
 }
 
 #[tokio::test]
+async fn a_member_knows_whether_it_is_alone_also_where_the_others_have_no_partition() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = new_topic(&cluster, 1, &[]).await;
+    let config = config(&unique("group"), &topic);
+    let one = Living::start(Member::new(cluster.clone(), config.clone()));
+    let alone = |living: &Living| living.assignment.borrow().as_ref().map(|it| it.alone);
+    assert_eq!(settled(&[&one], 1).await, [1]);
+    assert_eq!(alone(&one), Some(true));
+    let two = Living::start(Member::new(cluster.clone(), config));
+    settled(&[&one, &two], 1).await;
+    assert_eq!((alone(&one), alone(&two)), (Some(false), Some(false)));
+    two.stop().await.leave().await;
+    settled(&[&one], 1).await;
+    assert_eq!(alone(&one), Some(true));
+    one.stop().await.leave().await;
+}
+
+#[tokio::test]
 async fn a_member_that_is_silent_loses_its_partitions_and_its_right_to_commit() {
     let stage = Stage::any().await;
     let cluster = stage.cluster();

@@ -26,7 +26,7 @@ pub use file::{
 };
 use file::{make_dir, step};
 pub use lock::{Lock, LockError, holder};
-pub use own::{Identity, TAKEN_PREFIX, remove_if, remove_own};
+pub use own::{Identity, remove_if, remove_own, taken_from};
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";

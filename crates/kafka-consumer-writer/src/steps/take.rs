@@ -12,7 +12,7 @@ use kafka_link::{
 use metrics::histogram;
 use pipeline_core::{
     PartitionId,
-    store::{ChainFault, LastMessage, message_hash},
+    store::{ChainFault, LastMessage, Settled, message_hash},
     telemetry::catalog,
 };
 
@@ -128,6 +128,7 @@ async fn load_one(
     let batches_max = shared.dedup_max_batches;
     let started = Instant::now();
     let reading = on_disk(held, move |held| {
+        tidy(held);
         let loaded = load::load(&held.chain, batches_max)?;
         if loaded.is_some() {
             // Its last name may be that of a process killed before its sync: no claim before.
@@ -192,7 +193,6 @@ async fn load_one(
             let Some(Loaded { memory, .. }) = loaded else {
                 return Err(NotReady::Retry("the chain went away".to_owned()));
             };
-            remove_stale_temporaries(held).await;
             if let Some(last) = memory.end.last_message
                 && last.offset >= log_start
                 && !same_message(cluster, &shared.topic, topic.id, partition, &last).await?
@@ -252,15 +252,30 @@ async fn said_when_late<T>(held: &Held, reading: impl Future<Output = T>) -> T {
     reading.await
 }
 
-/// What writers that died have left. One that is merely slow finds its file gone and looks at the
-/// chain.
-async fn remove_stale_temporaries(held: &Held) {
-    let before = SystemTime::now() - TEMPORARY_AGE;
-    let removed = on_disk(held, move |held| {
-        held.chain.remove_stale_temporaries(before)
-    });
-    if let Err(error) = removed.await {
-        tracing::warn!(%error, "failed to remove what dead writers have left");
+/// What those who died have left. One that is merely slow finds its file gone and looks at the chain.
+/// That it fails is for people: the chain may be whole all the same.
+fn tidy(held: &Held) {
+    let now = SystemTime::now();
+    // A step that takes longer is late in any case.
+    let taken = held
+        .chain
+        .settle_taken(now - held.shared.settings.persist_timeout);
+    let stale = held.chain.remove_stale_temporaries(now - TEMPORARY_AGE);
+    let (topic, partition) = (&held.place.topic, held.partition());
+    match taken {
+        Ok(settled) if settled == Settled::default() => {}
+        Ok(Settled {
+            put_back,
+            removed,
+            left,
+        }) => tracing::warn!(
+            topic, %partition, put_back, removed, left,
+            "somebody died while taking files back: those of the chain are under their names again"
+        ),
+        Err(error) => tracing::warn!(topic, %partition, %error, "failed to put taken files back"),
+    }
+    if let Err(error) = stale {
+        tracing::warn!(topic, %partition, %error, "failed to remove what dead writers have left");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use kafka_consumer_writer::snapshots::make;
 use pipeline_core::Offset;
 use testbed::metrics::Metrics;
 
@@ -68,4 +69,33 @@ async fn what_retention_took_and_why_partitions_stand_still_is_on_metrics() {
     });
     assert_eq!(metrics.await.sum("consumer_lost_total"), Some(0.0));
     assert_eq!(stopped(writer), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_file_of_a_snapshot_that_cannot_be_read_is_counted() {
+    let rig = Rig::new(1).await;
+    let binary = Binary::on(&rig, "");
+    for spoiled in 0..=2 {
+        rig.send_many(0, 2 * spoiled as u64, 10).await;
+        let writer = rig.writer("", "");
+        rig.caught_up().await;
+        writer.stop().await;
+        make(&rig.chain(0), 250_000).expect("a snapshot");
+        let files = rig.chain(0).snapshots().expect("listed");
+        for file in &files[..spoiled] {
+            fs::write(&file.path, "cut off").expect("written");
+        }
+        let writer = binary.start();
+        // It has taken the partition when it stores what is new.
+        rig.send_many(0, 2 * spoiled as u64 + 1, 10).await;
+        let metrics = binary.shows("it goes on", |it| {
+            it.sum("logs_ingested_total") == Some(10.0)
+        });
+        let counted = metrics.await.sum("store_snapshots_unreadable_total");
+        let counted = counted.expect("it is there");
+        // A slow machine may have made another one meanwhile, and met them again.
+        assert!(counted >= spoiled as f64, "{counted} of {spoiled}");
+        assert_eq!(counted > 0.0, spoiled > 0);
+        assert_eq!(stopped(writer), Some(0));
+    }
 }

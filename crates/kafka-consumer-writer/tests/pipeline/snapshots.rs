@@ -1,6 +1,9 @@
 //! Snapshots of the duplicate window, and chains whose beginning is removed behind them.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use kafka_consumer_writer::{
     load::load,
@@ -206,4 +209,24 @@ async fn a_running_writer_halts_where_an_old_segment_goes_missing_and_goes_on_wh
     rig.caught_up().await;
     writer.stop().await;
     assert_eq!(rig.totals().stored, 45);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_one_who_died_had_taken_from_its_name_is_put_back_at_the_next_start() {
+    let rig = Rig::new(1).await;
+    let chain = chain_of(&rig, 3).await;
+    let path = chain.segment_path(Offset(10));
+    let name = path.file_name().expect("a name").to_string_lossy();
+    let taken = path.with_file_name(format!(".taken-{name}-17-00"));
+    fs::rename(&path, &taken).expect("renamed");
+    // Until then it may be his who lives.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let writer = rig.writer("", "persistTimeout: 10ms");
+    wait_for("it to be put back", || path.exists() && !taken.exists()).await;
+    writer.kill().await;
+    let writer = rig.writer("", "");
+    rig.send_many(0, 10, 5).await;
+    rig.caught_up().await;
+    writer.stop().await;
+    assert_eq!(rig.totals().stored, 35);
 }

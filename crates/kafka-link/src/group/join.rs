@@ -88,6 +88,7 @@ impl Seat {
             return Err(KafkaError::new(ErrorKind::Fatal, what));
         }
         let leads = joined.leader.as_str() == member_id;
+        let alone = leads && joined.members.len() == 1;
         let mut strangers = joined.leader.is_empty().then(|| NEW_PROTOCOL.to_owned());
         let mut assignments = Vec::new();
         // A static leader that is back skips it: the assignment of before stands.
@@ -132,6 +133,7 @@ impl Seat {
             generation,
             partitions,
             strangers,
+            alone,
         }))
     }
 

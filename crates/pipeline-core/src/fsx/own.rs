@@ -5,9 +5,18 @@ use std::{fs, io, os::unix::fs::MetadataExt, path::Path, time::SystemTime};
 
 use super::{link, open, parent, remove_file, rename};
 
-/// What the names begin with under which a file is looked at that was taken from its place. Not
-/// removed as stale: it may be another's, whose remover died before it could put it back.
-pub const TAKEN_PREFIX: &str = ".taken-";
+/// What the names begin with under which a file is looked at that was taken from its place; behind
+/// it that name, the process and a number. Not removed as stale: it may be another's, whose remover
+/// died before it could put it back.
+const TAKEN_PREFIX: &str = ".taken-";
+
+/// The name that the file was taken from which is called `name` now; `None`: it was not taken.
+#[must_use]
+pub fn taken_from(name: &str) -> Option<&str> {
+    let mut parts = name.strip_prefix(TAKEN_PREFIX)?.rsplitn(3, '-');
+    parts.by_ref().nth(1)?;
+    parts.next().filter(|from| !from.is_empty())
+}
 
 /// One file, whatever its names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,8 +70,10 @@ pub fn remove_own(path: &Path, own: Identity) -> io::Result<bool> {
 /// # Errors
 /// As the file system or `may_go` says.
 pub fn remove_if(path: &Path, may_go: impl FnOnce(&Path) -> io::Result<bool>) -> io::Result<bool> {
+    // Ends like no name of ours, so that no pattern for those matches it.
     let taken = parent(path).join(format!(
-        "{TAKEN_PREFIX}{}-{:016x}",
+        "{TAKEN_PREFIX}{}-{}-{:016x}",
+        path.file_name().unwrap_or_default().to_string_lossy(),
         std::process::id(),
         fastrand::u64(..)
     ));
@@ -124,9 +135,23 @@ mod tests {
         assert!(!asked.unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"newer");
         let names = list_dir(dir.path()).unwrap();
-        let aside = names.iter().find(|name| name.starts_with(TAKEN_PREFIX));
+        let aside = names.iter().find(|name| taken_from(name) == Some("one"));
         let aside = fs::read(dir.path().join(aside.unwrap())).unwrap();
         assert_eq!(aside, b"theirs");
+    }
+
+    #[test]
+    fn a_taken_name_says_where_it_was_taken_from() {
+        assert_eq!(taken_from(".taken-1.window-a-17-0f"), Some("1.window-a"));
+        for other in [
+            ".taken-17-0f",
+            ".taken-",
+            ".taken--17-0f",
+            ".tmp-1-2-3",
+            "one",
+        ] {
+            assert_eq!(taken_from(other), None, "{other}");
+        }
     }
 
     #[cfg(feature = "fault-injection")]

@@ -214,7 +214,7 @@ impl Chain {
 
     /// Whether what a segment goes on from stands there. A repair may have cut the chain before it
     /// while its writer was frozen.
-    fn goes_on(&self, trailer: &Trailer) -> Result<bool, StoreError> {
+    pub(super) fn goes_on(&self, trailer: &Trailer) -> Result<bool, StoreError> {
         match trailer.previous {
             Some(link) => self.has(link, trailer.first),
             None => or_not(
@@ -269,7 +269,7 @@ impl Chain {
     pub(super) fn list(&self) -> Result<Listing, StoreError> {
         let mut listing = Listing::default();
         for name in list(&self.dir)? {
-            if let Some(first) = name.strip_suffix(SEGMENT_SUFFIX).and_then(offset_of) {
+            if let Some(first) = segment_of(&name) {
                 listing.segments.push(first);
             } else {
                 listing.watermark = listing.watermark.max(watermark_of(&name));
@@ -294,6 +294,10 @@ pub(super) struct Listing {
     /// In order.
     pub segments: Vec<Offset>,
     pub watermark: Option<Offset>,
+}
+
+pub(super) fn segment_of(name: &str) -> Option<Offset> {
+    name.strip_suffix(SEGMENT_SUFFIX).and_then(offset_of)
 }
 
 pub(super) fn watermark_of(name: &str) -> Option<Offset> {

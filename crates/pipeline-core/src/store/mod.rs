@@ -14,7 +14,8 @@
 //! what a segment knows of its offsets, `codec` and [`segment`] hold the bytes, `owner` the root,
 //! [`chain`] one partition's directory, `walk` the way along it, `look` at single segments,
 //! `snapshot`, `shelf` and `shelve` what lets a walk begin near the end, [`removal`] what lets go of its
-//! beginning, [`verify`] the offline proof, [`repair`] what can be done where it fails.
+//! beginning, `taken` what became of files whose removers died, [`verify`] the offline proof,
+//! [`repair`] what can be done where it fails.
 
 mod trailer;
 
@@ -32,6 +33,7 @@ pub mod removal;
 mod shelf;
 mod shelve;
 mod snapshot;
+mod taken;
 
 pub mod repair;
 pub mod verify;
@@ -47,6 +49,7 @@ pub use shelf::{Resumed, SnapshotFile};
 pub use snapshot::{
     BatchRuns, EncodedSnapshot, SnapshotBatch, SnapshotHead, SnapshotReader, SnapshotWriter,
 };
+pub use taken::Settled;
 pub use trailer::{
     Fate, FateRun, LastMessage, Link, SegmentHash, StoredRecord, StoredRun, Totals, Trailer,
     message_hash,

@@ -3,11 +3,18 @@
 //!
 //! ```text
 //! two whole snapshots cover it ─▶ directory fsynced ─▶ watermark put, fsynced ─▶ oldest first
+//!                                                       └ they do no more: taken back, none goes
 //! ```
 //! Names below the watermark belong to no chain from the moment it is put: a removal that is cut
 //! off anywhere is finished by the next one, and the chain's last segment is never removed.
+//!
+//! Whoever removes may be frozen before it puts the watermark, over a repair that moves the borders
+//! of segments. So what a watermark stands on is looked at again behind it, by everyone who removes
+//! anything below it; a repair looks for a new watermark behind each snapshot that it has moved. One
+//! of the two sees the other. What stands on it stays as long as it is there, so those who look
+//! find the same.
 
-use std::fs;
+use std::{fs, io};
 
 use super::{
     chain::{Chain, watermark_of},
@@ -16,7 +23,7 @@ use super::{
     snapshot::{SnapshotHead, SnapshotReader},
     walk::ChainFault,
 };
-use crate::ids::Offset;
+use crate::{fsx, ids::Offset};
 
 /// Greatest watermarks that are kept: a listing under way while one is replaced sees the other.
 const WATERMARKS_KEPT: usize = 2;
@@ -28,7 +35,8 @@ pub struct Removal {
     pub watermark: Option<Offset>,
     pub segments: u64,
     pub bytes: u64,
-    /// Whether snapshots were in the way of removing all that was asked for.
+    /// Whether snapshots, or a chain that was cut meanwhile, were in the way of removing all that was
+    /// asked for.
     pub held_back: bool,
     /// Whether the caller's word ended it early.
     pub stopped: bool,
@@ -117,9 +125,19 @@ impl Chain {
             // The snapshots that were read may not be durable yet under their names.
             self.sync()?;
             self.put_watermark(mark)?;
-            removal.watermark = Some(mark);
-            self.remove_old_watermarks()?;
         }
+        let Some(mark) = planned.watermark.or(listing.watermark) else {
+            return Ok(removal);
+        };
+        if !self.supports(mark)? {
+            if planned.watermark.is_some() {
+                self.take_back_watermark(mark)?;
+            }
+            removal.held_back = true;
+            return Ok(removal);
+        }
+        removal.watermark = Some(mark);
+        self.remove_old_watermarks()?;
         for name in planned.remove {
             if !go_on() {
                 removal.stopped = true;
@@ -133,6 +151,37 @@ impl Chain {
             }
         }
         Ok(removal)
+    }
+
+    /// Whether a segment begins at `mark`, and two whole snapshots of this chain cover what is below
+    /// it. Where a greater watermark stands, this one says nothing any more.
+    pub(super) fn supports(&self, mark: Offset) -> Result<bool, StoreError> {
+        let listing = self.list()?;
+        if listing.watermark.is_some_and(|stands| stands > mark) {
+            return Ok(true);
+        }
+        if listing.segments.binary_search(&mark).is_err() {
+            return Ok(false);
+        }
+        let Some(head) = self.covered()?.filter(|head| head.end.next >= mark) else {
+            return Ok(false);
+        };
+        match self.check_names(&listing, mark, &head) {
+            Ok(()) => Ok(true),
+            Err(ChainFault::Io(error)) => Err(error),
+            Err(ChainFault::Damaged { .. } | ChainFault::Missing { .. }) => Ok(false),
+        }
+    }
+
+    /// Others may have found by now that it stands well, and removed what is below it: then it stays.
+    fn take_back_watermark(&self, mark: Offset) -> Result<(), StoreError> {
+        let path = self.watermark_path(mark);
+        let may_go = |_: &std::path::Path| {
+            let supports = self.supports(mark).map_err(io::Error::other)?;
+            Ok(!supports)
+        };
+        fsx::remove_if(&path, may_go).map_err(StoreError::at("take back", &path))?;
+        self.sync()
     }
 
     /// The lesser of the two greatest snapshots that are whole.

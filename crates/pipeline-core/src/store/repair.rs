@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    chain::{Chain, Listing, Start},
-    owner::StoreError,
+    chain::{Chain, Listing, Start, watermark_of},
+    owner::{StoreError, each_name},
     segment::{SegmentError, read_segment},
-    shelf::remove_if_there,
+    shelf::{ReadHead, remove_if_there, snapshot_of},
     snapshot::SnapshotHead,
     trailer::{Link, Totals},
     walk::{ChainFault, check_place},
@@ -39,6 +39,7 @@ pub struct Repair {
     pub aside: Vec<PathBuf>,
     /// The directory as it was looked at.
     seen: Vec<Offset>,
+    watermark: Option<Offset>,
 }
 
 impl Chain {
@@ -51,6 +52,67 @@ impl Chain {
         // Before the names: what a snapshot knows was there by then.
         let heads = self.snapshot_heads()?;
         let listing = self.list()?;
+        let found = self.examine_listed(heads, &listing, progress)?;
+        if let (Examined::Hopeless { .. }, Some(mark)) = (&found, listing.watermark)
+            && let Some(repair) = self.without_watermark(mark, listing, progress)?
+        {
+            return Ok(Examined::Repairable(repair));
+        }
+        Ok(found)
+    }
+
+    /// A removal that was frozen over a repair has put its watermark where no segment begins any
+    /// more, or no snapshot covers what is below it, and died before it took it back. While nothing
+    /// below is gone, all goes on without it.
+    fn without_watermark(
+        &self,
+        mark: Offset,
+        mut listing: Listing,
+        progress: &mut dyn FnMut(),
+    ) -> Result<Option<Repair>, ChainFault> {
+        listing.watermark = None;
+        each_name(self.dir(), &mut |name| {
+            let lesser = watermark_of(name).filter(|at| *at < mark);
+            listing.watermark = listing.watermark.max(lesser);
+        })?;
+        let Some(start) = self.start()? else {
+            return Ok(None);
+        };
+        let floor = listing.watermark.unwrap_or(start.first_offset);
+        if self.supports(mark)? || listing.segments.binary_search(&floor).is_err() {
+            return Ok(None);
+        }
+        let path = self.watermark_path(mark);
+        let heads = self.snapshot_heads()?;
+        let mut repair = match self.examine_listed(heads, &listing, progress)? {
+            Examined::Repairable(repair) => repair,
+            Examined::Whole => Repair {
+                next: self
+                    .walk_listed(&start, &listing, None, &mut |_| true)?
+                    .next,
+                start,
+                damage: ChainFault::Damaged {
+                    path: path.clone(),
+                    detail: "stands on no segment, or on none that snapshots cover".to_owned(),
+                },
+                aside: Vec::new(),
+                seen: listing.segments,
+                watermark: None,
+            },
+            Examined::Hopeless { .. } => return Ok(None),
+        };
+        // Last: cut off before it, all of this is found again.
+        repair.aside.push(path);
+        repair.watermark = Some(mark);
+        Ok(Some(repair))
+    }
+
+    fn examine_listed(
+        &self,
+        heads: Vec<(PathBuf, ReadHead)>,
+        listing: &Listing,
+        progress: &mut dyn FnMut(),
+    ) -> Result<Examined, ChainFault> {
         let Some(start) = self.start()? else {
             if listing.segments.is_empty() {
                 return Ok(Examined::Whole);
@@ -105,7 +167,7 @@ impl Chain {
                     detail: "the watermark stands there".to_owned(),
                 }
             }
-            (None, None, None, Some((path, head))) => self.contradiction(path, head, &listing),
+            (None, None, None, Some((path, head))) => self.contradiction(path, head, listing),
             (None, None, None, None) => {
                 let damage = match listing.watermark {
                     Some(_) => self.without_window(floor)?,
@@ -154,7 +216,8 @@ impl Chain {
             next: whole.next,
             damage,
             aside,
-            seen: listing.segments,
+            seen: listing.segments.clone(),
+            watermark: listing.watermark,
         }))
     }
 
@@ -170,7 +233,8 @@ impl Chain {
         dir: &Path,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<PathBuf>>, StoreError> {
-        if self.list()?.segments != repair.seen {
+        let listing = self.list()?;
+        if listing.segments != repair.seen || listing.watermark != repair.watermark {
             return Ok(None);
         }
         fsx::create_dirs(dir).map_err(StoreError::at("make directory", dir))?;
@@ -183,6 +247,13 @@ impl Chain {
             fsx::sync_dir(dir).map_err(StoreError::at("fsync directory", dir))?;
             remove_if_there(path)?;
             self.sync()?;
+            // Whoever removes looks at the snapshots again when its watermark stands (`removal`).
+            if is_snapshot(path) && self.watermark()? != repair.watermark {
+                fsx::link(&to, path).map_err(StoreError::at("put back", path))?;
+                self.sync()?;
+                remove_if_there(&to)?;
+                return Ok(None);
+            }
             moved.push(to);
         }
         // The one that is gone back to may be an older one, of which one file was kept.
@@ -287,6 +358,11 @@ impl Whole {
         self.next = trailer.next;
         Ok(true)
     }
+}
+
+fn is_snapshot(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| snapshot_of(Path::new(""), name).is_some())
 }
 
 /// Links the file into `dir`, under its own name or the first number behind it that is free.

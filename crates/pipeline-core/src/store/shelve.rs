@@ -143,7 +143,7 @@ impl Chain {
     }
 
     /// Whether these are the bytes of a whole snapshot, of segments that are in this chain.
-    fn is_of_chain(&self, bytes: &[u8], next: Offset) -> Result<bool, StoreError> {
+    pub(super) fn is_of_chain(&self, bytes: &[u8], next: Offset) -> Result<bool, StoreError> {
         last_of(bytes, next).map_or(Ok(false), |last| self.has(last, next))
     }
 }

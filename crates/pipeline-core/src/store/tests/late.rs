@@ -10,7 +10,7 @@ use crate::fsx::{
 };
 
 /// A segment of so many offsets, none of them stored.
-fn skipped(end: &ChainEnd, count: i64, writer: u8) -> Encoded {
+pub fn skipped(end: &ChainEnd, count: i64, writer: u8) -> Encoded {
     let draft = Draft {
         first: end.next,
         next: Offset(end.next.0 + count),
@@ -27,20 +27,20 @@ fn skipped(end: &ChainEnd, count: i64, writer: u8) -> Encoded {
     draft.encode(b"", 1)
 }
 
-fn add(chain: &Chain, count: i64, writer: u8) -> Encoded {
+pub fn add(chain: &Chain, count: i64, writer: u8) -> Encoded {
     let segment = skipped(&end_of(chain), count, writer);
     assert_eq!(chain.publish(&segment).unwrap(), Published::Linked);
     segment
 }
 
 /// As a repair does.
-fn cut(chain: &Chain, segments: &[&Encoded]) {
+pub fn cut(chain: &Chain, segments: &[&Encoded]) {
     for segment in segments {
         fs::remove_file(chain.segment_path(segment.trailer.first)).unwrap();
     }
 }
 
-fn snapshot(chain: &Chain) -> EncodedSnapshot {
+pub fn snapshot(chain: &Chain) -> EncodedSnapshot {
     super::snapshot::snapshot_of(chain)
 }
 
@@ -50,19 +50,19 @@ fn contents(chain: &Chain) -> Vec<Vec<u8>> {
     read.collect()
 }
 
-fn hang(chain: &Chain, step: Step, nth: u64) -> Rule {
+pub fn hang(chain: &Chain, step: Step, nth: u64) -> Rule {
     let rule = under(chain.dir()).step(step).nth(nth);
     rule.then(Fault::Hangs)
 }
 
-fn wait(rule: &Rule) {
+pub fn wait(rule: &Rule) {
     while rule.hits() == 0 {
         thread::yield_now();
     }
 }
 
 /// Two values on one directory are two processes.
-fn two(root: &Path) -> (Chain, Chain) {
+pub fn two(root: &Path) -> (Chain, Chain) {
     let frozen = random_chain(root, &mut fastrand::Rng::with_seed(1), 0);
     let other = Store::open(root).unwrap().chain("logs", PartitionId(3));
     (frozen, other)

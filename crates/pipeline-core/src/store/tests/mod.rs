@@ -5,6 +5,8 @@ mod chain;
 mod faults;
 #[cfg(feature = "fault-injection")]
 mod late;
+#[cfg(feature = "fault-injection")]
+mod late_removal;
 mod look;
 #[cfg(feature = "fault-injection")]
 mod power;
@@ -12,6 +14,8 @@ mod repair;
 mod segment;
 mod severed;
 mod snapshot;
+#[cfg(feature = "fault-injection")]
+mod taken;
 mod verify;
 
 use std::path::Path;
