@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         return command.run(&cli.common).into();
     }
     let config = cli.common.load_or_exit();
+    cli.common.answer_ready(config.aggregation.admin_addr);
     telemetry::start_logging(&config.telemetry);
     let metrics = telemetry::start_metrics(Service::Aggregator);
     let readiness = Readiness::default();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pipeline_core::{
     config::Config,
     fsx,
-    lifecycle::{Readiness, Shutdown, admin, exit},
+    lifecycle::{Readiness, Shutdown, admin, exit, manager},
     telemetry::{
         MetricsHandle,
         catalog::{self, label},
@@ -42,6 +42,7 @@ pub async fn serve(
 ) -> anyhow::Result<u8> {
     readiness.wait_for("listener");
     readiness.wait_for("directories");
+    manager::keep_told(&readiness);
     let addr = config.aggregation.admin_addr;
     let _admin = admin::serve(addr, "aggregator", readiness.clone(), metrics).await?;
     readiness.met("listener");

@@ -8,7 +8,7 @@ use pipeline_core::{
     lifecycle::{
         Hangup, Hangups, Readiness, Shutdown,
         admin::{self, Admin},
-        exit,
+        exit, manager,
     },
     telemetry::{catalog::Service, start_metrics, volumes::watch},
 };
@@ -124,6 +124,7 @@ impl Gateway {
         hangup: &Hangup,
     ) -> Result<Self, StartError> {
         readiness.wait_for("start");
+        manager::keep_told(&readiness);
         let metrics = start_metrics(Service::Gateway);
         // Before it is known, too: 0 would be an alarm.
         telemetry::dlq_seconds_left(SECONDS_LEFT_MAX);

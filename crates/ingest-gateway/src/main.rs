@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     }
     let faults = ingest_gateway::configuration_faults;
     let file = Arc::new(args.common.load_file_or_exit(faults));
+    args.common.answer_ready(file.config().server.admin_addr);
     telemetry::start_logging(&file.config().telemetry);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

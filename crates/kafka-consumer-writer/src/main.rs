@@ -10,7 +10,7 @@ use kafka_consumer_writer::{
 };
 use pipeline_core::{
     config::Config,
-    lifecycle::{CommonArgs, Readiness, Shutdown, admin, exit},
+    lifecycle::{CommonArgs, Readiness, Shutdown, admin, exit, manager},
     telemetry::{catalog::Service, start_logging, start_metrics},
 };
 
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         return command.run(&args.common).into();
     }
     let config = args.common.load_or_exit();
+    args.common.answer_ready(config.consumer.admin_addr);
     start_logging(&config.telemetry);
     let metrics = start_metrics(Service::Writer);
     let readiness = Readiness::default();
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
+        manager::keep_told(&readiness);
         let admin_addr = config.consumer.admin_addr;
         let admin = match admin::serve_before(admin_addr, NAME, readiness.clone(), metrics).await {
             Ok(admin) => admin,

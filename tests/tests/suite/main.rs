@@ -11,6 +11,7 @@ mod groups;
 mod kafka_away;
 mod kcat;
 mod kills;
+mod manager;
 mod memory;
 mod operation;
 mod rebalance;

@@ -2,25 +2,24 @@
 //! listener, a drain with a deadline.
 //!
 //! In the order a service meets them: [`CommonArgs`], [`Readiness`], [`Shutdown`], [`Hangup`],
-//! [`admin`] (whose [`probe`] the gateway also answers on its own listener). What is drained or
-//! read anew, and how, is the service's business.
+//! [`admin`] (whose [`probe`] the gateway also answers on its own listener), [`manager`]. What is
+//! drained or read anew, and how, is the service's business.
 
 pub mod admin;
 mod descriptors;
 mod hangup;
+pub mod manager;
 mod probe;
+mod ready;
 mod shutdown;
 
-use std::{
-    io::Write,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{io::Write, path::PathBuf};
 
 pub use descriptors::raise_descriptor_limit;
 pub use hangup::{Hangup, Hangups};
 pub use probe::{probe, problem};
 pub use shutdown::Shutdown;
+use tokio::sync::watch;
 
 use crate::config::{Config, ConfigFile, Fault, LoadError};
 
@@ -51,6 +50,9 @@ pub struct CommonArgs {
     /// Only validate the configuration: exit 0 when it is good, 78 with every fault when not
     #[arg(long)]
     pub check: bool,
+    /// Only ask the service that runs with this configuration: exit 0 when it is ready, 1 when not
+    #[arg(long)]
+    pub ready: bool,
 }
 
 impl CommonArgs {
@@ -89,7 +91,7 @@ impl CommonArgs {
 
 /// A set of latches; ready when all are closed and nothing drains.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<ReadinessState>>);
+pub struct Readiness(watch::Sender<ReadinessState>);
 
 #[derive(Debug, Default)]
 struct ReadinessState {
@@ -100,17 +102,18 @@ struct ReadinessState {
 impl Readiness {
     /// Adds a condition that is not met yet.
     pub fn wait_for(&self, name: &'static str) {
-        self.state().open.push(name);
+        self.0.send_modify(|state| state.open.push(name));
     }
 
     /// The condition is met.
     pub fn met(&self, name: &'static str) {
-        self.state().open.retain(|open| *open != name);
+        self.0
+            .send_modify(|state| state.open.retain(|open| *open != name));
     }
 
     /// From here on it is never ready again.
     pub fn drain(&self) {
-        self.state().draining = true;
+        self.0.send_modify(|state| state.draining = true);
     }
 
     /// `Ok` when ready, else what it waits for.
@@ -118,7 +121,7 @@ impl Readiness {
     /// # Errors
     /// The names of the open conditions, or `draining`.
     pub fn check(&self) -> Result<(), String> {
-        let state = self.state();
+        let state = self.0.borrow();
         if state.draining {
             return Err("draining".to_owned());
         }
@@ -129,8 +132,9 @@ impl Readiness {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, ReadinessState> {
-        self.0.lock().expect("no panic under this lock")
+    /// Wakes whoever has to know of each change.
+    fn watch(&self) -> watch::Receiver<ReadinessState> {
+        self.0.subscribe()
     }
 }
 
@@ -202,6 +206,7 @@ mod tests {
         let common = CommonArgs {
             config: config.into(),
             check: check == "check",
+            ready: false,
         };
         // To stderr, where the test harness around it says nothing.
         eprintln!("runs with group {}", common.load_or_exit().kafka.group_id);

@@ -8,7 +8,7 @@ use std::{io::Write, sync::mpsc, thread, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Readiness, exit};
+use super::{Readiness, exit, manager};
 use crate::telemetry::catalog;
 
 /// Longest wait for the last words on a stderr that nobody reads.
@@ -119,6 +119,8 @@ async fn watch(
         }
         () = shutdown.requested() => "a request from within",
     };
+    // First, as the process may end as soon as it is asked to.
+    manager::stopping();
     shutdown.request();
     metrics::gauge!(catalog::PROCESS_DRAINING).set(1.0);
     // From a thread, as stderr may block and the deadline must not.
