@@ -48,7 +48,10 @@ fn life_under_a_manager(service: &mut Service) -> Result<()> {
     service.start()?;
     manager.hears("READY=1")?;
     let name = service.name.clone();
-    ensure!(get(service.admin, "/readyz")?.status == 200, "{name}: READY=1 too early");
+    ensure!(
+        get(service.admin, "/readyz")?.status == 200,
+        "{name}: READY=1 too early"
+    );
     ensure!(says_ready(service)?, "{name} --ready");
     manager.hears("WATCHDOG=1")?;
     manager.hears("WATCHDOG=1")?;
@@ -99,7 +102,8 @@ impl Manager {
     fn hears(&self, assignment: &str) -> Result<()> {
         let deadline = Instant::now() + WITHIN;
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            self.socket
+                .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
             let mut message = [0; 1024];
             let length = self
                 .socket

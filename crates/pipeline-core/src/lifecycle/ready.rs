@@ -44,7 +44,9 @@ fn ask(admin: SocketAddr) -> Result<(), String> {
         return Ok(());
     }
     let problem: Option<serde_json::Value> = serde_json::from_str(body).ok();
-    let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
+    let detail = problem
+        .as_ref()
+        .and_then(|problem| problem["detail"].as_str());
     Err(detail.map_or_else(|| format!("{addr} answers {status:?}"), str::to_owned))
 }
 
@@ -105,6 +107,9 @@ mod tests {
         let addr = free.local_addr().unwrap();
         drop(free);
         let refused = ask(addr).unwrap_err();
-        assert!(refused.contains(&format!("{addr} does not answer")), "{refused}");
+        assert!(
+            refused.contains(&format!("{addr} does not answer")),
+            "{refused}"
+        );
     }
 }
