@@ -79,7 +79,7 @@ struct Source {
     committed: Option<Position>,
     /// The greatest name when the run began: nothing behind it is this run's business.
     bound: Option<Offset>,
-    /// A segment that cannot be folded, and why.
+    /// A segment that cannot be folded, and why: found out after a part of it was.
     bad: Option<(Offset, String)>,
     state: Reading,
     /// When the oldest segment was stored that has been read and is not counted.
@@ -106,7 +106,7 @@ enum Reading {
 enum Pause {
     Full,
     Bound,
-    Fault(ChainFault),
+    Fault(String),
     /// The delta holds a part of this segment.
     Spoiled(Offset, String),
     Stopped,
@@ -191,12 +191,12 @@ impl Backlog {
                         source.state = Reading::More;
                         return Ok(Folded::Some(delta));
                     }
-                    Err(Pause::Fault(fault)) => source.state = Reading::Halted(fault.to_string()),
+                    Err(Pause::Fault(fault)) => source.state = Reading::Halted(fault),
                     Err(Pause::Stopped) => return Ok(Folded::Stopped),
                     Err(Pause::Mismatch(mismatch)) => return Err(mismatch),
-                    Err(Pause::Spoiled(first, detail)) => {
+                    Err(Pause::Spoiled(first, fault)) => {
                         // Read the portion again, up to that segment. Seldom enough.
-                        source.bad = Some((first, detail));
+                        source.bad = Some((first, fault));
                         for source in &mut self.sources {
                             source.rewind();
                         }
@@ -289,7 +289,8 @@ impl Source {
         full: &mut dyn FnMut(&Delta, u64) -> bool,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), Pause> {
-        if self.state == Reading::New && !self.begin().map_err(Pause::Fault)? {
+        let fault = |fault: ChainFault| Pause::Fault(fault.to_string());
+        if self.state == Reading::New && !self.begin().map_err(fault)? {
             return Ok(());
         }
         let Some(at) = &mut self.at else {
@@ -303,13 +304,10 @@ impl Source {
                 return false;
             }
             self.waiting_since.get_or_insert(visited.modified);
-            if let Some((bad, detail)) = &self.bad
+            if let Some((bad, why)) = &self.bad
                 && *bad == first
             {
-                pause = Some(Pause::Fault(ChainFault::Damaged {
-                    path: visited.path,
-                    detail: detail.clone(),
-                }));
+                pause = Some(Pause::Fault(why.clone()));
                 return false;
             }
             if !go_on() {
@@ -325,7 +323,7 @@ impl Source {
         });
         match pause {
             Some(pause) => Err(pause),
-            None => walked.map(|_| ()).map_err(Pause::Fault),
+            None => walked.map(|_| ()).map_err(fault),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Segment → what it adds to each hour and site. Pure: lines and runs in, counts out.
+//! Record → what it adds to its hour and site. Pure: lines in, counts out.
 //!
 //! The hot path of the aggregator: a record whose keys are known costs hash lookups and no
 //! allocation. Strings are kept once for all hours and sites; what is counted is a number under
@@ -15,7 +15,7 @@ use hashbrown::HashTable;
 use pipeline_core::{
     Offset,
     record::{self, Fields, RecordError},
-    store::Trailer,
+    store::StoredRecord,
 };
 
 use self::{
@@ -23,15 +23,12 @@ use self::{
     tally::{Counted, Dimension, Tally},
 };
 use crate::{
+    archive::Place,
     classes::{self, ClientId},
     client::{Bot, StatusClass},
     counts::{Content, Site},
     hour::Hour,
 };
-
-/// A record further ahead of its time of receipt than this is counted aside: its clock is wrong,
-/// and it would stand in an hour that nobody looks at yet.
-pub const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
 
 /// What a number of segments add. Totals over sites are not kept: they are sums of these.
 pub struct Delta {
@@ -48,6 +45,8 @@ pub struct Delta {
     /// Places in `tallies`, by hour and site.
     index: HashTable<usize>,
     hasher: RandomState,
+    /// The last one's: neighbours are mostly of the same hour and site.
+    at: Option<usize>,
 }
 
 const NOT_KNOWN: ClientId = ClientId(u16::MAX);
@@ -72,37 +71,34 @@ impl Delta {
             tallies: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::default(),
+            at: None,
         }
     }
 
-    /// Adds all records of a segment. After an error the delta holds a part of them and must be
-    /// thrown away.
+    /// Adds a record; gives the place that it has in the archive.
     ///
     /// # Errors
-    /// The first line that is no record.
-    pub fn fold(&mut self, trailer: &Trailer, ndjson: &[u8]) -> Result<(), FoldError> {
-        // Neighbours are mostly of the same hour and site.
-        let mut at: Option<usize> = None;
-        for stored in trailer.records(ndjson) {
-            let fields = record::read(stored.line).map_err(|error| FoldError {
-                offset: stored.offset,
-                error,
-            })?;
-            self.records += 1;
-            if fields.timestamp_ms > stored.received_ms.saturating_add(AHEAD_MAX_MS) {
-                self.aside += 1;
-                continue;
-            }
-            let hour = Hour::of_ms(fields.timestamp_ms);
-            let site = fields.site.as_deref();
-            let index = match at {
-                Some(index) if self.tallies[index].is_of(hour, site) => index,
-                _ => self.tally(hour, site),
-            };
-            at = Some(index);
-            self.add(index, &fields);
+    /// Where its line is no record: then nothing is added.
+    #[inline]
+    pub fn add(&mut self, stored: &StoredRecord<'_>) -> Result<Place, FoldError> {
+        let fields = record::read(stored.line).map_err(|error| FoldError {
+            offset: stored.offset,
+            error,
+        })?;
+        let place = Place::of(fields.timestamp_ms, stored.received_ms);
+        self.records += 1;
+        if place.aside {
+            self.aside += 1;
+            return Ok(place);
         }
-        Ok(())
+        let site = fields.site.as_deref();
+        let index = match self.at {
+            Some(index) if self.tallies[index].is_of(place.hour, site) => index,
+            _ => self.tally(place.hour, site),
+        };
+        self.at = Some(index);
+        self.count(index, &fields);
+        Ok(place)
     }
 
     /// Bytes of memory, about.
@@ -141,7 +137,7 @@ impl Delta {
         hours
     }
 
-    fn add(&mut self, tally: usize, fields: &Fields<'_>) {
+    fn count(&mut self, tally: usize, fields: &Fields<'_>) {
         let strings = &mut self.strings;
         let path = match fields.path.split_once('?') {
             Some((path, _)) if self.strip_query => path,

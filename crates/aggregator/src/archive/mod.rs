@@ -5,7 +5,7 @@
 //! <archiveDir>-aside/date=…/hour=…/…             records counted aside, in the same form
 //! <archiveDir>/.tmp-…                            being written; no pattern for the above fits it
 //! ```
-//! In reading order: `tally` (what a segment brings for which place), `pending` (what is counted and
+//! In reading order: `tally` (what segments bring for which place), `pending` (what is counted and
 //! not yet archived, and the plan; pure), `table` (rows to Parquet and back), `rows` (the records
 //! of a plan, sorted), `publish` (a plan's files put in place), `run` (all of
 //! that in order), `files` (what stands there).
@@ -29,7 +29,7 @@ use std::{
 use pipeline_core::PartitionId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{fold::AHEAD_MAX_MS, hour::Hour};
+use crate::hour::Hour;
 
 /// Where, and by which rules.
 #[derive(Clone)]
@@ -84,14 +84,19 @@ pub fn to_ms(time: SystemTime) -> i64 {
     })
 }
 
+/// A record further ahead of its time of receipt than this is counted aside: its clock is wrong,
+/// and it would stand in an hour that nobody looks at yet.
+const AHEAD_MAX_MS: i64 = 24 * 3_600_000;
+
 /// Where a record belongs: an hour, of the archive or of what is counted aside.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Place {
     pub aside: bool,
     pub hour: Hour,
 }
 
 impl Place {
+    #[inline]
     #[must_use]
     pub fn of(timestamp_ms: i64, received_ms: i64) -> Self {
         Self {

@@ -8,7 +8,8 @@ use std::{
 
 use pipeline_core::{
     Offset, fsx,
-    store::{Chain, ChainFault, Store},
+    record::RecordError,
+    store::{Chain, ChainFault, Store, StoredRecord},
 };
 
 use super::{
@@ -55,9 +56,10 @@ pub fn publish(
         }
     }
     let mut gather = Gather::new(plan, |file| missing.contains(file.name.as_str()));
-    for (id, ranges) in gather.chains() {
+    for (number, (id, ranges)) in gather.chains().into_iter().enumerate() {
         let chain = store.chain(&id.topic, id.partition);
-        match read(&chain, &id, &ranges, &mut gather, go_on) {
+        let mut take = |stored: &StoredRecord<'_>| gather.take(number, stored);
+        match read(&chain, &ranges, &mut take, go_on) {
             Ok(()) => {}
             Err(Stop::Asked) => return Err(RunError::Stopped),
             Err(Stop::Fault(fault)) => {
@@ -101,9 +103,8 @@ impl From<ChainFault> for Stop {
 
 fn read(
     chain: &Chain,
-    id: &ChainId,
     ranges: &[(Offset, Offset)],
-    gather: &mut Gather<'_>,
+    take: &mut dyn FnMut(&StoredRecord<'_>) -> Result<(), RecordError>,
     go_on: GoOn<'_>,
 ) -> Result<(), Stop> {
     // Two ranges may lie in one segment, which is taken in once.
@@ -119,14 +120,16 @@ fn read(
                 return Err(Stop::Asked);
             }
             let path = chain.segment_path(name);
-            let Some((visited, ndjson)) = chain.read(name)? else {
+            let removed = || {
                 let path = path.display();
-                return Err(Stop::Fault(format!(
-                    "{path} was removed before its records were archived"
-                )));
+                Stop::Fault(format!("{path} was removed before its records were archived"))
             };
-            let taken = gather.take(id, visited.trailer.records(&ndjson));
-            taken.map_err(|error| Stop::Fault(format!("{}: {error}", path.display())))?;
+            let visited = chain.look(name)?.ok_or_else(removed)?;
+            let mut records = chain.records(&visited)?.ok_or_else(removed)?;
+            while let Some(stored) = records.next()? {
+                take(&stored)
+                    .map_err(|error| Stop::Fault(format!("{}: {error}", path.display())))?;
+            }
         }
     }
     Ok(())

@@ -17,17 +17,21 @@ use super::{
     tally::Places,
 };
 
-/// Which records of one chain go where.
-type Wanted = HashMap<Place, Vec<(Offset, Offset, usize)>>;
-
-/// Takes in whole segments, keeps what the files want.
+/// Takes in the records of segments, keeps what the files want.
 pub struct Gather<'p> {
     files: &'p [PlannedFile],
-    wanted: HashMap<&'p ChainId, Wanted>,
+    /// In order of chain.
+    wanted: Vec<Wanted<'p>>,
     lines: Vec<u8>,
     rows: Vec<Row>,
-    chains: Vec<ChainId>,
     sites: Sites,
+    places: Places,
+}
+
+/// Which records of one chain go where.
+struct Wanted<'p> {
+    chain: &'p ChainId,
+    by_place: HashMap<Place, Vec<(Offset, Offset, usize)>>,
 }
 
 struct Row {
@@ -46,82 +50,73 @@ impl<'p> Gather<'p> {
     /// For those of `files` that `want` says.
     #[must_use]
     pub fn new(files: &'p [PlannedFile], want: impl Fn(&PlannedFile) -> bool) -> Self {
-        let mut wanted: HashMap<&ChainId, Wanted> = HashMap::new();
-        for (number, file) in files.iter().enumerate().filter(|(_, file)| want(file)) {
-            for part in &file.parts {
-                let places = wanted.entry(&part.chain).or_default();
-                let parts = places.entry(file.place).or_default();
-                parts.push((part.first, part.next, number));
+        let files_wanted = files.iter().enumerate().filter(|(_, file)| want(file));
+        let parts = files_wanted.flat_map(|(number, file)| {
+            let parts = file.parts.iter();
+            parts.map(move |part| (&part.chain, file.place, (part.first, part.next, number)))
+        });
+        let mut parts: Vec<_> = parts.collect();
+        parts.sort_unstable();
+        let chains = parts.chunk_by(|(one, ..), (other, ..)| one == other);
+        let wanted = chains.map(|parts| {
+            let mut by_place: HashMap<Place, Vec<_>> = HashMap::new();
+            for (_, place, part) in parts {
+                by_place.entry(*place).or_default().push(*part);
             }
-        }
+            Wanted {
+                chain: parts[0].0,
+                by_place,
+            }
+        });
         Self {
             files,
-            wanted,
+            wanted: wanted.collect(),
             lines: Vec::new(),
             rows: Vec::new(),
-            chains: Vec::new(),
             sites: Sites::default(),
+            places: Places::default(),
         }
     }
 
     /// The chains that records are wanted of, each with the offsets that they lie between.
     #[must_use]
     pub fn chains(&self) -> Vec<(ChainId, Vec<(Offset, Offset)>)> {
-        let mut chains: Vec<_> = self
-            .wanted
-            .iter()
-            .map(|(chain, places)| {
-                let parts = places.values().flatten();
-                let mut parts: Vec<_> = parts.map(|(first, next, _)| (*first, *next)).collect();
-                parts.sort_unstable();
-                ((*chain).clone(), joined(parts))
-            })
-            .collect();
-        chains.sort_unstable();
-        chains
+        let chains = self.wanted.iter().map(|wanted| {
+            let parts = wanted.by_place.values().flatten();
+            let mut parts: Vec<_> = parts.map(|(first, next, _)| (*first, *next)).collect();
+            parts.sort_unstable();
+            (wanted.chain.clone(), joined(parts))
+        });
+        chains.collect()
     }
 
-    /// Takes what is wanted of a segment's records.
+    /// Takes the record if it is wanted; `chain` is the place of its chain in [`Self::chains`].
     ///
     /// # Errors
-    /// The first that is none.
-    pub fn take<'r>(
-        &mut self,
-        chain: &ChainId,
-        records: impl Iterator<Item = StoredRecord<'r>>,
-    ) -> Result<(), RecordError> {
-        let Some(wanted) = self.wanted.get(chain) else {
+    /// Where its line is no record.
+    pub fn take(&mut self, chain: usize, stored: &StoredRecord<'_>) -> Result<(), RecordError> {
+        let place = self.places.of(stored.line, stored.received_ms)?;
+        let parts = self.wanted[chain].by_place.get(&place);
+        let part = parts.and_then(|parts| {
+            let mut parts = parts.iter();
+            parts.find(|(first, next, _)| (*first..*next).contains(&stored.offset))
+        });
+        let Some((_, _, file)) = part else {
             return Ok(());
         };
-        let number = match self.chains.iter().position(|known| known == chain) {
-            Some(number) => number,
-            None => {
-                self.chains.push(chain.clone());
-                self.chains.len() - 1
-            }
-        };
-        let mut places = Places::default();
-        for stored in records {
-            let place = places.of(stored.line, stored.received_ms)?;
-            let parts = wanted.get(&place).map_or(&[][..], Vec::as_slice);
-            let part = parts
-                .iter()
-                .find(|(first, next, _)| (*first..*next).contains(&stored.offset));
-            let Some((_, _, file)) = part else { continue };
-            let site = record::read(stored.line)?.site;
-            let rest = record::append_rest(stored.line, &mut Vec::new())?;
-            self.rows.push(Row {
-                file: *file as u32,
-                site: self.sites.number(site.as_deref().unwrap_or_default()),
-                time_us: rest.timestamp_us,
-                chain: number as u32,
-                offset: stored.offset.0,
-                received_ms: stored.received_ms,
-                at: self.lines.len(),
-                len: stored.line.len() as u32,
-            });
-            self.lines.extend_from_slice(stored.line);
-        }
+        let site = record::read(stored.line)?.site;
+        let rest = record::append_rest(stored.line, &mut Vec::new())?;
+        self.rows.push(Row {
+            file: *file as u32,
+            site: self.sites.number(site.as_deref().unwrap_or_default()),
+            time_us: rest.timestamp_us,
+            chain: chain as u32,
+            offset: stored.offset.0,
+            received_ms: stored.received_ms,
+            at: self.lines.len(),
+            len: stored.line.len() as u32,
+        });
+        self.lines.extend_from_slice(stored.line);
         Ok(())
     }
 
@@ -133,12 +128,11 @@ impl<'p> Gather<'p> {
         for row in &mut rows {
             row.site = ranks[row.site as usize];
         }
-        // A chain's number is the order in which it came, which is that of the names.
         rows.sort_unstable_by_key(|row| (row.file, row.site, row.time_us, row.chain, row.offset));
         Sorted {
             lines: self.lines.into(),
             rows,
-            chains: self.chains,
+            chains: self.wanted.iter().map(|it| it.chain.clone()).collect(),
             names: self.files.iter().map(|file| file.name.clone()).collect(),
         }
     }

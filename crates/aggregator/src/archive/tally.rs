@@ -1,4 +1,5 @@
-//! What a segment brings for which place of the archive: numbers alone. Pure, and cheap: a line is
+//! What segments bring for which place of the archive: numbers alone. Pure. Whoever counts records
+//! learns their places on the way; [`Places`] is for those that only sort them, and cheap: a line is
 //! mostly of the same hour as the one before it, which its first bytes tell.
 
 use std::collections::BTreeMap;
@@ -6,7 +7,6 @@ use std::collections::BTreeMap;
 use pipeline_core::{
     Offset,
     record::{self, RecordError},
-    store::Trailer,
 };
 
 use super::{ChainId, Place};
@@ -35,40 +35,40 @@ const BEFORE: &[u8] = b"{\"timestamp\":\"";
 /// Of [`BEFORE`] and `2015-05-17T10`.
 const HOUR_END: usize = BEFORE.len() + 13;
 
-/// # Errors
-/// The first line that is no record.
-pub fn tally(trailer: &Trailer, ndjson: &[u8]) -> Result<BTreeMap<Place, Size>, RecordError> {
-    let mut sizes: BTreeMap<Place, Size> = BTreeMap::new();
-    let mut places = Places::default();
-    let mut last: Option<(Place, Size)> = None;
-    for stored in trailer.records(ndjson) {
-        let place = places.of(stored.line, stored.received_ms)?;
-        let add = |size: &mut Size| {
-            size.records += 1;
-            size.bytes += stored.line.len() as u64;
-        };
-        match &mut last {
-            Some((at, size)) if *at == place => add(size),
-            _ => {
-                if let Some((at, size)) = last.take() {
-                    put(&mut sizes, at, size);
-                }
-                let mut size = Size::default();
-                add(&mut size);
-                last = Some((place, size));
-            }
-        }
-    }
-    if let Some((at, size)) = last {
-        put(&mut sizes, at, size);
-    }
-    Ok(sizes)
+/// Sizes by place, of records that mostly stand beside others of theirs.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    all: BTreeMap<Place, Size>,
+    /// The last one's place and what came for it in a row: not in `all` yet.
+    place: Place,
+    size: Size,
 }
 
-fn put(sizes: &mut BTreeMap<Place, Size>, place: Place, more: Size) {
-    let size = sizes.entry(place).or_default();
-    size.records += more.records;
-    size.bytes += more.bytes;
+impl Sizes {
+    #[inline]
+    pub fn add(&mut self, place: Place, line: &[u8]) {
+        if self.place != place {
+            self.turn_to(place);
+        }
+        self.size.records += 1;
+        self.size.bytes += line.len() as u64;
+    }
+
+    #[must_use]
+    pub fn end(mut self) -> BTreeMap<Place, Size> {
+        self.turn_to(Place::default());
+        self.all
+    }
+
+    fn turn_to(&mut self, place: Place) {
+        let before = std::mem::replace(&mut self.place, place);
+        let more = std::mem::take(&mut self.size);
+        if more.records > 0 {
+            let size = self.all.entry(before).or_default();
+            size.records += more.records;
+            size.bytes += more.bytes;
+        }
+    }
 }
 
 /// The places of lines, with the last hour seen.

@@ -1,15 +1,13 @@
-//! One segment read into a delta, and its chain's position moved past it. Decides nothing about
-//! what comes next.
+//! One segment read into a delta, record by record, and its chain's position moved past it. Decides
+//! nothing about what comes next.
 
-use pipeline_core::store::{
-    Chain, ChainFault, Cursor, SegmentError, StoreError, Visited, read_segment,
-};
+use pipeline_core::store::{Chain, Cursor, Visited};
 
 use super::{Pause, Position, ReadMismatch};
 use crate::{
     archive::{
         self, ChainId,
-        tally::{Arrival, tally},
+        tally::{Arrival, Sizes},
     },
     fold::Delta,
 };
@@ -21,35 +19,14 @@ pub(super) fn fold_segment(
     at: &mut Position,
     chain: &Chain,
 ) -> Result<(), Pause> {
-    let path = &visited.path;
-    let damaged = |detail: String| {
-        Pause::Fault(ChainFault::Damaged {
-            path: path.clone(),
-            detail,
-        })
-    };
-    let (trailer, hash, ndjson) = read_segment(path).map_err(|error| match error {
-        SegmentError::Damaged(detail) => damaged(detail),
-        SegmentError::Io(source) => Pause::Fault(ChainFault::Io(StoreError {
-            step: "read",
-            path: path.clone(),
-            source,
-        })),
-    })?;
-    if hash != visited.hash {
-        return Err(damaged("changed while it was read".to_owned()));
-    }
-    delta
-        .fold(&trailer, &ndjson)
-        .map_err(|error| Pause::Spoiled(trailer.first, error.to_string()))?;
-    let sizes = tally(&trailer, &ndjson)
-        .map_err(|error| Pause::Spoiled(trailer.first, error.to_string()))?;
+    let trailer = &visited.trailer;
+    let sizes = fold(visited, delta, chain).map_err(|fault| Pause::Spoiled(trailer.first, fault))?;
     arrivals.push(Arrival {
         chain: ChainId::new(chain.topic(), chain.partition()),
         first: trailer.first,
         next: trailer.next,
         stored_ms: archive::to_ms(visited.modified),
-        sizes,
+        sizes: sizes.end(),
     });
     at.read += trailer.own_totals().stored;
     if at.read != trailer.totals.stored {
@@ -65,4 +42,22 @@ pub(super) fn fold_segment(
         last: Some(visited.link()),
     };
     Ok(())
+}
+
+/// After an error the delta holds a part of the segment.
+fn fold(visited: &Visited, delta: &mut Delta, chain: &Chain) -> Result<Sizes, String> {
+    let path = visited.path.display();
+    let records = chain.records(visited).map_err(|fault| fault.to_string())?;
+    let mut records = records.ok_or_else(|| format!("{path} was removed before it was counted"))?;
+    let mut sizes = Sizes::default();
+    loop {
+        match records.next() {
+            Ok(Some(stored)) => match delta.add(&stored) {
+                Ok(place) => sizes.add(place, stored.line),
+                Err(error) => return Err(format!("damaged {path}: {error}")),
+            },
+            Ok(None) => return Ok(sizes),
+            Err(fault) => return Err(fault.to_string()),
+        }
+    }
 }

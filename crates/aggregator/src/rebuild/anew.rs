@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pipeline_core::{
     Offset, fsx,
-    store::{
-        Chain, ChainFault, SegmentError, Store, StoreError, StoredRecord, StoredRun, Totals,
-        Trailer, Visited, read_segment,
-    },
+    store::{Chain, ChainFault, Store, StoredRecord, Trailer, Visited},
 };
 
 use super::{Rebuilt, Sources};
@@ -16,10 +13,10 @@ use crate::{
     archive::{
         self, Archiving, ChainId, Place, files,
         pending::{Archive, Part, PlannedFile},
-        tally::{Arrival, Places, tally},
+        tally::{Arrival, Places, Sizes},
     },
     days,
-    fold::Delta,
+    fold::{Delta, FoldError},
     keeper::Keeper,
     manifest::{ChainState, LastSegment, hex},
     run::{GoOn, RunError, Settings, Step, ask},
@@ -104,17 +101,23 @@ impl Anew<'_> {
         for part in &file.parts {
             *self.archived.entry(part.chain.clone()).or_default() += part.records;
         }
+        let mut line = Vec::new();
         for columns in archived.groups(&found.path) {
             let columns = columns?;
-            let mut lines = Vec::new();
-            let mut runs = Vec::new();
             for row in columns.rows() {
-                row.append_json(&mut lines);
-                lines.push(b'\n');
-                runs.push(run(row.offset(), row.received_ms()));
+                line.clear();
+                row.append_json(&mut line);
+                let stored = StoredRecord {
+                    offset: Offset(row.offset()),
+                    received_ms: row.received_ms(),
+                    batch: None,
+                    sequence: 0,
+                    line: &line,
+                };
+                let added = self.add(&stored);
+                added.map_err(|error| damaged(error.to_string()))?;
             }
-            self.fold(runs, &lines, go_on)
-                .map_err(|error| error.at(|detail| damaged(detail).into()))?;
+            self.flush_if_large(go_on)?;
             self.report.archived += columns.count() as u64;
         }
         self.report.files += 1;
@@ -136,7 +139,8 @@ impl Anew<'_> {
         let mut live = 0;
         let walked = chain.walk(None, &mut |visited| {
             let counted = ask(go_on, Step::FoldSegment)
-                .and_then(|()| self.segment(&id, &visited, planned, archive, archiving, go_on));
+                .and_then(|()| self.segment(chain, &visited, planned, archive, archiving))
+                .and_then(|records| self.flush_if_large(go_on).map(|()| records));
             match counted {
                 Ok(records) => live += records,
                 Err(error) => failed = Some(error),
@@ -175,75 +179,70 @@ impl Anew<'_> {
     /// Counts what no file holds; gives how many records that are.
     fn segment(
         &mut self,
-        id: &ChainId,
+        chain: &Chain,
         visited: &Visited,
         planned: &Held,
         archive: &mut Archive,
         archiving: &Archiving,
-        go_on: GoOn<'_>,
     ) -> Result<u64, RunError> {
-        let path = &visited.path;
+        let (path, trailer) = (&visited.path, &visited.trailer);
+        let id = ChainId::new(chain.topic(), chain.partition());
         let damaged = |detail: String| {
             fault(ChainFault::Damaged {
                 path: path.clone(),
                 detail,
             })
         };
-        let (trailer, _, ndjson) = read_segment(path).map_err(|error| match error {
-            SegmentError::Damaged(detail) => damaged(detail),
-            SegmentError::Io(source) => RunError::Store(StoreError {
-                step: "read",
-                path: path.clone(),
-                source,
-            }),
-        })?;
-        let mut count = Filtered::default();
+        let records = chain.records(visited).map_err(fault)?;
+        let mut records =
+            records.ok_or_else(|| damaged("was removed before it was counted".to_owned()))?;
+        let mut counted = 0;
         // A part holds all records of its place: so none reaches over the edge of one that a file
         // holds. Segments that were set aside and read once more may.
-        let edges = edges([&self.held, planned], id, &trailer);
-        let mut pend: Vec<Filtered> = edges.iter().map(|_| Filtered::default()).collect();
+        let edges = edges([&self.held, planned], &id, trailer);
+        let mut pend: Vec<Sizes> = edges.iter().map(|_| Sizes::default()).collect();
         let mut places = Places::default();
-        for stored in trailer.records(&ndjson) {
+        while let Some(stored) = records.next().map_err(fault)? {
             let place = places.of(stored.line, stored.received_ms);
             let place = place.map_err(|error| damaged(error.to_string()))?;
-            if holds(&self.held, id, place, stored.offset) {
+            if holds(&self.held, &id, place, stored.offset) {
                 continue;
             }
-            count.push(&stored);
-            if !holds(planned, id, place, stored.offset) {
+            let added = self.add(&stored);
+            added.map_err(|error| damaged(error.to_string()))?;
+            counted += 1;
+            if !holds(planned, &id, place, stored.offset) {
                 let behind = edges.partition_point(|edge| *edge <= stored.offset);
-                pend[behind - 1].push(&stored);
+                pend[behind - 1].add(place, stored.line);
             }
         }
-        let records = count.runs.len() as u64;
-        self.fold(count.runs, &count.lines, go_on)
-            .map_err(|error| error.at(damaged))?;
         let nexts = edges.iter().skip(1).chain([&trailer.next]);
         for ((first, next), pend) in edges.iter().zip(nexts).zip(pend) {
-            let sizes = tally(&fake(pend.runs), &pend.lines);
             let arrival = Arrival {
                 chain: id.clone(),
                 first: *first,
                 next: *next,
                 stored_ms: archive::to_ms(visited.modified),
-                sizes: sizes.map_err(|error| damaged(error.to_string()))?,
+                sizes: pend.end(),
             };
             archive.add(&arrival, archiving.clock.now_ms());
         }
         self.report.segments += 1;
         (self.progress)(&self.report);
-        Ok(records)
+        Ok(counted)
     }
 
-    fn fold(&mut self, runs: Vec<StoredRun>, lines: &[u8], go_on: GoOn<'_>) -> Result<(), Failed> {
-        let folded = self.delta.fold(&fake(runs), lines);
-        folded.map_err(|error| Failed::Line(error.to_string()))?;
-        self.plain_bytes += lines.len() as u64;
+    fn add(&mut self, stored: &StoredRecord<'_>) -> Result<(), FoldError> {
+        self.plain_bytes += stored.line.len() as u64;
+        self.delta.add(stored).map(|_| ())
+    }
+
+    fn flush_if_large(&mut self, go_on: GoOn<'_>) -> Result<(), RunError> {
         let portion = self.settings.portion;
         if self.plain_bytes >= portion.plain_bytes_max
             || self.delta.memory() >= portion.counts_bytes_max
         {
-            self.flush(go_on).map_err(Failed::Run)?;
+            self.flush(go_on)?;
         }
         Ok(())
     }
@@ -296,62 +295,6 @@ impl Anew<'_> {
         manifest.expired += missing;
         archive::run::mark(from.archiving, manifest);
         Ok(())
-    }
-}
-
-/// Why some lines were not counted.
-enum Failed {
-    Line(String),
-    Run(RunError),
-}
-
-impl Failed {
-    fn at(self, damaged: impl Fn(String) -> RunError) -> RunError {
-        match self {
-            Self::Line(detail) => damaged(detail),
-            Self::Run(error) => error,
-        }
-    }
-}
-
-#[derive(Default)]
-struct Filtered {
-    lines: Vec<u8>,
-    runs: Vec<StoredRun>,
-}
-
-impl Filtered {
-    fn push(&mut self, stored: &StoredRecord<'_>) {
-        self.lines.extend_from_slice(stored.line);
-        self.lines.push(b'\n');
-        self.runs.push(run(stored.offset.0, stored.received_ms));
-    }
-}
-
-fn run(offset: i64, received_ms: i64) -> StoredRun {
-    StoredRun {
-        first: Offset(offset),
-        count: 1,
-        received_ms,
-        batch: None,
-        first_sequence: 0,
-    }
-}
-
-/// A trailer that says of lines what counting asks: their offsets and times of receipt.
-fn fake(stored: Vec<StoredRun>) -> Trailer {
-    Trailer {
-        first: Offset(0),
-        next: Offset(0),
-        previous: None,
-        writer: [0; 16],
-        fates: Vec::new(),
-        stored,
-        totals: Totals::default(),
-        last: None,
-        data_len: 0,
-        data_sha256: [0; 32],
-        plain_len: 0,
     }
 }
 

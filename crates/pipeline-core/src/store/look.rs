@@ -7,6 +7,7 @@ use std::{io, ops::Range};
 use super::{
     chain::Chain,
     owner::StoreError,
+    records::Records,
     segment::{SegmentError, read_segment},
     walk::{ChainFault, Visited},
 };
@@ -41,7 +42,7 @@ impl Chain {
         }
     }
 
-    /// As [`Self::look`], with its NDJSON, all of it checked.
+    /// As [`Self::look`], with its NDJSON, all of it checked and in memory.
     ///
     /// # Errors
     /// As [`Self::look`].
@@ -49,18 +50,32 @@ impl Chain {
         let Some(visited) = self.look(first)? else {
             return Ok(None);
         };
-        match read_segment(&visited.path) {
-            Ok((_, _, ndjson)) => Ok(Some((visited, ndjson))),
+        let read = read_segment(&visited.path).map(|(_, _, ndjson)| ndjson);
+        let ndjson = self.unless_gone(&visited, read)?;
+        Ok(ndjson.map(|ndjson| (visited, ndjson)))
+    }
+
+    /// The records of a segment that was visited, one by one; `None`: it has been removed behind the
+    /// watermark.
+    ///
+    /// # Errors
+    /// Where it is missing or cannot be opened.
+    pub fn records<'v>(&self, visited: &'v Visited) -> Result<Option<Records<'v>>, ChainFault> {
+        let opened = Records::open(visited).map_err(SegmentError::Io);
+        self.unless_gone(visited, opened)
+    }
+
+    fn unless_gone<T>(
+        &self,
+        visited: &Visited,
+        read: Result<T, SegmentError>,
+    ) -> Result<Option<T>, ChainFault> {
+        match read {
+            Ok(read) => Ok(Some(read)),
             Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                self.gone(first).map(|()| None)
+                self.gone(visited.trailer.first).map(|()| None)
             }
-            Err(SegmentError::Io(error)) => {
-                Err(StoreError::at("read", &visited.path)(error).into())
-            }
-            Err(SegmentError::Damaged(detail)) => Err(ChainFault::Damaged {
-                path: visited.path,
-                detail,
-            }),
+            Err(error) => Err(error.at(&visited.path)),
         }
     }
 

@@ -11,8 +11,8 @@
 //!
 //! Everything here blocks; callers put it on a blocking thread. Nothing here knows Kafka or a
 //! clock. The order of steps is the contract's Store section. In reading order: `trailer` says
-//! what a segment knows of its offsets, `codec` and [`segment`] hold the bytes, `owner` the root,
-//! [`chain`] one partition's directory, `walk` the way along it, `look` at single segments,
+//! what a segment knows of its offsets, `codec` and [`segment`] hold the bytes, `records` reads them
+//! one by one, `owner` the root, [`chain`] one partition's directory, `walk` the way along it, `look` at single segments,
 //! `snapshot`, `shelf` and `shelve` what lets a walk begin near the end, [`removal`] what lets go of its
 //! beginning, `taken` what became of files whose removers died, [`verify`] the offline proof,
 //! [`repair`] what can be done where it fails.
@@ -20,6 +20,7 @@
 mod trailer;
 
 mod codec;
+mod records;
 pub mod segment;
 mod varint;
 
@@ -43,6 +44,7 @@ mod tests;
 
 pub use chain::{Chain, Published, Start};
 pub use owner::{Store, StoreError, StoreId};
+pub use records::Records;
 pub use removal::Removal;
 pub use segment::{Draft, Encoded, SegmentError, read_segment, read_trailer};
 pub use shelf::{Resumed, SnapshotFile};

@@ -15,13 +15,11 @@
 use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use sha2::{Digest, Sha256};
-use zstd::{
-    bulk::{Compressor, Decompressor},
-    zstd_safe::CParameter,
-};
+use zstd::{bulk::Compressor, zstd_safe::CParameter};
 
 use super::{
     codec,
+    records::Data,
     trailer::{FateRun, LastMessage, Link, SegmentHash, StoredRun, Totals, Trailer},
 };
 use crate::{fsx, ids::Offset};
@@ -203,22 +201,16 @@ pub fn read_segment(path: &Path) -> Result<(Trailer, SegmentHash, Vec<u8>), Segm
     let fail = |detail: String| Err(SegmentError::Damaged(detail));
     let file = fsx::open(path)?;
     let (trailer, hash) = read_trailer(&file)?;
-    let mut data = vec![0; usize::try_from(trailer.data_len).expect("checked against the file")];
-    read_at(&file, &mut data, 0)?;
-    if <[u8; 32]>::from(Sha256::digest(&data)) != trailer.data_sha256 {
-        return fail("data does not have the hash that the trailer holds".to_owned());
-    }
-    let ndjson = if data.is_empty() {
-        Vec::new()
-    } else {
-        decompress(&data, trailer.plain_len as usize)?
-    };
-    if ndjson.len() as u64 != trailer.plain_len {
-        return fail(format!(
-            "{} bytes of records, the trailer says {}",
-            ndjson.len(),
-            trailer.plain_len
-        ));
+    let mut ndjson = vec![0; trailer.plain_len as usize];
+    let mut data = Data::new(file, &trailer)?;
+    let mut at = 0;
+    // Room to find more than is expected in, which is an error.
+    let mut behind = [0];
+    while let Some(made) = match &mut ndjson[at..] {
+        [] => data.more(&mut behind)?,
+        room => data.more(room)?,
+    } {
+        at += made;
     }
     let stored = trailer.own_totals().stored;
     let lines = memchr::memchr_iter(b'\n', &ndjson).count() as u64;
@@ -244,21 +236,6 @@ fn compress(ndjson: &[u8], level: i32) -> Vec<u8> {
         compressor
             .compress(ndjson)
             .expect("zstd compresses into a buffer of its own bound")
-    })
-}
-
-fn decompress(data: &[u8], plain_len: usize) -> Result<Vec<u8>, SegmentError> {
-    thread_local! {
-        static KEPT: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-    }
-    KEPT.with_borrow_mut(|kept| {
-        if kept.is_none() {
-            *kept = Some(Decompressor::new()?);
-        }
-        kept.as_mut()
-            .expect("made above")
-            .decompress(data, plain_len)
-            .map_err(|error| SegmentError::Damaged(format!("data cannot be decompressed: {error}")))
     })
 }
 

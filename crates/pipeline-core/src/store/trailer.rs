@@ -180,21 +180,21 @@ impl Trailer {
     /// The stored records with their lines, in order; `ndjson` is this segment's.
     pub fn records<'a>(&'a self, ndjson: &'a [u8]) -> impl Iterator<Item = StoredRecord<'a>> + 'a {
         let mut rest = ndjson;
-        self.stored
-            .iter()
-            .flat_map(|run| (0..run.count).map(move |step| (run, step)))
-            .map(move |(run, step)| {
-                let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-                let line = &rest[..end];
-                rest = rest.get(end + 1..).unwrap_or_default();
-                StoredRecord {
-                    offset: Offset(run.first.0 + i64::from(step)),
-                    received_ms: run.received_ms,
-                    batch: run.batch,
-                    sequence: run.first_sequence.wrapping_add(step),
-                    line,
-                }
-            })
+        self.runs().map(move |place| {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = &rest[..end];
+            rest = rest.get(end + 1..).unwrap_or_default();
+            StoredRecord { line, ..place }
+        })
+    }
+
+    /// The stored records without their lines.
+    pub(super) fn runs(&self) -> Runs<'_> {
+        Runs {
+            runs: self.stored.iter(),
+            run: None,
+            step: 0,
+        }
     }
 
     /// That it agrees with itself.
@@ -297,5 +297,37 @@ impl Trailer {
             return fail(format!("run {run:?} is of no stored offset"));
         }
         Ok(stored)
+    }
+}
+
+/// See [`Trailer::runs`].
+pub(super) struct Runs<'t> {
+    runs: std::slice::Iter<'t, StoredRun>,
+    run: Option<&'t StoredRun>,
+    step: u32,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = StoredRecord<'static>;
+
+    #[inline]
+    fn next(&mut self) -> Option<StoredRecord<'static>> {
+        let run = match self.run.filter(|run| self.step < run.count) {
+            Some(run) => run,
+            None => {
+                let run = self.runs.find(|run| run.count > 0)?;
+                (self.run, self.step) = (Some(run), 0);
+                run
+            }
+        };
+        let step = self.step;
+        self.step += 1;
+        Some(StoredRecord {
+            offset: Offset(run.first.0 + i64::from(step)),
+            received_ms: run.received_ms,
+            batch: run.batch,
+            sequence: run.first_sequence.wrapping_add(step),
+            line: &[],
+        })
     }
 }

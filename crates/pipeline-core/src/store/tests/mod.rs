@@ -10,6 +10,7 @@ mod late_removal;
 mod look;
 #[cfg(feature = "fault-injection")]
 mod power;
+mod records;
 mod repair;
 mod segment;
 mod severed;
