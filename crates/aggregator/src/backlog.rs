@@ -48,7 +48,7 @@ pub struct Halted {
 /// What one portion came to.
 pub enum Folded {
     /// Counts, and at least one cursor that has moved.
-    Some(Delta),
+    Some(Box<Delta>),
     /// All that was stored at the beginning is read, where it could be.
     End,
     /// The caller's word.
@@ -189,7 +189,7 @@ impl Backlog {
                     Ok(()) | Err(Pause::Bound) => source.state = Reading::Done,
                     Err(Pause::Full) => {
                         source.state = Reading::More;
-                        return Ok(Folded::Some(delta));
+                        return Ok(Folded::Some(Box::new(delta)));
                     }
                     Err(Pause::Fault(fault)) => source.state = Reading::Halted(fault),
                     Err(Pause::Stopped) => return Ok(Folded::Stopped),
@@ -206,7 +206,7 @@ impl Backlog {
             }
             let moved = self.sources.iter().any(Source::has_moved);
             return Ok(if moved {
-                Folded::Some(delta)
+                Folded::Some(Box::new(delta))
             } else {
                 Folded::End
             });

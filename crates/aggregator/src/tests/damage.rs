@@ -47,6 +47,33 @@ fn a_damaged_segment_halts_its_partition_and_no_other() {
     }
 }
 
+/// Its records are counted as they come out of it, long before that is seen.
+#[test]
+fn a_large_segment_that_is_damaged_at_its_end_adds_nothing() {
+    let mut world = World::with_records(7);
+    world.publish_random(0, 5);
+    world.publish_random(1, 8_000);
+    world.publish_random(2, 5);
+    let (put, path) = (world.put.clone(), world.segments(1).pop().unwrap());
+    let whole = fs::read(&path).unwrap();
+    let end = world.chain(1).look(world.chain(1).greatest_name().unwrap().unwrap());
+    let trailer = end.unwrap().unwrap().trailer;
+    assert!(trailer.plain_len > 1 << 20, "{}", trailer.plain_len);
+    let mut bytes = whole.clone();
+    bytes[trailer.data_len as usize - 9] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let large = world.put.len() - 8_005..world.put.len() - 5;
+    world.put.drain(large);
+    let report = world.run().unwrap();
+    let fault = &report.halted[0].fault;
+    assert!(fault.contains(path.to_str().unwrap()), "{fault}");
+    world.assert_counted();
+    fs::write(&path, whole).unwrap();
+    world.put = put;
+    assert_eq!(world.run().unwrap().records, 8_000);
+    world.assert_counted();
+}
+
 #[test]
 fn a_line_that_is_no_record_halts_before_its_segment() {
     let mut world = World::with_records(2);
