@@ -122,7 +122,9 @@ fn read(
             let path = chain.segment_path(name);
             let removed = || {
                 let path = path.display();
-                Stop::Fault(format!("{path} was removed before its records were archived"))
+                Stop::Fault(format!(
+                    "{path} was removed before its records were archived"
+                ))
             };
             let visited = chain.look(name)?.ok_or_else(removed)?;
             let mut records = chain.records(&visited)?.ok_or_else(removed)?;

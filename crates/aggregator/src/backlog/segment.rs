@@ -20,7 +20,8 @@ pub(super) fn fold_segment(
     chain: &Chain,
 ) -> Result<(), Pause> {
     let trailer = &visited.trailer;
-    let sizes = fold(visited, delta, chain).map_err(|fault| Pause::Spoiled(trailer.first, fault))?;
+    let sizes =
+        fold(visited, delta, chain).map_err(|fault| Pause::Spoiled(trailer.first, fault))?;
     arrivals.push(Arrival {
         chain: ChainId::new(chain.topic(), chain.partition()),
         first: trailer.first,

@@ -56,7 +56,9 @@ fn a_large_segment_that_is_damaged_at_its_end_adds_nothing() {
     world.publish_random(2, 5);
     let (put, path) = (world.put.clone(), world.segments(1).pop().unwrap());
     let whole = fs::read(&path).unwrap();
-    let end = world.chain(1).look(world.chain(1).greatest_name().unwrap().unwrap());
+    let end = world
+        .chain(1)
+        .look(world.chain(1).greatest_name().unwrap().unwrap());
     let trailer = end.unwrap().unwrap().trailer;
     assert!(trailer.plain_len > 1 << 20, "{}", trailer.plain_len);
     let mut bytes = whole.clone();

@@ -71,7 +71,11 @@ fn records_one_by_one_are_those_of_the_whole_segment() {
         let dir = tempfile::tempdir().unwrap();
         let (chain, visited) = chain_of(dir.path(), lengths);
         let (visited, ndjson) = chain.read(visited.trailer.first).unwrap().unwrap();
-        let whole: Vec<Read> = visited.trailer.records(&ndjson).map(|it| read(&it)).collect();
+        let whole: Vec<Read> = visited
+            .trailer
+            .records(&ndjson)
+            .map(|it| read(&it))
+            .collect();
         assert_eq!(whole.len(), lengths.len());
         assert!(one_by_one(&chain, &visited).unwrap() == whole);
     }
