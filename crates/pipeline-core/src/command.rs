@@ -1,8 +1,9 @@
 //! What the commands of the services share: printing that ends well on a closed pipe, words on
-//! stderr, progress that is seldom where nobody watches, values of the command line. Decides
-//! nothing and reads no file.
+//! stderr, progress that is seldom where nobody watches, options and values of the command line.
+//! Decides nothing and reads no file.
 
 use std::{
+    fmt,
     io::{self, IsTerminal, Write},
     path::Path,
     sync::Mutex,
@@ -21,9 +22,72 @@ pub fn print(place: &Path, run: impl FnOnce(&mut dyn Write) -> io::Result<u8>) -
         Ok(code) => code,
         // Whoever reads it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-        Err(error) => {
-            say(&format!("{}: {error}", place.display()));
-            exit::FAILED
+        Err(error) => failed(place, &error),
+    }
+}
+
+/// What went wrong with `place`, to stderr; gives the exit code.
+#[must_use]
+pub fn failed(place: &Path, error: &dyn fmt::Display) -> u8 {
+    say(&format!("{}: {error}", place.display()));
+    exit::FAILED
+}
+
+/// That somebody else has `place`, to stderr; gives the exit code. `advice` is what follows.
+#[must_use]
+pub fn in_use(place: &Path, by: &str, advice: &str) -> u8 {
+    say(&format!(
+        "{} is in use by {by}: nothing was changed{advice}",
+        place.display()
+    ));
+    exit::TRY_LATER
+}
+
+/// When what is asked for was first received, in ms since 1970.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct Received {
+    /// Only what was first received at this time (RFC 3339) or later
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub from: Option<i64>,
+    /// Only what was first received before this time (RFC 3339)
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub to: Option<i64>,
+}
+
+impl Received {
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    #[must_use]
+    pub fn has(&self, at_ms: i64) -> bool {
+        self.from.is_none_or(|from| from <= at_ms) && self.to.is_none_or(|to| at_ms < to)
+    }
+}
+
+/// How a replay of dead letters sends.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Sending {
+    /// Only say what would be sent
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Send at most this many records a second (what is kept as one goes as a whole)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate: Option<u64>,
+    /// Give up when Kafka has taken nothing for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = WAIT_SECONDS)]
+    pub wait: u64,
+}
+
+const WAIT_SECONDS: u64 = 60;
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            rate: None,
+            wait: WAIT_SECONDS,
         }
     }
 }

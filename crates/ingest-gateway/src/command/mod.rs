@@ -12,7 +12,7 @@ use std::{
 
 use clap::Subcommand;
 use pipeline_core::{
-    command::{self, say, time},
+    command::{self, say},
     lifecycle::{CommonArgs, exit},
 };
 

@@ -9,13 +9,13 @@ use std::{
 
 use clap::{Args, Subcommand};
 use pipeline_core::{
-    command::plain,
+    command::{Received, plain},
     lifecycle::{CommonArgs, exit},
     record::shown,
 };
 use serde_json::{Value, json};
 
-use super::{print, say, time};
+use super::{print, say};
 use crate::rejects::{
     entry::Line,
     read::{Filter, read},
@@ -56,12 +56,8 @@ pub struct Which {
     /// Only this reason, as `missing`
     #[arg(long, value_name = "CODE")]
     code: Option<String>,
-    /// Only what was received at this time (RFC 3339) or later
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    from: Option<i64>,
-    /// Only what was received before this time (RFC 3339)
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    to: Option<i64>,
+    #[command(flatten)]
+    received: Received,
     /// NDJSON
     #[arg(long)]
     json: bool,
@@ -118,8 +114,8 @@ impl Which {
         then: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
     ) -> u8 {
         let filter = Filter {
-            from_ms: self.from,
-            to_ms: self.to,
+            from_ms: self.received.from,
+            to_ms: self.received.to,
             site: self.site,
             client: self.client,
             code: self.code,

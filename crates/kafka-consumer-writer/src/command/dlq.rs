@@ -18,7 +18,7 @@ use std::{
 use clap::{Subcommand, builder::PossibleValuesParser, value_parser};
 use pipeline_core::{
     Offset,
-    command::{print, say, time},
+    command::{Received, failed, in_use, print, say},
     envelope::Envelope,
     fsx::{Lock, LockError},
     lifecycle::{CommonArgs, exit},
@@ -84,12 +84,8 @@ pub struct Which {
     /// Only below this offset
     #[arg(long, value_name = "N", value_parser = value_parser!(i64).range(0..))]
     pub to_offset: Option<i64>,
-    /// Only what was first received at this time (RFC 3339) or later
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub from: Option<i64>,
-    /// Only what was first received before this time (RFC 3339)
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub to: Option<i64>,
+    #[command(flatten)]
+    pub received: Received,
     /// Also what has been replayed or thrown away already and is still in a file
     #[arg(long)]
     pub done: bool,
@@ -165,8 +161,7 @@ impl Which {
             && (self.kind.is_empty() || self.kind.iter().any(|wanted| wanted == kind))
             && self.from_offset.is_none_or(|from| from <= entry.offset.0)
             && self.to_offset.is_none_or(|to| entry.offset.0 < to)
-            && self.from.is_none_or(|from| from <= received_ms)
-            && self.to.is_none_or(|to| received_ms < to)
+            && self.received.has(received_ms)
             && (self.done || !seen.progress.is_done())
     }
 
@@ -185,21 +180,10 @@ impl Which {
 
 /// The right to mark messages of a directory that is there, or the exit code without it.
 fn lock(dir: &Path) -> Result<Lock, u8> {
-    let failed = |error: io::Error| {
-        say(&format!("{}: {error}", dir.display()));
-        exit::FAILED
-    };
-    std::fs::read_dir(dir).map_err(failed)?;
+    std::fs::read_dir(dir).map_err(|error| failed(dir, &error))?;
     tidy::lock_replay(dir).map_err(|error| match error {
-        LockError::Io(error) => failed(error),
-        LockError::Held { by } => {
-            let by = by.unwrap_or_else(|| "another command".to_owned());
-            say(&format!(
-                "{} is in use by {by}: nothing was changed",
-                dir.display()
-            ));
-            exit::TRY_LATER
-        }
+        LockError::Io(error) => failed(dir, &error),
+        LockError::Held { by } => in_use(dir, by.as_deref().unwrap_or("another command"), ""),
     })
 }
 

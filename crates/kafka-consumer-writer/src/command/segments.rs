@@ -13,7 +13,7 @@ use std::{
 use clap::Subcommand;
 use pipeline_core::{
     Offset,
-    command::{print, say, time},
+    command::{Received, print, say},
     lifecycle::{CommonArgs, exit},
     store::{Chain, ChainFault, Store, StoredRun, Visited},
 };
@@ -55,12 +55,8 @@ pub struct Which {
     /// Only below this offset
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     pub to_offset: Option<i64>,
-    /// Only what was first received at this time (RFC 3339) or later
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub from: Option<i64>,
-    /// Only what was first received before this time (RFC 3339)
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub to: Option<i64>,
+    #[command(flatten)]
+    pub received: Received,
 }
 
 impl SegmentsCommand {
@@ -109,21 +105,12 @@ impl Which {
         from..Offset(self.to_offset.unwrap_or(i64::MAX))
     }
 
-    fn has_times(&self) -> bool {
-        self.from.is_some() || self.to.is_some()
-    }
-
-    fn wants_time(&self, received_ms: i64) -> bool {
-        self.from.is_none_or(|from| from <= received_ms)
-            && self.to.is_none_or(|to| received_ms < to)
-    }
-
     fn wants(&self, visited: &Visited) -> bool {
         let (trailer, offsets) = (&visited.trailer, self.offsets());
-        let in_time = |run: &StoredRun| self.wants_time(run.received_ms);
+        let in_time = |run: &StoredRun| self.received.has(run.received_ms);
         trailer.first < offsets.end
             && offsets.start < trailer.next
-            && (!self.has_times() || trailer.stored.iter().any(in_time))
+            && (!self.received.is_asked() || trailer.stored.iter().any(in_time))
     }
 
     /// The chains that are meant.

@@ -47,7 +47,7 @@ async fn replayed(rig: &Rig, which: &Which, how: &How) -> Outcome {
         let dir = &config.consumer.dlq_dir;
         let lock = tidy::lock_replay(dir).expect("nobody else replays");
         let outcome = replay(&config, &which, &how, &Shutdown::manual()).expect("readable");
-        if !how.dry_run {
+        if !how.sending.dry_run {
             tidy::tidy(dir, &lock, config.consumer.dlq_max_bytes).expect("tidied");
         }
         outcome
@@ -95,10 +95,8 @@ async fn what_is_replayed_twice_is_stored_once() {
     let before = rig.dir.path().join("before");
     copy_dir(&dlq(&rig), &before);
 
-    let dry = How {
-        dry_run: true,
-        ..How::default()
-    };
+    let mut dry = How::default();
+    dry.sending.dry_run = true;
     let outcome = replayed(&rig, &all, &dry).await;
     assert_eq!(outcome.places.values().sum::<u64>(), 1);
     assert_eq!((outcome.sent, rig.log_end(0)), (0, 5), "nothing is sent");

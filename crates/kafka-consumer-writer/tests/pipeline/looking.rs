@@ -6,7 +6,7 @@ use std::{
 };
 
 use kafka_consumer_writer::command::{Where, segments::Which};
-use pipeline_core::Offset;
+use pipeline_core::{Offset, command::Received};
 use serde_json::Value;
 
 use crate::rig::{Rig, TOPIC, batch_id, line};
@@ -98,8 +98,7 @@ async fn segments_are_listed_and_their_records_printed_by_place_and_time() {
         (None, Some(received_ms + 1), 12),
     ] {
         let which = Which {
-            from,
-            to,
+            received: Received { from, to },
             ..Which::default()
         };
         assert_eq!(cat(&which, false).lines().count(), records);

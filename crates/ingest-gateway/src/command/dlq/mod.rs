@@ -14,9 +14,13 @@ use std::{
 };
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
-use pipeline_core::{BatchId, lifecycle::CommonArgs};
+use pipeline_core::{
+    BatchId,
+    command::{Received, Sending},
+    lifecycle::CommonArgs,
+};
 
-use super::{print, say, time};
+use super::{print, say};
 use crate::dlq::{Reason, filter::Filter};
 
 #[derive(Subcommand, Debug)]
@@ -40,7 +44,7 @@ pub enum DlqCommand {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
-        how: replay::How,
+        how: Sending,
     },
 }
 
@@ -50,12 +54,8 @@ pub struct Which {
     /// The directory of the queue, where it is not the configuration's
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Only what was first received at this time (RFC 3339) or later
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    from: Option<i64>,
-    /// Only what was first received before this time (RFC 3339)
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    to: Option<i64>,
+    #[command(flatten)]
+    received: Received,
     /// Only entries with a record of this site
     #[arg(long, value_name = "HOST")]
     site: Option<String>,
@@ -112,8 +112,8 @@ impl Which {
     fn filter(&self) -> Filter {
         let wanted = |reason: &Reason| self.reason.iter().any(|code| code == reason.as_str());
         Filter {
-            from_ms: self.from,
-            to_ms: self.to,
+            from_ms: self.received.from,
+            to_ms: self.received.to,
             site: self.site.clone(),
             reasons: Reason::ALL.into_iter().filter(wanted).collect(),
             batch: self.batch,

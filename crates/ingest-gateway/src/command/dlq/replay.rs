@@ -8,10 +8,9 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
 use kafka_link::Cluster;
 use pipeline_core::{
-    command::Progress,
+    command::{Progress, Sending, failed, in_use},
     config::{Config, Telemetry},
     lifecycle::{Readiness, Shutdown, exit},
     telemetry::start_logging,
@@ -44,33 +43,16 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// Between looks at how far it is.
 const PROGRESS_LOOK: Duration = Duration::from_millis(250);
 
-#[derive(Args, Clone, Debug)]
-pub struct How {
-    /// Only say what would be sent
-    #[arg(long)]
-    dry_run: bool,
-    /// Send at most this many records a second (an entry goes as a whole)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    rate: Option<u64>,
-    /// Give up when Kafka has taken nothing for this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    wait: u64,
-}
-
-pub(super) fn run(config: Config, filter: Filter, how: &How) -> u8 {
+pub(super) fn run(config: Config, filter: Filter, how: &Sending) -> u8 {
     let dir = config.ingestion.producer_dlq_dir.clone();
-    let refused = |error: io::Error| {
-        say(&format!("{}: {error}", dir.display()));
-        exit::FAILED
-    };
     match holder(&dir) {
-        Ok(Some(by)) => return in_use(&dir, &by),
+        Ok(Some(by)) => return in_use(&dir, &by, ADVICE),
         Ok(None) => {}
-        Err(error) => return refused(error),
+        Err(error) => return failed(&dir, &error),
     }
     let (wanted, unreadable) = match count(&dir, &filter) {
         Ok(counted) => counted,
-        Err(error) => return refused(error),
+        Err(error) => return failed(&dir, &error),
     };
     if wanted == Count::default() && unreadable > 0 {
         say("nothing that can be read is to be sent, what cannot be read is left");
@@ -85,7 +67,7 @@ pub(super) fn run(config: Config, filter: Filter, how: &How) -> u8 {
         .enable_all()
         .build()
         .expect("a process that cannot have threads cannot send");
-    let how = how.clone();
+    let how = *how;
     runtime.block_on(async {
         let command = Command {
             wait: Duration::from_secs(how.wait),
@@ -111,14 +93,8 @@ struct Command {
     wanted: Count,
 }
 
-fn in_use(dir: &Path, by: &str) -> u8 {
-    say(&format!(
-        "{} is in use by {by}: nothing was changed. A gateway that runs replays by itself as soon \
-         as Kafka takes what is here; stop it to replay by hand.",
-        dir.display()
-    ));
-    exit::TRY_LATER
-}
+const ADVICE: &str = ". A gateway that runs replays by itself as soon as Kafka takes what is here; \
+     stop it to replay by hand.";
 
 /// Gives also what cannot be read, so that nobody knows whether it is wanted.
 fn count(dir: &Path, filter: &Filter) -> io::Result<(Count, u64)> {
@@ -176,8 +152,7 @@ impl Command {
             Ok(())
         });
         if let Err(error) = surveyed {
-            say(&format!("{}: {error}", self.dir().display()));
-            return exit::FAILED;
+            return failed(self.dir(), &error);
         }
         let mut lines = Vec::new();
         for (partition, count) in ours {
@@ -211,7 +186,7 @@ impl Command {
         let dlq = match start_dlq(&self.config).await {
             Ok(dlq) => dlq,
             Err(OpenError::InUse { dir, by }) => {
-                return in_use(&dir, by.as_deref().unwrap_or("a process"));
+                return in_use(&dir, by.as_deref().unwrap_or("a process"), ADVICE);
             }
             Err(error) => {
                 say(&error.to_string());
@@ -286,10 +261,7 @@ impl Command {
         say(&format!("replayed {}", shown(replayer.tally().count())));
         let left = match count(self.dir(), &self.filter) {
             Ok((left, _)) => left,
-            Err(error) => {
-                say(&format!("{}: {error}", self.dir().display()));
-                return exit::FAILED;
-            }
+            Err(error) => return failed(self.dir(), &error),
         };
         let causes = replayer.left();
         if left == Count::default() && !causes.contains_key(&Cause::Unreadable) {

@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use pipeline_core::{
     Offset, PartitionId,
-    command::{Progress, say},
+    command::{Progress, Sending, failed, say},
     config::{Config, Telemetry},
     lifecycle::{Readiness, Shutdown, exit},
     record::{self, Rules},
@@ -31,35 +31,16 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// Longest line of a file of corrections: the largest message, escaped.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct How {
-    /// Only say what would be sent
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Send at most this many messages a second
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub rate: Option<u64>,
-    /// Give up when Kafka has taken nothing for this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub wait: u64,
+    #[command(flatten)]
+    pub sending: Sending,
     /// Send the messages of this file alone, with its values: NDJSON as `dlq show` prints it, mended
     #[arg(long, value_name = "FILE")]
     pub corrected: Option<PathBuf>,
     /// Send also what is of an earlier topic of the same name
     #[arg(long)]
     pub new_topic: bool,
-}
-
-impl Default for How {
-    fn default() -> Self {
-        Self {
-            dry_run: false,
-            rate: None,
-            wait: 60,
-            corrected: None,
-            new_topic: false,
-        }
-    }
 }
 
 /// What a replay came to.
@@ -78,10 +59,6 @@ pub struct Outcome {
 
 pub(super) fn run(config: &Config, which: &Which, how: &How) -> u8 {
     let dir = &config.consumer.dlq_dir;
-    let failed = |error: io::Error| {
-        say(&format!("{}: {error}", dir.display()));
-        exit::FAILED
-    };
     let lock = match super::lock(dir) {
         Ok(lock) => lock,
         Err(code) => return code,
@@ -94,14 +71,14 @@ pub(super) fn run(config: &Config, which: &Which, how: &How) -> u8 {
     let shutdown = Shutdown::install(Readiness::default(), STOP_MAX);
     let outcome = match replay(config, which, how, &shutdown) {
         Ok(outcome) => outcome,
-        Err(error) => return failed(error),
+        Err(error) => return failed(dir, &error),
     };
-    if !how.dry_run
+    if !how.sending.dry_run
         && let Err(error) = tidy::tidy(dir, &lock, config.consumer.dlq_max_bytes)
     {
         say(&format!("failed to remove what has been replayed: {error}"));
     }
-    outcome.say(how.dry_run, dir)
+    outcome.say(how.sending.dry_run, dir)
 }
 
 /// Goes over what is wanted and sends what may go.
@@ -117,12 +94,12 @@ pub fn replay(
     let corrected = how.corrected.as_deref().map(corrections).transpose()?;
     let dir = &config.consumer.dlq_dir;
     let mut outcome = Outcome::default();
-    let mut sender = (!how.dry_run).then(|| {
+    let mut sender = (!how.sending.dry_run).then(|| {
         Sender::new(Settings {
             kafka: &config.kafka,
             dir,
-            rate: how.rate,
-            wait: Duration::from_secs(how.wait),
+            rate: how.sending.rate,
+            wait: Duration::from_secs(how.sending.wait),
             new_topic: how.new_topic,
             shutdown: shutdown.clone(),
         })

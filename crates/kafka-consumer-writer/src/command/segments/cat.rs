@@ -32,7 +32,7 @@ pub(super) fn run(
             return Ok(());
         };
         for record in visited.trailer.records(&ndjson) {
-            if !offsets.contains(&record.offset) || !which.wants_time(record.received_ms) {
+            if !offsets.contains(&record.offset) || !which.received.has(record.received_ms) {
                 continue;
             }
             if with_offsets {
