@@ -49,10 +49,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(33);
 /// directory, commits; and comes back after a moment. In some it is stopped there instead, past its
 /// session, until another has gone on and what it would extend is removed; then it is woken. All the
 /// while segments are removed behind it, by a process that ends at its own steps. Both are builds of
-/// their own, with fault points that no product has. On the embedded broker with three nodes, or
-/// with --apache on an Apache Kafka of its own; before one round of four the leader of a partition
-/// is killed. The books are compared at every scrape, and at the end the order in each partition
-/// with the log, and the chains' totals with all that is there.
+/// their own, with fault points that no product has. Messages that are no records come in between,
+/// and copies of what is in the logs; in every second stretch of ten rounds the duplicate window is
+/// tiny, so that they fall out of it. After each stretch the load pauses, and what is stored must be
+/// what was accepted. On the embedded broker with three nodes, or with --apache on an Apache Kafka of
+/// its own; before one round of four the leader of a partition is killed. The books are compared at
+/// every scrape, beside a stopped writer too, and at the end each message of the logs with the
+/// chains' order and the consumer DLQ, and the chains' totals with all that is there. Then what is
+/// undecidable and not stored is replayed, by a replay that is killed and run again, the rest thrown
+/// away, and each accepted record is stored once.
 ///
 /// `aggregator`, `pipeline`: in each round one service is killed with -9 and started again, at
 /// 20,000 records a second or more. `pipeline` mixes all three and the broker, which is

@@ -1,10 +1,11 @@
 //! Reads the consumer DLQ as its documentation says, to know which records were put aside as
-//! undecidable, and how much poison. Shares no code with the product: a header of 28 bytes, then frames of 24 bytes
-//! (the length in bytes 12 to 16) and a zstd payload; of a payload only kind, offset and value
-//! matter. Any other version is refused: what is not read would be taken for lost.
+//! undecidable, and how much poison. Shares no code with the product: a header of 28 bytes, then
+//! frames of 24 bytes (the length in bytes 12 to 16) and a zstd payload; of a payload only kind,
+//! offset, *since* and value matter. Any other version is refused: what is not read would be taken
+//! for lost.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -19,6 +20,8 @@ const FRAME_HEAD: usize = 24;
 const MARKER: [u8; 4] = [0xf7, 0x1e, 0xd5, 0x9b];
 const POISONED: u8 = 1;
 const UNDECIDABLE: u8 = 2;
+/// Of a `sluice` header of version 1; its last eight bytes are *since*.
+const ENVELOPE: usize = 37;
 
 /// What is in the directories' `records-*.dlq`.
 #[derive(Debug, Default)]
@@ -29,8 +32,20 @@ pub struct Aside {
     poison: u64,
     /// Anything else: no load sends it.
     strange: Vec<String>,
-    /// Topic's id, partition, offset: an entry may stand there again after a crash.
-    seen: HashSet<(Vec<u8>, i32, i64)>,
+    /// By partition and offset, each message once: an entry may stand there again after a crash.
+    messages: HashMap<(u32, i64), Message>,
+    /// A stand has one topic.
+    topic: Option<Vec<u8>>,
+}
+
+/// A message that was put aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Message {
+    Poison,
+    /// `since`: where its header can be read.
+    Undecidable {
+        since: Option<i64>,
+    },
 }
 
 impl Aside {
@@ -58,6 +73,23 @@ impl Aside {
             .get(&(request, index))
             .copied()
             .unwrap_or(0)
+    }
+
+    /// What is there of the message at this place.
+    pub fn at(&self, partition: u32, offset: i64) -> Option<Message> {
+        self.messages.get(&(partition, offset)).copied()
+    }
+
+    /// Messages of one partition, each counted once.
+    pub fn messages_of(&self, partition: u32) -> u64 {
+        let places = self.messages.keys();
+        places.filter(|(own, _)| *own == partition).count() as u64
+    }
+
+    /// Undecidable messages, each counted once: of one record there may be several.
+    pub fn undecidable(&self) -> u64 {
+        let messages = self.messages.values();
+        messages.filter(|it| **it != Message::Poison).count() as u64
     }
 
     /// Undecidable records, each counted once.
@@ -105,24 +137,31 @@ impl Aside {
         rest.take(name)?;
         let id = usize::from(rest.u8()?);
         let topic = rest.take(id)?.to_vec();
-        let partition = i32::from_be_bytes(rest.array()?);
+        if *self.topic.get_or_insert_with(|| topic.clone()) != topic {
+            bail!("messages of more than one topic");
+        }
+        let partition = u32::from_be_bytes(rest.array()?);
         while !rest.0.is_empty() {
             let kind = rest.u8()?;
             let offset = i64::from_be_bytes(rest.array()?);
             rest.take(8)?; // the message's time
-            if rest.u8()? == 3 {
-                rest.bytes()?; // the header
-            }
+            let since = match rest.u8()? {
+                3 => since(rest.bytes()?),
+                _ => None,
+            };
             let value = if rest.u8()? == 1 { rest.bytes()? } else { b"" };
             let detail = String::from_utf8_lossy(rest.bytes()?).into_owned();
-            if !self.seen.insert((topic.clone(), partition, offset)) {
+            if self.messages.contains_key(&(partition, offset)) {
                 continue;
             }
+            let mut know = |message| self.messages.insert((partition, offset), message);
             match place(value) {
                 Some(record) if kind == UNDECIDABLE => {
+                    know(Message::Undecidable { since });
                     *self.undecidable.entry(record).or_insert(0) += 1;
                 }
                 None if kind == POISONED && value.starts_with(order::POISON.as_bytes()) => {
+                    know(Message::Poison);
                     self.poison += 1;
                 }
                 _ => self.strange.push(format!(
@@ -132,6 +171,15 @@ impl Aside {
         }
         Ok(())
     }
+}
+
+fn since(header: &[u8]) -> Option<i64> {
+    let header: &[u8; ENVELOPE] = header
+        .try_into()
+        .ok()
+        .filter(|it: &&[u8; ENVELOPE]| it[0] == 1)?;
+    let (_, since) = header.split_last_chunk()?;
+    Some(i64::from_be_bytes(*since))
 }
 
 fn listed(dir: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
@@ -210,6 +258,8 @@ pub mod tests {
             (aside.copies(1, 2), aside.copies(1, 3), aside.records()),
             (2, 1, 2)
         );
+        assert_eq!((aside.undecidable(), aside.messages_of(3)), (3, 3));
+        assert_eq!(aside.at(3, 3), None);
         assert!(aside.strange().is_empty());
         aside
             .read_file(&file[..file.len() - 1])

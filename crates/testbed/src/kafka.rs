@@ -3,6 +3,7 @@
 
 mod files;
 pub mod group;
+pub mod logs;
 mod metadata;
 mod node;
 mod topics;

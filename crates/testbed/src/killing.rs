@@ -1,7 +1,9 @@
 //! The campaign against the writer: in each round its process ends, as by kill -9, at one seeded
 //! step of publish, commit or what is around them, under load, or it is stopped there until another
 //! has its partitions; meanwhile segments are removed behind it, by a process that is ended at its
-//! steps, too. At the end the oracle. Each round follows from the seed and its number alone.
+//! steps, too. In every second stretch of rounds the duplicate window is tiny, so that copies fall
+//! out of it. The oracle judges after each stretch and at the end. Each round follows from the seed
+//! and its number alone.
 //!
 //! Writer and remover are builds of their own, with the feature `fault-injection`: the environment
 //! names the step and how often it is let pass.
@@ -10,21 +12,25 @@
 //! schedule (pure): seed, number ─▶ round, removal
 //! removal:         oracle reads, `aggregator --once` counts ─▶ remover, again and again
 //! freeze:          a writer stopped in a step, another in its place, woken behind the watermark
-//! poison:          messages that are no records, so that something is put aside
+//! poison, echo:    messages that are no records, and copies of what is in the logs
 //! books:           both sides compared at every scrape
-//! accounts:        at the end, the chains' own totals against what was read and kept aside
+//! rest:            the load pauses, all comes to rest: what is stored is what was accepted
+//! accounts:        then, the chains' own totals against what was read and kept aside
+//! decide:          at the end, what is undecidable is replayed or thrown away
 //! ```
 
 mod accounts;
 mod books;
+mod decide;
+mod echo;
 mod freeze;
+mod outcome;
 mod poison;
 mod removal;
+mod rest;
 pub mod schedule;
 
 use std::{
-    collections::BTreeMap,
-    fmt,
     os::unix::process::ExitStatusExt,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -37,28 +43,35 @@ use rustix::process::Signal;
 
 use self::{
     books::Books,
+    echo::Echo,
+    outcome::Tally,
     poison::Poison,
     removal::Removal,
-    schedule::{Point, Round},
+    schedule::{Round, STRETCH},
 };
 use crate::{
     aside::Aside,
     body::Mix,
     campaign::act::{Actor, Kafka},
     campaign::schedule::Step,
+    config::quoted,
     kafka::Cluster,
     ledger::Ledger,
     load::{self, Load},
-    oracle::Verdict,
-    order::{self, Order},
+    order,
     process::Bins,
     proxy::Proxies,
     stand::{self, Stand},
     store::{Store, segments},
 };
 
+pub use self::outcome::Outcome;
+
 const KILL_AT: &str = "SLUICE_KILL_AT";
 const FREEZE_AT: &str = "SLUICE_FREEZE_AT";
+/// `consumer.dedupMaxBatches`, if it is not the default.
+const WINDOW: &str = "SLUICE_WINDOW";
+const WINDOW_SET: &str = "${SLUICE_WINDOW:-250000}";
 /// `consumer.sessionTimeout`, so that another takes over soon: of brokers that allow it, and the
 /// shortest that all allow by default.
 const SESSION: &str = "4s";
@@ -81,34 +94,13 @@ pub struct Plan {
     pub rest_within: Duration,
 }
 
-/// What came of it.
-#[derive(Debug)]
-pub struct Outcome {
-    pub ledger: Ledger,
-    pub verdict: Verdict,
-    /// How often writer or removal ended at each point.
-    pub hits: BTreeMap<Point, u32>,
-    /// Rounds whose step did not come in time: killed wherever it was.
-    pub elsewhere: u32,
-    /// How often a writer was stopped and woken behind removed segments.
-    pub frozen: u32,
-    pub leaders_killed: u32,
-    /// Removals that did all of their work.
-    pub whole_removals: u32,
-    /// Segments removed.
-    pub removed: u64,
-    /// `None` where it could not be checked.
-    pub order: Option<Order>,
-    /// Scrapes at which the books were held against each other.
-    pub scrapes: u64,
-}
-
 /// Runs the rounds and judges. Everything stays in `dir`.
 ///
 /// # Errors
 /// When a service does not come back or does not come to rest, a store is damaged, a record is
-/// found twice, the books do not hold, a chain is not in its log's order, or its totals are not what
-/// is there. A verdict that does not hold is no error.
+/// found twice, what is stored after a stretch is not what was accepted, the books do not hold, a
+/// chain is not in its log's order, its totals are not what is there, or what is undecidable cannot
+/// be decided. A last verdict that does not hold is no error.
 pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let faulty = Bins::to_be_killed(plan.stand.profile)?;
     let kafka = match &plan.cluster {
@@ -125,18 +117,16 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
         bail!("nothing was accepted in {ALIVE_WITHIN:?}: {}", load.stop());
     }
     let poison = Poison::start(&stand);
+    let echo = Echo::start(plan.seed, &stand)?;
     let store = Store::new(&stand.logs_dir(), &stand.plan.topic, &mix(plan));
     let store = store.keeping(&stand.dir.join("kept"));
     let store = Arc::new(Mutex::new(store));
     let mut campaign = Campaign {
         outcome: Tally::default(),
-        books: Books::watch(
-            stand.gateways[0].admin,
-            stand.writers[0].admin,
-            stand.plan.partitions,
-        ),
+        books: Books::watch(&stand, &store)?,
         removal: Removal::start(plan.seed, faulty.remover, &stand, &store),
         store,
+        echo,
         may_hit_kafka: !matches!(kafka, Kafka::Foreign) && plan.stand.replication > 1,
     };
     for number in 1..=plan.rounds {
@@ -154,11 +144,18 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
             "{round}: {how}, {} records accepted",
             load.accepted()
         ));
+        // At the end all is judged anyway.
+        if number.is_multiple_of(STRETCH) && number < plan.rounds {
+            let next = schedule::round(plan.seed, number + 1);
+            let judged = campaign.rest(&round, &next, &load, &mut stand, plan.rest_within);
+            say(&judged.with_context(|| format!("at rest after {round}"))?);
+        }
     }
     let writer = &mut stand.writers[0];
     writer.env.clear();
     writer.start()?;
     writer.wait_ready()?;
+    campaign.books.ask(&[writer.admin], false);
     let ledger = load.stop();
     say(&format!("load: {ledger}"));
     poison.map_or(Ok(()), Poison::end)?;
@@ -176,21 +173,24 @@ fn setup(plan: &Plan, kafka: &Kafka) -> stand::Plan {
         // A member of this name takes its place back at once, whatever became of it.
         .with("kafka.groupInstanceID", "killed")
         .with("consumer.sessionTimeout", session)
+        .with("consumer.dedupMaxBatches", quoted(WINDOW_SET))
         .with("consumer.flushInterval", "50ms");
     setup.settings.extend(own);
     // The second one comes only while the first is stopped. What is counted is removed later, so
     // the aggregator is run before each removal.
     setup.writers = 2;
     setup.aggregator = false;
+    setup.may_be_undecidable = plan.rounds > STRETCH;
     setup
 }
 
-#[derive(Default)]
-struct Tally {
-    hits: BTreeMap<Point, u32>,
-    elsewhere: u32,
-    frozen: u32,
-    leaders_killed: u32,
+/// Of a writer in this round, which goes to its point or just runs.
+fn environment(round: &Round, at: Option<&str>) -> Vec<(String, String)> {
+    let at = at.map(|name| (name.to_owned(), round.hit.at()));
+    let window = round
+        .window
+        .map(|size| (WINDOW.to_owned(), size.to_string()));
+    at.into_iter().chain(window).collect()
 }
 
 struct Campaign {
@@ -198,6 +198,7 @@ struct Campaign {
     books: Books,
     removal: Removal,
     store: Arc<Mutex<Store>>,
+    echo: Echo,
     may_hit_kafka: bool,
 }
 
@@ -210,11 +211,11 @@ impl Campaign {
             self.outcome.leaders_killed += 1;
         }
         let how = if round.freeze {
-            self.books.pause(true);
             let kept = lock(&self.store).topic().to_owned();
-            let how = freeze::freeze(actor.stand, round, &kept, &|| self.removal.check())?;
+            self.books.ask(&[actor.stand.writers[0].admin], false);
+            let check = || self.removal.check().and_then(|()| self.books.check());
+            let how = freeze::freeze(actor.stand, round, &kept, &self.books, &check)?;
             self.outcome.frozen += 1;
-            self.books.pause(false);
             how
         } else {
             self.kill(round, actor.stand)?
@@ -229,7 +230,8 @@ impl Campaign {
 
     fn kill(&mut self, round: &Round, stand: &mut Stand) -> Result<String> {
         let writer = &mut stand.writers[0];
-        writer.env = vec![(KILL_AT.to_owned(), round.hit.at())];
+        writer.env = environment(round, Some(KILL_AT));
+        self.books.ask(&[writer.admin], false);
         writer.start()?;
         let process = writer.process()?;
         let begun = Instant::now();
@@ -280,29 +282,36 @@ impl Campaign {
             books,
             removal,
             store,
+            echo,
             ..
         } = self;
+        echo.end()?;
         let removed = removal.end()?;
         let mut store = lock(&store);
         let verdict = stand.settle_with(&ledger, &mut store, plan.rest_within)?;
         let scrapes = books.end()?;
-        let order = order::check_if_possible(&stand, store.topic())?;
-        let totals = stand.verify()?;
+        let tiny = (plan.rounds > STRETCH).then(|| schedule::tiny_window(plan.seed));
+        let order = order::check_if_possible(&stand, store.topic(), tiny)?;
         let aside = Aside::read(&stand.dir)?;
-        accounts::compare(&totals, &verdict, &aside, order.as_ref())?;
+        accounts::compare(&stand.verify()?, &verdict, &aside, order.as_ref())?;
         outcome.hits.extend(removed.hits);
         let segments = |dir: &Path| Ok::<_, anyhow::Error>(segments(dir)?.len() as u64);
+        let removed_segments =
+            segments(store.topic())?.saturating_sub(segments(&stand.topic_dir())?);
+        let decided = if verdict.holds() && aside.undecidable() > 0 {
+            decide::decide(&mut stand, &ledger, &mut store, plan.rest_within)?
+        } else {
+            decide::Decided::default()
+        };
         Ok(Outcome {
             ledger,
             verdict,
-            hits: outcome.hits,
-            elsewhere: outcome.elsewhere,
-            frozen: outcome.frozen,
-            leaders_killed: outcome.leaders_killed,
+            tally: outcome,
             whole_removals: removed.whole,
-            removed: segments(store.topic())?.saturating_sub(segments(&stand.topic_dir())?),
+            removed: removed_segments,
             order,
             scrapes,
+            decided,
         })
     }
 }
@@ -325,31 +334,5 @@ fn mix(plan: &Plan) -> Mix {
         seed: plan.seed,
         records: (1, 200),
         ..Mix::default()
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let killed: u32 = self.hits.values().sum();
-        writeln!(
-            f,
-            "killed {killed} times at a step and {} times elsewhere, frozen and woken {} times, {} \
-             leaders killed; {} segments removed, {} removals not disturbed; the books held at {} \
-             scrapes",
-            self.elsewhere,
-            self.frozen,
-            self.leaders_killed,
-            self.removed,
-            self.whole_removals,
-            self.scrapes
-        )?;
-        for (point, count) in &self.hits {
-            writeln!(f, "  {count:>5} {point}")?;
-        }
-        match &self.order {
-            Some(order) => writeln!(f, "{order}")?,
-            None => writeln!(f, "order not checked")?,
-        }
-        write!(f, "{}\n{}", self.ledger, self.verdict)
     }
 }

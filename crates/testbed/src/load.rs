@@ -1,10 +1,10 @@
 //! The load client: many connections, each request booked with every answer that it got. It goes
 //! on through restarts, refusals and silence, and sends again only what it may.
 
+mod book;
 mod judge;
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,11 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::judge::{Outcome, judge};
+use self::{
+    book::Book,
+    judge::{Outcome, judge},
+};
 use crate::{
     body::{Mix, Shape, gzip},
     http::{Client, Failure, Request, Response},
-    ledger::{Entry, Fate, Ledger},
+    ledger::{Fate, Ledger},
 };
 
 /// How to send.
@@ -70,21 +73,10 @@ struct Shared {
     gateways: Vec<SocketAddr>,
     start: Instant,
     stop: AtomicBool,
+    /// As in the plan, until it is changed.
+    repeats: AtomicBool,
     accepted: AtomicU64,
     book: Mutex<Book>,
-}
-
-#[derive(Debug)]
-struct Book {
-    entries: Vec<Entry>,
-    /// Records handed out so far, for the rate.
-    given: u64,
-    again: Vec<u32>,
-    answers: BTreeMap<String, u64>,
-    faults: Vec<String>,
-    batches: BTreeMap<u32, String>,
-    marks: Vec<(u32, String)>,
-    slowest: Duration,
 }
 
 impl Plan {
@@ -103,21 +95,13 @@ impl Load {
         assert!(!gateways.is_empty(), "a load needs a gateway");
         let connections = plan.connections;
         let shared = Arc::new(Shared {
+            repeats: AtomicBool::new(plan.repeat),
             plan,
             gateways: gateways.to_vec(),
             start: Instant::now(),
             stop: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
-            book: Mutex::new(Book {
-                entries: Vec::new(),
-                given: 0,
-                again: Vec::new(),
-                answers: BTreeMap::new(),
-                faults: Vec::new(),
-                batches: BTreeMap::new(),
-                marks: Vec::new(),
-                slowest: Duration::ZERO,
-            }),
+            book: Mutex::default(),
         });
         let threads = (0..connections)
             .map(|connection| {
@@ -166,6 +150,33 @@ impl Load {
         book.marks.push((next, what.to_owned()));
     }
 
+    /// No new requests until [`Load::resume`]; waits until the fate of all others is known, and gives
+    /// the book as it is then.
+    pub fn pause(&self) -> Ledger {
+        self.shared.book().paused.get_or_insert_with(Instant::now);
+        loop {
+            let book = self.shared.book();
+            if book.under_way == 0 {
+                return book.ledger(&self.shared.plan.mix, self.shared.start.elapsed());
+            }
+            drop(book);
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Goes on at the same rate; nothing is made up for.
+    pub fn resume(&self) {
+        self.shared.book().resume();
+    }
+
+    /// Whether from now on what was or may have been taken is sent again with its key.
+    pub fn repeat(&self, repeats: bool) {
+        self.shared.repeats.store(repeats, Ordering::Relaxed);
+        if !repeats {
+            self.shared.book().again.clear();
+        }
+    }
+
     /// Waits until so many records are accepted; false when that takes longer than `within`.
     pub fn wait_accepted(&self, records: u64, within: Duration) -> bool {
         let deadline = Instant::now() + within;
@@ -195,18 +206,8 @@ impl Load {
         for thread in std::mem::take(&mut self.threads) {
             thread.join().expect("a sending thread ends by itself");
         }
-        let took = self.shared.start.elapsed();
-        let mut book = self.shared.book();
-        Ledger {
-            mix: self.shared.plan.mix.clone(),
-            entries: std::mem::take(&mut book.entries),
-            answers: std::mem::take(&mut book.answers),
-            faults: std::mem::take(&mut book.faults),
-            batches: std::mem::take(&mut book.batches),
-            marks: std::mem::take(&mut book.marks),
-            slowest: book.slowest,
-            took,
-        }
+        let book = self.shared.book();
+        book.ledger(&self.shared.plan.mix, self.shared.start.elapsed())
     }
 }
 
@@ -228,16 +229,25 @@ impl Shared {
                 sleep(due - now);
             }
             self.deliver(&mut client, &shape, repeat);
+            self.book().under_way -= 1;
         }
     }
 
     /// The next request and when it is due. A request to be sent again comes first.
     fn next(&self) -> Option<(Shape, Instant, bool)> {
-        if self.stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut book = self.book();
+        let mut book = loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let book = self.book();
+            if book.paused.is_none() {
+                break book;
+            }
+            drop(book);
+            sleep(Duration::from_millis(5));
+        };
         if let Some(number) = book.again.pop() {
+            book.under_way += 1;
             return Some((self.plan.mix.shape(number), Instant::now(), true));
         }
         let number = u32::try_from(book.entries.len()).ok()?;
@@ -249,17 +259,13 @@ impl Shared {
             return None;
         }
         let shape = self.plan.mix.shape(number);
-        let Shape { count, broken, .. } = shape;
-        book.entries.push(Entry {
-            count,
-            broken,
-            fate: Fate::Refused,
-        });
+        let given = book.give(&shape);
         let due = match self.plan.rate {
-            Some(rate) => self.start + Duration::from_secs_f64(book.given as f64 / f64::from(rate)),
+            Some(rate) => {
+                self.start + book.idle + Duration::from_secs_f64(given as f64 / f64::from(rate))
+            }
             None => self.start,
         };
-        book.given += u64::from(count);
         Some((shape, due, false))
     }
 
@@ -293,7 +299,7 @@ impl Shared {
             let pause = match outcome {
                 Outcome::Accepted | Outcome::Final => return,
                 // Without a key, another try after this one could be a second copy.
-                Outcome::Unknown if !shape.keyed || !self.plan.repeat => return,
+                Outcome::Unknown if !shape.keyed || !self.repeats() => return,
                 Outcome::Unknown => Duration::from_millis(50),
                 Outcome::NotSent => Duration::from_millis(20),
                 Outcome::Refused(_) if self.plan.gives_up(shape) => return,
@@ -347,7 +353,7 @@ impl Shared {
         if fate == Fate::Accepted && entry.fate != Fate::Accepted {
             self.accepted
                 .fetch_add(u64::from(entry.good()), Ordering::Relaxed);
-            if shape.again && !repeat && self.plan.repeat {
+            if shape.again && !repeat && self.repeats() {
                 entry.fate = fate;
                 // Not at once: later in the load, from whichever connection is free.
                 book.again.insert(0, shape.number);
@@ -361,6 +367,10 @@ impl Shared {
             (Fate::Refused, Fate::Refused) => Fate::Refused,
         };
         outcome
+    }
+
+    fn repeats(&self) -> bool {
+        self.repeats.load(Ordering::Relaxed)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

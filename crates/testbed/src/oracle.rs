@@ -30,8 +30,9 @@ pub struct Verdict {
     pub shown: Vec<String>,
 }
 
-/// Compares. The store must have been read to its end and the aggregator have counted all of it.
-/// `may_be_aside`: the duplicate window is so short that records may be undecidable.
+/// Compares. The store must have been read to its end and the aggregator have counted all of it;
+/// without `analytics` only what is stored is judged. `may_be_aside`: the duplicate window is so
+/// short that records may be undecidable.
 ///
 /// # Errors
 /// When the summaries cannot be read.
@@ -40,7 +41,7 @@ pub fn judge(
     store: &Store,
     aside: &Aside,
     may_be_aside: bool,
-    analytics: &Path,
+    analytics: Option<&Path>,
 ) -> Result<Verdict> {
     let mut verdict = Verdict {
         accepted: ledger.accepted(),
@@ -68,11 +69,13 @@ pub fn judge(
         verdict.note(|| format!("{records} records are undecidable, with a window that holds all"));
     }
 
-    let counted = Counted::read(ledger, analytics, &mut verdict)?;
+    let counted = analytics.map(|dir| Counted::read(ledger, dir, &mut verdict));
+    let counted = counted.transpose()?;
     for (request, entry) in (0..).zip(&ledger.entries) {
         for index in 0..entry.count {
             let copies = store.copies(request, index);
-            let counts = counted.copies(request, index);
+            let counted = counted.as_ref();
+            let counts = counted.map_or(copies, |counted| counted.copies(request, index));
             let fate = if entry.broken == Some(index) {
                 Fate::Refused
             } else {

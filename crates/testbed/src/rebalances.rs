@@ -114,7 +114,7 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
     let ledger = load.stop();
     say(&format!("load: {ledger}"));
     let verdict = stand.settle(&ledger, plan.rest_within)?;
-    let order = order::check_if_possible(&stand, &stand.topic_dir())?;
+    let order = order::check_if_possible(&stand, &stand.topic_dir(), None)?;
     Ok(Outcome {
         ledger,
         verdict,

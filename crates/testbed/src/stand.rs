@@ -2,14 +2,14 @@
 //! the configuration files that a user would write, and the oracle at the end.
 
 mod files;
+mod rest;
 mod runs;
 
 use std::{
-    fmt::Write,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -19,7 +19,7 @@ use crate::{
     config::Config,
     ledger::Ledger,
     oracle::{self, Verdict},
-    process::{Bins, Profile, poll_until},
+    process::{Bins, Profile},
     service::{Broker, Service, run_to_end},
     store::Store,
 };
@@ -246,6 +246,11 @@ impl Stand {
         self.dir.join("analytics")
     }
 
+    /// A product's binary by its name, whatever a service of it runs.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.bins.path(name)
+    }
+
     /// The sum of a metric over services that run; one that does not answer now counts as none.
     pub fn metric(services: &[Service], name: &str) -> Option<f64> {
         let running = services.iter().filter(|service| service.is_running());
@@ -302,7 +307,24 @@ impl Stand {
         store.refresh()?;
         let aside = Aside::read(&self.dir)?;
         let may_be_aside = self.plan.may_be_undecidable;
-        oracle::judge(ledger, store, &aside, may_be_aside, &self.analytics_dir())
+        let analytics = self.analytics_dir();
+        oracle::judge(ledger, store, &aside, may_be_aside, Some(&analytics))
+    }
+
+    /// Waits until a pipeline that runs on has nothing left to do, and judges what is stored. The
+    /// load must rest.
+    ///
+    /// # Errors
+    /// When it does not come to rest in time. A verdict that does not hold is no error.
+    pub fn judge_stored(
+        &self,
+        ledger: &Ledger,
+        store: &mut Store,
+        within: Duration,
+    ) -> Result<Verdict> {
+        self.wait_at_rest(ledger, store, within)?;
+        let aside = Aside::read(&self.dir)?;
+        oracle::judge(ledger, store, &aside, self.plan.may_be_undecidable, None)
     }
 
     /// `aggregator --once`, which must end with 0.
@@ -335,53 +357,5 @@ impl Stand {
             );
         }
         serde_json::from_str(&said).with_context(|| format!("verify --json printed {said:?}"))
-    }
-
-    /// Until the producer DLQs are empty, every accepted record is stored and no lag is left.
-    fn wait_at_rest(&self, ledger: &Ledger, store: &mut Store, within: Duration) -> Result<()> {
-        let start = Instant::now();
-        let accepted = ledger.accepted();
-        let (mut waiting, mut lag, mut found) = (None, None, 0);
-        let rest = poll_until(within, || {
-            waiting = Self::metric(&self.gateways, "producer_dlq_records");
-            if waiting != Some(0.0) {
-                return Ok(None);
-            }
-            lag = self.lag();
-            store.refresh()?;
-            // Which ones is only worth asking once there are enough.
-            let aside = Aside::read(&self.dir)?;
-            found = (store.lines() + aside.records()).min(accepted);
-            if found >= accepted {
-                found = accepted - store.missing(ledger, &aside).count() as u64;
-            }
-            Ok((found >= accepted && lag == Some(0.0)).then_some(()))
-        })?;
-        if rest.is_some() {
-            return Ok(());
-        }
-        let mut why = format!(
-            "not at rest after {:.0} s: {found} of {accepted} accepted records stored, {waiting:?} \
-             in the producer DLQ, lag {lag:?}; the rest is in {}",
-            start.elapsed().as_secs_f64(),
-            self.dir.display()
-        );
-        store.refresh()?;
-        for (request, index) in store.missing(ledger, &Aside::read(&self.dir)?).take(10) {
-            let batch = ledger
-                .batches
-                .get(&request)
-                .map_or("unknown", String::as_str);
-            let at = ledger.at(request);
-            let _ = write!(
-                why,
-                "\n  missing: /t/{request}/{index}, batch {batch}, sequence {index}, first sent in {at}"
-            );
-        }
-        for service in self.gateways.iter().chain(&self.writers) {
-            let tail = crate::process::tail(&service.log, 8);
-            let _ = write!(why, "\n--- {}\n{tail}", service.name);
-        }
-        bail!("{why}")
     }
 }

@@ -255,7 +255,7 @@ fn the_groups_offsets_deleted_or_set_anywhere_skip_nothing_and_double_nothing() 
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
-    if let Some(order) = order::check_if_possible(&stand, &stand.topic_dir())? {
+    if let Some(order) = order::check_if_possible(&stand, &stand.topic_dir(), None)? {
         println!("{order}");
     }
     // The group says again where the chains end, and whose they are.

@@ -46,11 +46,11 @@ fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Re
     let outcome = killing::run(&dir, &plan, &mut |line| println!("{line}"))?;
     println!("{outcome}");
     assert_holds(&outcome.verdict);
-    let ends = |who: &str| outcome.hits.keys().filter(|at| at.who == who).count();
-    assert!(ends("writer") >= 8, "{:?}", outcome.hits);
-    assert!(ends("removal") >= 4, "{:?}", outcome.hits);
+    let ends = |who: &str| outcome.tally.hits.keys().filter(|at| at.who == who).count();
+    assert!(ends("writer") >= 8, "{:?}", outcome.tally.hits);
+    assert!(ends("removal") >= 4, "{:?}", outcome.tally.hits);
     // Round 6: stopped in a save past its session, and woken behind what was removed.
-    assert!(outcome.removed > 0 && outcome.frozen > 0, "{outcome}");
+    assert!(outcome.removed > 0 && outcome.tally.frozen > 0, "{outcome}");
     Ok(())
 }
 

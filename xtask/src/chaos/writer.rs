@@ -37,7 +37,7 @@ pub fn run(args: &Args) -> Result<()> {
     println!("\n{} rounds, {outcome}", plan.rounds);
     let missed: Vec<String> = schedule::all()
         .iter()
-        .filter(|point| !outcome.hits.contains_key(point))
+        .filter(|point| !outcome.tally.hits.contains_key(point))
         .map(ToString::to_string)
         .collect();
     println!(

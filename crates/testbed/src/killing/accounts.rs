@@ -29,15 +29,17 @@ pub fn compare(
     };
     same("stored", "records in them", verdict.stored)?;
     same("poison", "messages in the consumer DLQ", aside.poison())?;
-    same(
-        "undecidable",
-        "records in the consumer DLQ",
-        aside.records(),
-    )?;
+    let undecidable = aside.undecidable();
+    same("undecidable", "messages in the consumer DLQ", undecidable)?;
     same("lost", "that retention may take", 0)?;
     if let Some(order) = order {
         same("duplicate", "copies in the logs", order.copies)?;
         same("poison", "messages of it in the logs", order.poison)?;
+        same(
+            "undecidable",
+            "messages of it in the logs",
+            order.undecidable,
+        )?;
     }
     Ok(())
 }

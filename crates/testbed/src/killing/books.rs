@@ -1,12 +1,21 @@
-//! The books, held against each other at every scrape while the writer dies and comes back: what
-//! the gateway has accepted is at no moment more than what the chains count, what is not yet read,
-//! and what waits in the producer DLQ.
+//! The books, held against each other at every scrape while writers die, sleep and come back.
+//!
+//! ```text
+//! scrape: gateway, logs' ends (kept for a while: what is looked at must be younger) ─▶ writers
+//! judge (pure, `equations`): what one look must fulfil
+//! ```
+//!
+//! Asked are the writers that run and are not stopped: what a stopped one has held another takes over,
+//! and has found in the store when it started.
+
+mod equations;
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     thread::{JoinHandle, sleep, spawn},
     time::{Duration, Instant},
@@ -14,11 +23,14 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::metrics::Metrics;
+use self::equations::{Before, Look, Seen, Writers};
+use crate::{kafka::logs::Logs, metrics::Metrics, stand::Stand, store::Store};
 
 const SCRAPE_EVERY: Duration = Duration::from_millis(200);
 /// A writer asks for the logs' ends every second or so: the left side is so much older.
 const OLDER: Duration = Duration::from_secs(3);
+/// What the logs hold is asked again for so long: a leader that is new may not know it yet.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A thread that scrapes.
 pub struct Books {
@@ -26,36 +38,67 @@ pub struct Books {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
+/// How often the books were compared.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Scrapes {
+    /// With every term known.
+    pub whole: u64,
+    /// With the lag of some partition not known yet.
+    pub without_lag: u64,
+    /// Of both, while a writer was stopped or had just been woken.
+    pub beside_a_sleeper: u64,
+}
+
 struct Shared {
+    gateway: SocketAddr,
+    logs: Logs,
+    partitions: u32,
+    store: Arc<Mutex<Store>>,
     ended: AtomicBool,
-    paused: AtomicBool,
-    scrapes: AtomicU64,
-    fault: Mutex<Option<String>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those that run and are not stopped.
+    writers: Vec<SocketAddr>,
+    beside_a_sleeper: bool,
+    scrapes: Scrapes,
+    fault: Option<String>,
 }
 
 impl Books {
-    pub fn watch(gateway: SocketAddr, writer: SocketAddr, partitions: u32) -> Self {
-        let shared = Arc::<Shared>::default();
+    /// # Errors
+    /// When the brokers' addresses are none.
+    pub fn watch(stand: &Stand, store: &Arc<Mutex<Store>>) -> Result<Self> {
+        let partitions = stand.plan.partitions;
+        let shared = Arc::new(Shared {
+            gateway: stand.gateways[0].admin,
+            logs: Logs::new(&stand.kafka(), &stand.plan.topic, partitions)?,
+            partitions,
+            store: Arc::clone(store),
+            ended: AtomicBool::new(false),
+            state: Mutex::default(),
+        });
         let watched = Arc::clone(&shared);
-        let thread = spawn(move || watched.run(gateway, writer, partitions));
-        Self {
+        let thread = spawn(move || watched.run());
+        Ok(Self {
             shared,
             thread: Some(thread),
-        }
+        })
     }
 
-    /// No comparison while more than one writer has partitions, or one sleeps: a part of the right
-    /// side would be missing, or older than the left one.
-    pub fn pause(&self, paused: bool) {
-        self.shared.paused.store(paused, Ordering::Relaxed);
+    /// From now on these run and are not stopped; no look that has begun before counts.
+    pub fn ask(&self, writers: &[SocketAddr], beside_a_sleeper: bool) {
+        let mut state = self.shared.state();
+        state.writers = writers.to_vec();
+        state.beside_a_sleeper = beside_a_sleeper;
     }
 
     /// # Errors
     /// When the books have not held.
     pub fn check(&self) -> Result<()> {
-        let fault = self.shared.fault.lock();
-        match &*fault.unwrap_or_else(PoisonError::into_inner) {
+        match &self.shared.state().fault {
             Some(fault) => bail!("the books do not hold: {fault}"),
             None => Ok(()),
         }
@@ -65,10 +108,10 @@ impl Books {
     ///
     /// # Errors
     /// As [`Self::check`].
-    pub fn end(mut self) -> Result<u64> {
+    pub fn end(mut self) -> Result<Scrapes> {
         self.stop();
         self.check()?;
-        Ok(self.shared.scrapes.load(Ordering::Relaxed))
+        Ok(self.shared.state().scrapes)
     }
 
     fn stop(&mut self) {
@@ -87,54 +130,87 @@ impl Drop for Books {
 }
 
 impl Shared {
-    fn run(&self, gateway: SocketAddr, writer: SocketAddr, partitions: u32) {
-        let mut accepted: Vec<(Instant, f64)> = Vec::new();
+    fn run(&self) {
+        let mut past: VecDeque<(Instant, Before)> = VecDeque::new();
+        let mut seen = Seen::default();
         while !self.ended.load(Ordering::Relaxed) {
             sleep(SCRAPE_EVERY);
-            let Ok(metrics) = Metrics::scrape(gateway) else {
+            let Ok(gateway) = Metrics::scrape(self.gateway) else {
                 continue;
             };
             let now = Instant::now();
-            let Some(waiting) = metrics.sum("producer_dlq_records") else {
+            let Some(waiting) = gateway.sum("producer_dlq_records") else {
                 continue;
             };
-            if let Some(total) = metrics.sum("log_records_accepted_total") {
-                accepted.push((now, total));
+            seen.logs(&self.logs.ends());
+            past.push_back((
+                now,
+                Before {
+                    accepted: gateway.sum("log_records_accepted_total"),
+                    in_logs: seen.in_logs(),
+                },
+            ));
+            while past.get(1).is_some_and(|(at, _)| *at + OLDER <= now) {
+                past.pop_front();
             }
-            let old = accepted.partition_point(|(at, _)| *at + OLDER <= now);
-            let Some((_, left)) = old.checked_sub(1).map(|at| accepted[at]) else {
+            let before = past.front().filter(|(at, _)| *at + OLDER <= now);
+            let Some((_, before)) = before else {
                 continue;
             };
-            accepted.drain(..old - 1);
-            // Most of the time the writer is dead or has not looked at all logs yet.
-            let Some(right) = Metrics::scrape(writer)
-                .ok()
-                .and_then(|metrics| right_side(&metrics, partitions))
-                .filter(|_| !self.paused.load(Ordering::Relaxed))
-            else {
-                continue;
-            };
-            self.scrapes.fetch_add(1, Ordering::Relaxed);
-            if left > right + waiting {
-                let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-                fault.get_or_insert(format!(
-                    "{left} accepted, but {right} in the chains or not yet read, and {waiting} in \
-                     the producer DLQ"
-                ));
+            if let Some(whole) = self.look(&mut seen, before, waiting) {
+                self.count(whole);
             }
         }
     }
-}
 
-/// `None` where the lag of some partition is not known.
-fn right_side(metrics: &Metrics, partitions: u32) -> Option<f64> {
-    let mut sum = 0.0;
-    for fate in ["stored", "duplicate", "poison", "undecidable", "lost"] {
-        sum += metrics.with("store_chain_records", &format!("fate=\"{fate}\""))?;
+    /// Whether every term was known; `None` where nobody was there to be looked at.
+    fn look(&self, seen: &mut Seen, before: &Before, waiting: f64) -> Option<bool> {
+        // It may be read just now; what was there before is there still.
+        if let Ok(store) = self.store.try_lock() {
+            seen.stored_at_least(store.lines());
+        }
+        let asked = self.state().writers.clone();
+        let scraped: Result<Vec<Metrics>> = asked.iter().map(|it| Metrics::scrape(*it)).collect();
+        let scraped = scraped.ok().filter(|scraped| !scraped.is_empty())?;
+        let look = match Writers::read(&scraped, self.partitions) {
+            Ok(writers) => Look { writers, waiting },
+            Err(fault) => {
+                self.fault(fault);
+                return None;
+            }
+        };
+        let begun = Instant::now();
+        // What the writers know of may be younger than what was asked before.
+        while !look.is_covered(seen) && begun.elapsed() < END_WITHIN {
+            seen.logs(&self.logs.ends());
+        }
+        // One was killed, or stopped, meanwhile.
+        if self.state().writers != asked {
+            return None;
+        }
+        match look.judge(seen, before) {
+            Ok(()) => Some(look.writers.knows_all_lags()),
+            Err(fault) => {
+                self.fault(format!("{fault} ({look:?}, {before:?}, {seen:?})"));
+                None
+            }
+        }
     }
-    for partition in 0..partitions {
-        let label = format!("partition=\"{partition}\"");
-        sum += metrics.with("consumer_lag_records", &label)?;
+
+    fn count(&self, whole: bool) {
+        let mut state = self.state();
+        let beside = u64::from(state.beside_a_sleeper);
+        let scrapes = &mut state.scrapes;
+        scrapes.whole += u64::from(whole);
+        scrapes.without_lag += u64::from(!whole);
+        scrapes.beside_a_sleeper += beside;
     }
-    Some(sum)
+
+    fn fault(&self, fault: String) {
+        self.state().fault.get_or_insert(fault);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{FREEZE_AT, schedule::Round};
+use super::{FREEZE_AT, books::Books, environment, schedule::Round};
 use crate::{
     process::poll_until,
     service::Service,
@@ -21,18 +21,23 @@ const WITHIN: Duration = Duration::from_secs(90);
 /// Between looks at whether it is stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// The round; says how it went. Both writers are gone behind it. `check` is asked while others work.
+/// The round; says how it went. Both writers are gone behind it. `check` is asked while others work;
+/// the books are those of the writers that are awake.
 pub fn freeze(
     stand: &mut Stand,
     round: &Round,
     kept_dir: &Path,
+    books: &Books,
     check: &dyn Fn() -> Result<()>,
 ) -> Result<String> {
     let (sleeper, others) = stand.writers.split_at_mut(1);
     let (sleeper, other) = (&mut sleeper[0], &mut others[0]);
-    sleeper.env = vec![(FREEZE_AT.to_owned(), round.hit.at())];
+    let (one, both) = ([other.admin], [sleeper.admin, other.admin]);
+    sleeper.env = environment(round, Some(FREEZE_AT));
+    other.env = environment(round, None);
     sleeper.start()?;
     let there = wait_until_stopped(sleeper, round.within)?;
+    books.ask(&one, true);
     other.start()?;
     let topic = stand.topic_dir();
     let held = newest(&topic)?;
@@ -53,6 +58,7 @@ pub fn freeze(
         Ok(all.then_some(()))
     })?;
     removed.context("what a stopped writer would extend is not removed")?;
+    books.ask(&both, true);
     let sleeper = stand.writers[0].process()?;
     sleeper.thaw()?;
     let mut ended = None;
@@ -67,6 +73,7 @@ pub fn freeze(
         settled.is_some(),
         "a woken writer neither ends nor comes back"
     );
+    books.ask(&[], true);
     let sleeper = &mut stand.writers[0];
     let how = match ended {
         // A signal would be no end of its own.

@@ -34,6 +34,8 @@ pub struct Round {
     pub away_ms: u64,
     /// Kill the leader of this partition (modulo their number) before.
     pub leader_pick: Option<u32>,
+    /// `consumer.dedupMaxBatches`, where it is tiny.
+    pub window: Option<u32>,
 }
 
 /// One removal behind the writers.
@@ -84,6 +86,11 @@ const STEP_WITHIN: Duration = Duration::from_secs(15);
 const FREEZE_AT: u32 = 6;
 const FREEZE_EVERY: u32 = 40;
 const AWAY_MS_MAX: u64 = 150;
+/// Rounds between two judgements of all that is stored. In every second stretch of so many the
+/// duplicate window is tiny.
+pub const STRETCH: u32 = 10;
+/// What a tiny window may hold; in one campaign always the same.
+const TINY: std::ops::RangeInclusive<u32> = 2..=6;
 /// One round in so many, where there is a leader to be killed.
 const LEADER_EVERY: u32 = 4;
 /// In the order of a removal: snapshots, the watermark, older watermarks, segments.
@@ -124,7 +131,13 @@ pub fn round(seed: u64, number: u32) -> Round {
         freeze,
         away_ms: rng.u64(0..=AWAY_MS_MAX),
         leader_pick: (!freeze && rng.u32(..LEADER_EVERY) == 0).then(|| rng.u32(..)),
+        window: (number > STRETCH && (number - 1) / STRETCH % 2 == 1).then(|| tiny_window(seed)),
     }
+}
+
+/// What `consumer.dedupMaxBatches` is in the rounds in which it is tiny.
+pub fn tiny_window(seed: u64) -> u32 {
+    rng(seed, 0).u32(TINY)
 }
 
 /// The removal with this number, from 1 on.
@@ -209,6 +222,9 @@ impl fmt::Display for Round {
         if self.leader_pick.is_some() {
             write!(f, ", a leader killed before")?;
         }
+        if let Some(window) = self.window {
+            write!(f, ", a window of {window}")?;
+        }
         Ok(())
     }
 }
@@ -222,12 +238,13 @@ mod tests {
     #[test]
     fn rounds_are_the_same_again_and_spread_evenly_over_every_step() {
         let mut seen: BTreeMap<Point, u32> = BTreeMap::new();
-        let mut frozen = 0;
+        let (mut frozen, mut tiny) = (0, 0);
         for number in 1..=480 {
             let one = round(7, number);
             assert_eq!(one.hit, round(7, number).hit);
             *seen.entry(one.hit.point).or_default() += 1;
             frozen += u32::from(one.freeze);
+            tiny += u32::from(one.window.is_some());
             if let Some(hit) = pass(7, number).hit {
                 *seen.entry(hit.point).or_default() += 1;
             }
@@ -237,6 +254,7 @@ mod tests {
             assert!((3..=24).contains(&count), "{point}: {seen:?}");
         }
         assert!((5..40).contains(&frozen), "{frozen} frozen");
+        assert_eq!((tiny, round(7, STRETCH).window), (240, None));
         assert_ne!(round(7, 9).hit.at(), round(8, 9).hit.at());
     }
 }

@@ -223,3 +223,24 @@ fn a_gateway_that_is_away_is_waited_for() {
     assert_eq!(ledger.records(Fate::Refused), 12, "{ledger}");
     assert!(ledger.answered("not sent") >= 4, "{ledger}");
 }
+
+#[test]
+fn a_paused_load_has_nothing_under_way_and_sends_nothing() {
+    let (gateway, log) = fake(&|_| Some(answer("202 Accepted", "", TAKEN)));
+    let load = Load::start(&[gateway], plan());
+    let before = load.pause();
+    let sent = |ledger: &Ledger| ledger.answered("202");
+    assert_eq!(before.accepted(), 3 * before.entries.len() as u64);
+    load.repeat(false);
+    assert_eq!(sent(&load.pause()), sent(&before), "it is paused");
+    load.resume();
+    let ledger = load.finish();
+    assert_eq!(ledger.accepted(), 120, "{ledger}");
+    let log = log.lock().expect("no panic");
+    let twice = log.times.values().filter(|times| **times == 2).count() as u64;
+    assert_eq!(
+        twice,
+        sent(&before) - before.entries.len() as u64,
+        "{ledger}"
+    );
+}

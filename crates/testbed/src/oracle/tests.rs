@@ -112,7 +112,7 @@ impl World {
         store.refresh().expect("zstdcat reads it");
         let aside = Aside::read(&self.root).expect("readable");
         let analytics = self.root.join("analytics");
-        judge(&self.ledger, &store, &aside, may_be_aside, &analytics).expect("readable")
+        judge(&self.ledger, &store, &aside, may_be_aside, Some(&analytics)).expect("readable")
     }
 }
 

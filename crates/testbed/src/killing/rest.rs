@@ -1,0 +1,58 @@
+//! Between two stretches of rounds: the load pauses, a writer works off what is there, and what is
+//! stored must be exactly what was accepted. Only then does the duplicate window change, so that no
+//! copy that a client may still send is measured by the wrong one.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{Campaign, accounts, environment, lock, schedule::Round};
+use crate::{aside::Aside, load::Load, stand::Stand};
+
+impl Campaign {
+    /// Judges after `round`, and gets all ready for `next`; says what was found. No writer runs
+    /// before, and none behind it.
+    ///
+    /// # Errors
+    /// When it does not come to rest, or anything is not as it should be.
+    pub fn rest(
+        &mut self,
+        round: &Round,
+        next: &Round,
+        load: &Load,
+        stand: &mut Stand,
+        within: Duration,
+    ) -> Result<String> {
+        let ledger = load.pause();
+        self.echo.pause(true);
+        let writer = &mut stand.writers[0];
+        writer.env = environment(round, None);
+        self.books.ask(&[writer.admin], false);
+        writer.start()?;
+        writer.wait_ready()?;
+        let mut store = lock(&self.store);
+        let verdict = stand.judge_stored(&ledger, &mut store, within)?;
+        stand.writers[0].kill()?;
+        ensure!(verdict.holds(), "{verdict}");
+        accounts::compare(&stand.verify()?, &verdict, &Aside::read(&stand.dir)?, None)?;
+        drop(store);
+        let before = std::mem::replace(&mut self.outcome.undecidable, verdict.undecidable);
+        ensure!(
+            round.window.is_some() || verdict.undecidable == before,
+            "{} accepted records are undecidable and were {before} before, with a window that holds \
+             all",
+            verdict.undecidable
+        );
+        self.outcome.judged += 1;
+        // No window would know what a client sends again for longer than the tiny one holds.
+        load.repeat(next.window.is_none());
+        self.echo.pause(false);
+        load.resume();
+        Ok(format!(
+            "at rest: {} records accepted, {} stored and {} undecidable, no other there",
+            verdict.accepted,
+            verdict.stored - verdict.unknown_there,
+            verdict.undecidable
+        ))
+    }
+}
