@@ -78,8 +78,7 @@ pub fn read(
         match read {
             Ok(report) => {
                 // What is torn is being written, or was when its gateway was killed.
-                let kept = report.damaged.len() - usize::from(report.torn);
-                let ranges = report.damaged[..kept].iter();
+                let ranges = report.damage().iter();
                 damage.extend(ranges.map(|at| format!("{}: bytes {at:?}", path.display())));
             }
             // It was the oldest, and has left.

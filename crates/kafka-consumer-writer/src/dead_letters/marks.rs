@@ -127,9 +127,8 @@ impl Marks {
         });
         match report {
             Ok(report) => {
-                let damaged = report.damaged.len() - usize::from(report.torn);
-                if damaged > 0 || unreadable > 0 {
-                    let damaged = &report.damaged;
+                let damaged = report.damage();
+                if !damaged.is_empty() || unreadable > 0 {
                     self.damage.push(format!(
                         "{}: bytes {damaged:?}, {unreadable} payloads",
                         path.display()

@@ -81,10 +81,9 @@ pub fn survey(
                 survey.files += 1;
                 survey.bytes += report.len;
                 // A torn end may be a write on its way; nobody relies on it.
-                let damaged = report.damaged.len() - usize::from(report.torn);
-                if damaged > 0 || unreadable > 0 {
+                let damaged = report.damage();
+                if !damaged.is_empty() || unreadable > 0 {
                     let path = path.display();
-                    let damaged = &report.damaged;
                     let what = format!("{path}: bytes {damaged:?}, {unreadable} payloads");
                     survey.damage.push(what);
                 }

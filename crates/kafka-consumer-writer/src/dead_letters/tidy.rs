@@ -103,7 +103,7 @@ pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
             unreadable |= read.is_err();
         });
         let whole = match report {
-            Ok(report) => report.damaged.len() == usize::from(report.torn) && !unreadable,
+            Ok(report) => report.damage().is_empty() && !unreadable,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(_) => false,
         };

@@ -22,6 +22,15 @@ pub struct FrameReport {
     pub torn: bool,
 }
 
+impl FrameReport {
+    /// Of `damaged` what is more than a torn end. Of an empty file, which is torn too, there is none.
+    #[must_use]
+    pub fn damage(&self) -> &[Range<u64>] {
+        let torn = usize::from(self.torn);
+        &self.damaged[..self.damaged.len().saturating_sub(torn)]
+    }
+}
+
 /// Visits every whole frame (position, payload) in order, whatever is damaged between them.
 /// Holds one frame in memory at a time.
 ///

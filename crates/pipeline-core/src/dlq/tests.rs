@@ -267,6 +267,7 @@ fn an_end_is_torn_only_where_nothing_else_is_damaged_there() {
         damaged[third as usize - 1] ^= 1;
         let both = report(&damaged);
         assert_eq!((both.whole, both.torn), (1, false), "cut at {end}");
+        assert_eq!(both.damage(), both.damaged);
         assert_eq!(
             both.damaged,
             vec![Range {
@@ -275,8 +276,11 @@ fn an_end_is_torn_only_where_nothing_else_is_damaged_there() {
             }]
         );
     }
-    for end in 1..HEADER_LEN as usize {
-        assert!(report(&bytes[..end]).torn, "a torn header, {end}");
+    for end in 0..HEADER_LEN as usize {
+        let cut = report(&bytes[..end]);
+        assert!(cut.torn, "a torn header, {end}");
+        // Of nothing at all there is no range.
+        assert_eq!((cut.damaged.len(), cut.damage()), (end.min(1), &[][..]));
     }
 }
 
