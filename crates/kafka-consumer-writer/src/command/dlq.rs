@@ -6,6 +6,7 @@
 
 pub mod discard;
 mod list;
+mod records;
 pub mod replay;
 pub mod send;
 mod show;
@@ -171,8 +172,16 @@ impl Which {
         dir: &Path,
         each: &mut dyn FnMut(&Seen<'_>) -> io::Result<()>,
     ) -> io::Result<Survey> {
-        let marks = Marks::read(dir)?;
-        survey(dir, &marks, &mut |seen| {
+        self.survey_with(dir, &Marks::read(dir)?, each)
+    }
+
+    fn survey_with(
+        &self,
+        dir: &Path,
+        marks: &Marks,
+        each: &mut dyn FnMut(&Seen<'_>) -> io::Result<()>,
+    ) -> io::Result<Survey> {
+        survey(dir, marks, &mut |seen| {
             if self.wants(seen) { each(seen) } else { Ok(()) }
         })
     }

@@ -1,4 +1,4 @@
-//! The files of a directory, by name alone.
+//! The files of a directory, by name alone; and those of them that are set aside.
 
 use std::{
     fs, io,
@@ -9,6 +9,10 @@ use pipeline_core::fsx;
 
 use super::marks;
 
+/// Of damaged files nothing whole of which waits any more; no command reads them.
+const DAMAGED: &str = "damaged";
+const DAMAGED_SUFFIX: &str = "-damaged";
+
 /// All that counts and is not appended to by this process.
 pub(super) fn list_others(dir: &Path, writer: &str) -> io::Result<Vec<(PathBuf, u64)>> {
     let own = format!("records-{writer}-");
@@ -17,7 +21,7 @@ pub(super) fn list_others(dir: &Path, writer: &str) -> io::Result<Vec<(PathBuf, 
         let counts = is_records_file(&path) || has_prefix(&path, marks::PREFIX);
         if counts
             && !has_prefix(&path, &own)
-            && let Some(len) = len(&path)?
+            && let Some(len) = len(&path)
         {
             others.push((path, len));
         }
@@ -34,13 +38,9 @@ pub(super) fn has_prefix(path: &Path, prefix: &str) -> bool {
     name.is_some_and(|name| name.starts_with(prefix))
 }
 
-/// `None`: it is gone.
-pub(super) fn len(path: &Path) -> io::Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+/// `None`: it is gone, or nobody can say; one file never keeps the others from being counted.
+pub(super) fn len(path: &Path) -> Option<u64> {
+    fs::metadata(path).map(|metadata| metadata.len()).ok()
 }
 
 pub(super) fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
@@ -53,4 +53,26 @@ pub(super) fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Moves a damaged file to where nobody takes it for one that is to be read; gives its new path.
+pub(super) fn set_aside(dir: &Path, path: &Path) -> io::Result<PathBuf> {
+    let aside = dir.join(DAMAGED);
+    fsx::create_private_dir(&aside)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut to = aside.join(format!("{name}{DAMAGED_SUFFIX}"));
+    // An old copy of the directory may have brought another one of that name.
+    while !fsx::link(path, &to)? {
+        to = aside.join(format!("{name}-{:08x}{DAMAGED_SUFFIX}", fastrand::u32(..)));
+    }
+    fsx::sync_dir(&aside)?;
+    fsx::remove_file(path)?;
+    fsx::sync_dir(dir)?;
+    Ok(to)
+}
+
+/// Bytes of what is set aside; 0 where nobody can say.
+pub(super) fn bytes_aside(dir: &Path) -> u64 {
+    let items = fs::read_dir(dir.join(DAMAGED)).into_iter().flatten();
+    items.filter_map(|item| len(&item.ok()?.path())).sum()
 }

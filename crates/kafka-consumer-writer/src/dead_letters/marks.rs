@@ -10,7 +10,11 @@
 //! 1 sent · offset (i64) · since (i64)
 //! 2 done · offset (i64) · where Kafka has it now (i64)
 //! 3 discarded · offset (i64) · when (i64, ms since 1970)
+//! 4 leads · offset (i64) · batch (16 bytes) · sequence (u32)
 //! ```
+//!
+//! `leads` stands beside the `sent` of the first message of a record that goes: whatever copies of
+//! that record there are, now or later, go under no other id.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,7 +23,7 @@ use std::{
 };
 
 use pipeline_core::{
-    Offset,
+    BatchId, Offset,
     dlq::{FrameWriter, read_frames},
 };
 
@@ -35,8 +39,14 @@ pub const KIND: [u8; 4] = *b"cdlm";
 const SENT: u8 = 1;
 const DONE: u8 = 2;
 const DISCARDED: u8 = 3;
+const LEADS: u8 = 4;
+/// Marks of one frame: a decision about millions needs no more memory than their offsets.
+pub const MARKS_MAX: usize = 10_000;
 /// A file is closed once it has this many marks.
 const FILE_MARKS: usize = 20_000;
+
+/// What makes two messages of a partition copies of one record: batch and sequence.
+pub type RecordKey = (BatchId, u32);
 
 /// One mark of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,12 +54,13 @@ pub enum Mark {
     Sent { since: Offset },
     Done { landed: Offset },
     Discarded { at_ms: i64 },
+    Leads { record: RecordKey },
 }
 
 /// What is known of one message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
-    /// It may have been sent, with this *since*; the first one counts.
+    /// It may have been sent, with this *since*: a bound from below, so the least counts.
     pub since: Option<Offset>,
     /// Kafka has it, here.
     pub landed: Option<Offset>,
@@ -69,20 +80,21 @@ impl Progress {
 #[derive(Debug, Default)]
 pub struct Marks {
     places: HashMap<Place, BTreeMap<i64, Progress>>,
-    /// What cannot be read, for people.
+    leaders: HashMap<Place, HashMap<RecordKey, Offset>>,
+    /// What cannot be read, for people: of a message without a mark nothing is known then.
     pub damage: Vec<String>,
 }
 
 impl Marks {
-    /// Reads the marks files of a directory; what is damaged is passed over, and said.
+    /// Reads the marks files of a directory; what cannot be read is passed over, and said.
     ///
     /// # Errors
-    /// Where the directory cannot be listed, or a file not read.
+    /// Where the directory cannot be listed.
     pub fn read(dir: &Path) -> io::Result<Self> {
         let mut marks = Self::default();
         for path in files(dir)? {
             if has_prefix(&path, PREFIX) {
-                marks.read_file(&path)?;
+                marks.read_file(&path);
             }
         }
         Ok(marks)
@@ -95,7 +107,24 @@ impl Marks {
         progress.copied().unwrap_or_default()
     }
 
+    /// The message under whose id this record was first sent.
+    #[must_use]
+    pub fn leader(&self, place: &Place, record: RecordKey) -> Option<Offset> {
+        self.leaders.get(place)?.get(&record).copied()
+    }
+
+    /// Whether all was read: a message without a mark has none.
+    #[must_use]
+    pub fn are_whole(&self) -> bool {
+        self.damage.is_empty()
+    }
+
     pub fn add(&mut self, place: &Place, offset: Offset, mark: Mark) {
+        if let Mark::Leads { record } = mark {
+            let leaders = self.leaders.entry(place.clone()).or_default();
+            leaders.entry(record).or_insert(offset);
+            return;
+        }
         if !self.places.contains_key(place) {
             self.places.insert(place.clone(), BTreeMap::new());
         }
@@ -103,7 +132,7 @@ impl Marks {
         let progress = offsets.entry(offset.0).or_default();
         match mark {
             Mark::Sent { since } => {
-                progress.since.get_or_insert(since);
+                progress.since = Some(progress.since.map_or(since, |known| known.min(since)));
             }
             Mark::Done { landed } => {
                 progress.landed.get_or_insert(landed);
@@ -111,6 +140,7 @@ impl Marks {
             Mark::Discarded { at_ms } => {
                 progress.discarded_ms.get_or_insert(at_ms);
             }
+            Mark::Leads { .. } => {}
         }
     }
 
@@ -120,13 +150,14 @@ impl Marks {
         places.flat_map(|(place, offsets)| offsets.keys().map(move |at| (place, Offset(*at))))
     }
 
-    pub(super) fn read_file(&mut self, path: &Path) -> io::Result<()> {
+    pub(super) fn read_file(&mut self, path: &Path) {
         let mut unreadable = 0_u64;
         let report = read_frames(path, KIND, &mut |_, payload| {
             unreadable += u64::from(self.read_payload(payload).is_err());
         });
         match report {
             Ok(report) => {
+                // What is torn was never durable, and so never relied on.
                 let damaged = report.damage();
                 if !damaged.is_empty() || unreadable > 0 {
                     self.damage.push(format!(
@@ -134,10 +165,9 @@ impl Marks {
                         path.display()
                     ));
                 }
-                Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.damage.push(format!("{}: {error}", path.display())),
         }
     }
 
@@ -147,15 +177,19 @@ impl Marks {
         while !rest.0.is_empty() {
             let kind = rest.u8()?;
             let offset = Offset(i64::from_be_bytes(rest.array()?));
-            let value = i64::from_be_bytes(rest.array()?);
             let mark = match kind {
                 SENT => Mark::Sent {
-                    since: Offset(value),
+                    since: Offset(i64::from_be_bytes(rest.array()?)),
                 },
                 DONE => Mark::Done {
-                    landed: Offset(value),
+                    landed: Offset(i64::from_be_bytes(rest.array()?)),
                 },
-                DISCARDED => Mark::Discarded { at_ms: value },
+                DISCARDED => Mark::Discarded {
+                    at_ms: i64::from_be_bytes(rest.array()?),
+                },
+                LEADS => Mark::Leads {
+                    record: (BatchId(rest.array()?), u32::from_be_bytes(rest.array()?)),
+                },
                 other => return Err(PayloadError(format!("mark of kind {other}"))),
             };
             self.add(&place, offset, mark);
@@ -191,14 +225,22 @@ impl MarksWriter {
         let mut payload = Vec::new();
         entry::begin(place, &mut payload);
         for (offset, mark) in marks {
-            let (kind, value) = match mark {
-                Mark::Sent { since } => (SENT, since.0),
-                Mark::Done { landed } => (DONE, landed.0),
-                Mark::Discarded { at_ms } => (DISCARDED, *at_ms),
+            let mut put = |kind: u8, value: &[u8]| {
+                payload.push(kind);
+                payload.extend_from_slice(&offset.0.to_be_bytes());
+                payload.extend_from_slice(value);
             };
-            payload.push(kind);
-            payload.extend_from_slice(&offset.0.to_be_bytes());
-            payload.extend_from_slice(&value.to_be_bytes());
+            match mark {
+                Mark::Sent { since } => put(SENT, &since.0.to_be_bytes()),
+                Mark::Done { landed } => put(DONE, &landed.0.to_be_bytes()),
+                Mark::Discarded { at_ms } => put(DISCARDED, &at_ms.to_be_bytes()),
+                Mark::Leads {
+                    record: (batch, sequence),
+                } => {
+                    put(LEADS, &batch.0);
+                    payload.extend_from_slice(&sequence.to_be_bytes());
+                }
+            }
         }
         if self.marks >= FILE_MARKS {
             self.file = None;

@@ -5,6 +5,7 @@
 //! <dlqDir>/unsaved-<topic>-p00003-<first>-<next>.dlq       a copy, removed once the chain is past it
 //! <dlqDir>/marks-<replay>.dlq                              what a replay has sent, see [`marks`]
 //! <dlqDir>/writer-<writer>.lock                            this writer lives: nobody removes its files
+//! <dlqDir>/damaged/                                        damaged files, all whole entries of which are done
 //! ```
 //!
 //! Entries are keyed by topic (name and id), partition and offset. A message that was put aside once
@@ -43,7 +44,7 @@ use pipeline_core::{
 pub use survey::{Seen, Survey, survey};
 
 use copies::Copies;
-use files::{files, is_records_file, len, list_others};
+use files::{bytes_aside, files, is_records_file, len, list_others};
 use keys::Keys;
 use marks::Marks;
 
@@ -115,6 +116,13 @@ impl DeadLetters {
         // Before they are read: what comes later is counted later.
         let others = list_others(dir, &name)?;
         let marks = Marks::read(dir)?;
+        for damage in &marks.damage {
+            tracing::error!(
+                %damage,
+                "marks of the consumer DLQ cannot be read: `dlq replay` leaves the messages that \
+                 they may speak of until the file is mended, or someone takes it away"
+            );
+        }
         let mut keys = Keys::default();
         let mut records = 0;
         for path in files(dir)? {
@@ -182,9 +190,9 @@ impl DeadLetters {
     /// # Errors
     /// As the file system says.
     pub fn recount(&self) -> io::Result<()> {
-        let mut bytes = 0;
+        let mut bytes = bytes_aside(&self.dir);
         for path in files(&self.dir)? {
-            bytes += len(&path)?.unwrap_or(0);
+            bytes += len(&path).unwrap_or(0);
         }
         self.bytes.store(bytes, Ordering::Relaxed);
         Ok(())
@@ -255,7 +263,7 @@ impl DeadLetters {
 
     /// Removes a file; one that is gone already is fine.
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let Some(len) = len(path)? else { return Ok(()) };
+        let len = len(path).unwrap_or(0);
         match fsx::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),

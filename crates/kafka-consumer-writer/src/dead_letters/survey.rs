@@ -22,6 +22,8 @@ pub struct Seen<'a> {
     pub place: &'a Place,
     pub entry: &'a Entry<'a>,
     pub progress: Progress,
+    /// Whether all marks could be read, so that one without any has none.
+    pub marks_are_whole: bool,
 }
 
 /// What a look came to.
@@ -68,6 +70,7 @@ pub fn survey(
                     place,
                     entry,
                     progress,
+                    marks_are_whole: marks.are_whole(),
                 };
                 failed = each(&seen).err();
             });

@@ -1,6 +1,6 @@
 //! Removes what nobody waits for any more: files of poison and undecidable messages all of which
-//! have been replayed or thrown away, once their writer is gone. Never removes a file that is
-//! damaged, or that anyone may still append to.
+//! have been replayed or thrown away, once their writer is gone. A damaged one is not removed then
+//! but set aside; one that anyone may still append to stays.
 //!
 //! Marks outlive the files that they speak of: the same messages may be read again, by the next
 //! writer where the last one was killed before its segment was linked, or after a repair. The marks
@@ -23,7 +23,7 @@ use pipeline_core::{
 
 use super::{
     FILE_KIND, Place,
-    files::{files, has_prefix, is_records_file},
+    files::{files, has_prefix, is_records_file, set_aside},
     marks::{self, Marks},
     read_payload,
 };
@@ -102,16 +102,28 @@ pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
             });
             unreadable |= read.is_err();
         });
-        let whole = match report {
-            Ok(report) => report.damage().is_empty() && !unreadable,
+        let damaged = match report {
+            Ok(report) => !report.damage().is_empty(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(_) => false,
+            // Of another version perhaps: that is for whoever can read it.
+            Err(_) => {
+                unreadable = true;
+                false
+            }
         };
-        if whole && !waits {
+        if waits || unreadable {
+            left.extend(marked);
+        } else if damaged {
+            let to = set_aside(dir, &path)?;
+            tracing::error!(
+                path = %path.display(),
+                to = %to.display(),
+                "consumer DLQ file is damaged; what is whole of it has been replayed or thrown \
+                 away, and it is set aside"
+            );
+        } else {
             fsx::remove_file(&path)?;
             removed += 1;
-        } else {
-            left.extend(marked);
         }
     }
     if removed > 0 {
@@ -138,10 +150,10 @@ fn tidy_marks(dir: &Path, wanted: &HashSet<(Place, Offset)>, bytes_max: u64) -> 
             continue;
         }
         let mut of_file = Marks::default();
-        of_file.read_file(&path)?;
+        of_file.read_file(&path);
         let is_wanted =
             |(place, offset): (&Place, Offset)| wanted.contains(&(place.clone(), offset));
-        if !of_file.damage.is_empty() || of_file.keys().any(is_wanted) {
+        if !of_file.are_whole() || of_file.keys().any(is_wanted) {
             continue;
         }
         if of_file.keys().all(|(place, _)| place.topic_id.is_empty()) {

@@ -22,6 +22,8 @@ use crate::{
     rig::{Rig, TOPIC, Writer, command, line, wait_for},
 };
 
+mod again;
+
 /// Batches 0 to 3 stored, with a window of two batches: it begins at 2.
 const WINDOW: &str = "dedupMaxBatches: 2; flushSize: 1";
 

@@ -18,14 +18,11 @@ use super::{Which, say_damage};
 use crate::{
     dead_letters::{
         EntryKind, Place, Survey,
-        marks::{Mark, MarksWriter},
+        marks::{MARKS_MAX, Mark, MarksWriter},
         tidy,
     },
     shared::now_ms,
 };
-
-/// Marks of one frame: a decision about millions needs no more memory than their offsets.
-const MARKS_MAX: usize = 10_000;
 
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct How {
@@ -95,7 +92,8 @@ impl Unwanted {
             if seen.progress.is_done() {
                 return Ok(());
             }
-            if seen.progress.since.is_some() && !maybe_sent {
+            let was_sent = seen.progress.since.is_some() || !seen.marks_are_whole;
+            if was_sent && !maybe_sent {
                 found.maybe_sent += 1;
                 return Ok(());
             }
@@ -152,8 +150,9 @@ impl Unwanted {
         if self.maybe_sent > 0 {
             let maybe_sent = self.maybe_sent;
             say(&format!(
-                "{maybe_sent} are passed over: a replay was cut off, and may have sent them; `dlq \
-                 replay` brings them to an end, --maybe-sent throws them away too"
+                "{maybe_sent} are passed over: a replay was cut off, or its marks cannot be read, \
+                 and it may have sent them; `dlq replay` brings them to an end, --maybe-sent throws \
+                 them away too"
             ));
         }
         let would = if dry_run { "would throw" } else { "throwing" };

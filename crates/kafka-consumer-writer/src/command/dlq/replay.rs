@@ -19,9 +19,17 @@ use pipeline_core::{
 };
 use serde::Deserialize;
 
-use super::{Which, received_ms, say_damage, send};
+use super::{
+    Which, envelope, received_ms,
+    records::{Records, Role},
+    say_damage, send,
+};
 use crate::{
-    dead_letters::{EntryKind, Seen, Survey, tidy},
+    dead_letters::{
+        EntryKind, Seen, Survey,
+        marks::{MARKS_MAX, Marks, MarksWriter},
+        tidy,
+    },
     shared::record_rules,
 };
 use send::{End, Item, Sender, Settings};
@@ -49,6 +57,8 @@ pub struct Outcome {
     pub sent: u64,
     /// By topic and partition: what was sent, or of a dry run would be.
     pub places: BTreeMap<(String, PartitionId), u64>,
+    /// Not sent, as they are copies of records that were; of a dry run, that would be.
+    pub settled: u64,
     /// What stays, by why.
     pub left: BTreeMap<String, u64>,
     /// Copies, of messages that are still in Kafka.
@@ -107,7 +117,9 @@ pub fn replay(
     let rules = record_rules(config);
     let progress = Progress::begin();
     let ended = || io::Error::other("ended");
-    let surveyed = which.survey(dir, &mut |seen| {
+    let marks = Marks::read(dir)?;
+    let mut records = Records::default();
+    let surveyed = which.survey_with(dir, &marks, &mut |seen| {
         let mut line = Vec::new();
         let judged = match judge(seen, corrected.as_ref(), &rules, &mut line) {
             Judged::Copy => {
@@ -117,7 +129,20 @@ pub fn replay(
             Judged::NotAsked => return Ok(()),
             other => other,
         };
-        if let Judged::Stays(why) = judged {
+        let (place, offset) = (seen.place, seen.entry.offset);
+        let record = envelope(seen.entry).map(|it| (it.batch, it.sequence));
+        if let Judged::Stays(why) = judged
+            && !Records::has_landed(&marks, place, record)
+        {
+            *outcome.left.entry(why).or_default() += 1;
+            return Ok(());
+        }
+        let lead = match records.role(&marks, place, offset, record) {
+            Role::Goes(lead) => lead,
+            Role::Follows => return Ok(()),
+        };
+        if lead.since.is_none() && !marks.are_whole() {
+            let why = "may have been sent: marks cannot be read (above)".to_owned();
             *outcome.left.entry(why).or_default() += 1;
             return Ok(());
         }
@@ -128,11 +153,11 @@ pub fn replay(
         };
         progress.show(|| format!("replayed {} messages", sender.sent()));
         let item = Item {
-            offset: seen.entry.offset,
+            offset,
+            lead,
             line,
             // The contract has no negative times, and a broker may have given -1.
             received_ms: received_ms(seen.entry).max(0),
-            since: seen.progress.since,
         };
         sender.take(seen.place, item).map_err(|_| ended())
     });
@@ -144,6 +169,11 @@ pub fn replay(
         sender.finish(&mut outcome);
     }
     progress.end();
+    if how.dry_run {
+        outcome.settled = records.followers();
+    } else if records.followers() > 0 {
+        outcome.settle(dir, &records)?;
+    }
     match surveyed {
         Ok(survey) => outcome.survey = survey,
         Err(_) if outcome.end.is_some() => {}
@@ -199,6 +229,23 @@ fn judge(
 }
 
 impl Outcome {
+    /// Marks the copies of what has landed.
+    fn settle(&mut self, dir: &Path, records: &Records) -> io::Result<()> {
+        let marks = Marks::read(dir)?;
+        let mut writer = MarksWriter::new(dir);
+        for (place, settled) in records.settled(&marks) {
+            for part in settled.chunks(MARKS_MAX) {
+                writer.append(place, part)?;
+                self.settled += part.len() as u64;
+            }
+        }
+        let waiting = records.followers() - self.settled;
+        if waiting > 0 {
+            self.left.insert("copies of what stays".to_owned(), waiting);
+        }
+        Ok(())
+    }
+
     fn say(&self, dry_run: bool, dir: &Path) -> u8 {
         say_damage(&self.survey);
         if dry_run {
@@ -215,6 +262,14 @@ impl Outcome {
             }
         } else {
             say(&format!("replayed {} messages", self.sent));
+        }
+        if self.settled > 0 {
+            let settled = self.settled;
+            let are = if dry_run { "would be" } else { "are" };
+            say(&format!(
+                "{settled} {are} done with: copies of records that {are} replayed, by batch and \
+                 sequence"
+            ));
         }
         for (why, count) in &self.left {
             say(&format!("{count} stay: {why}"));

@@ -5,9 +5,10 @@
 //! the partition's end ─▶ mark `sent` with it as *since*, durable ─▶ produce ─▶ mark `done`, durable
 //! ```
 //!
-//! Each message goes under an id made from (topic id, partition, offset) with sequence 0, and every
-//! further try has the *since* of the first: so the writer's window knows a second copy, or says
-//! that it cannot know.
+//! Each record goes under an id made from (topic id, partition, offset of the message that leads it,
+//! see `records`) with sequence 0, and every further try has the *since* of the first: so the
+//! writer's window knows a second copy, or says that it cannot know. In a topic made anew that
+//! *since* says nothing: there a further try has 0.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,15 +22,17 @@ use kafka_link::{
     Acks, BatchEncoder, Cluster, Codec, EncodedBatch, ErrorKind, KafkaError, TopicInfo,
 };
 use pipeline_core::{
-    BatchId, Offset,
+    Offset,
     config::Kafka,
     envelope::{ENVELOPE_LEN, Envelope, HEADER_NAME},
     lifecycle::Shutdown,
 };
-use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
-use super::replay::Outcome;
+use super::{
+    records::{Lead, replay_id},
+    replay::Outcome,
+};
 use crate::{
     dead_letters::{
         Place,
@@ -59,10 +62,9 @@ pub struct Settings<'a> {
 #[derive(Clone, Debug)]
 pub struct Item {
     pub offset: Offset,
+    pub lead: Lead,
     pub line: Vec<u8>,
     pub received_ms: i64,
-    /// Of its first try, if there was one.
-    pub since: Option<Offset>,
 }
 
 /// Why it did not go on to the end.
@@ -231,8 +233,7 @@ impl Sender {
             };
         }
         let info = &self.topics[&place.topic];
-        let both = !info.topic_id.is_empty() && !place.topic_id.is_empty();
-        if both && info.topic_id != place.topic_id && !self.new_topic {
+        if self.is_anew(place) && !self.new_topic {
             return Ok(Some(format!(
                 "topic {} was made anew (--new-topic sends it there)",
                 place.topic
@@ -243,9 +244,20 @@ impl Sender {
         Ok((!partition).then(|| format!("topic {} has {partitions} partitions", place.topic)))
     }
 
+    /// Whether the topic, once it was looked up, is another one of that name.
+    fn is_anew(&self, place: &Place) -> bool {
+        let found = self.topics.get(&place.topic);
+        let known = !place.topic_id.is_empty();
+        known && found.is_some_and(|it| !it.topic_id.is_empty() && it.topic_id != place.topic_id)
+    }
+
     /// Makes durable that these may have been sent, and since when.
     fn learn_since(&mut self, place: &Place, items: &mut [Item]) -> Result<(), End> {
-        if items.iter().all(|item| item.since.is_some()) {
+        if self.is_anew(place) {
+            let tried = items.iter_mut().filter_map(|item| item.lead.since.as_mut());
+            tried.for_each(|since| *since = Offset(0));
+        }
+        if items.iter().all(|item| item.lead.is_marked()) {
             return Ok(());
         }
         let cluster = self.cluster.clone();
@@ -257,9 +269,14 @@ impl Sender {
         // A lower bound of the end that is too low makes it undecidable, never wrong.
         let end = asked.map_err(|error| End::GaveUp(error.to_string()))?;
         let mut marks = Vec::new();
-        for item in items.iter_mut().filter(|item| item.since.is_none()) {
-            item.since = Some(end);
-            marks.push((item.offset, Mark::Sent { since: end }));
+        for lead in items.iter_mut().map(|item| &mut item.lead) {
+            if let Some(record) = lead.record {
+                marks.push((lead.offset, Mark::Leads { record }));
+            }
+            if lead.since.is_none() {
+                lead.since = Some(end);
+                marks.push((lead.offset, Mark::Sent { since: end }));
+            }
         }
         self.mark(place, &marks)
     }
@@ -283,15 +300,14 @@ impl Sender {
     }
 
     fn done(&mut self, place: &Place, items: &[Item], base: Offset) -> Result<(), End> {
-        let landed = |index: usize| Offset(base.0 + i64::try_from(index).unwrap_or(0));
-        let marks: Vec<(Offset, Mark)> = items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| {
-                let landed = landed(index);
-                (item.offset, Mark::Done { landed })
-            })
-            .collect();
+        let mut marks = Vec::new();
+        for (item, at) in items.iter().zip(base.0..) {
+            let landed = Offset(at);
+            marks.push((item.offset, Mark::Done { landed }));
+            if item.lead.offset != item.offset {
+                marks.push((item.lead.offset, Mark::Done { landed }));
+            }
+        }
         self.mark(place, &marks)?;
         self.sent += items.len() as u64;
         Ok(())
@@ -363,33 +379,12 @@ fn encode(place: &Place, items: &[Item]) -> EncodedBatch {
     let mut encoder = BatchEncoder::with_capacity(now_ms(), bytes.sum());
     for item in items {
         let envelope = Envelope {
-            batch: replay_id(place, item.offset),
+            batch: replay_id(place, item.lead.offset),
             sequence: 0,
             received_ms: item.received_ms,
-            since: item.since.expect("learnt before it is sent"),
+            since: item.lead.since.expect("learnt before it is sent"),
         };
         encoder.push(&item.line, Some((HEADER_NAME, &envelope.encode())));
     }
     encoder.finish(Codec::None)
-}
-
-/// The batch id under which a message is replayed: the first 16 bytes of SHA-256 over
-/// `sluice replay 1`, the topic's id (its name where the broker gives none) with its length in
-/// front (u64), partition (i32) and offset (i64); integers big-endian.
-#[must_use]
-pub fn replay_id(place: &Place, offset: Offset) -> BatchId {
-    let topic = if place.topic_id.is_empty() {
-        &place.topic
-    } else {
-        &place.topic_id
-    };
-    let mut hash = Sha256::new();
-    hash.update(b"sluice replay 1");
-    hash.update((topic.len() as u64).to_be_bytes());
-    hash.update(topic);
-    hash.update(place.partition.0.to_be_bytes());
-    hash.update(offset.0.to_be_bytes());
-    let mut id = [0; 16];
-    id.copy_from_slice(&hash.finalize()[..16]);
-    BatchId(id)
 }
