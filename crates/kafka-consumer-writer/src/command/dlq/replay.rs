@@ -169,7 +169,7 @@ pub fn replay(
         sender.finish(&mut outcome);
     }
     progress.end();
-    if how.dry_run {
+    if how.sending.dry_run {
         outcome.settled = records.followers();
     } else if records.followers() > 0 {
         outcome.settle(dir, &records)?;

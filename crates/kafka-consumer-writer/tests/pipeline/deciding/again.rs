@@ -7,13 +7,6 @@ fn count(rig: &Rig, wanted: &str) -> usize {
     stored.iter().filter(|it| it.line == wanted).count()
 }
 
-fn dry() -> How {
-    How {
-        dry_run: true,
-        ..How::default()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_of_one_record_that_were_put_aside_are_stored_once() {
     let (rig, writer) = with_a_small_window().await;
@@ -23,7 +16,9 @@ async fn copies_of_one_record_that_were_put_aside_are_stored_once() {
     rig.send(0, 9, &[5, 6], 0).await;
     rig.caught_up().await;
     assert_eq!(listed(&rig, &all).len(), 3);
-    let outcome = replayed(&rig, &all, &dry()).await;
+    let mut dry = How::default();
+    dry.sending.dry_run = true;
+    let outcome = replayed(&rig, &all, &dry).await;
     assert_eq!(outcome.places.values().sum::<u64>(), 2);
     assert_eq!((outcome.settled, rig.log_end(0)), (1, 7));
 
