@@ -1,10 +1,10 @@
 //! Which keys the consumer DLQ has, as far as the chains have not passed them. Touches no disk.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use pipeline_core::Offset;
 
-use super::{Entry, Place};
+use super::{Entry, Place, runs::Runs};
 
 #[derive(Debug, Default)]
 pub(super) struct Keys {
@@ -15,15 +15,11 @@ pub(super) struct Keys {
 struct Keyed {
     /// Where the chain has come to.
     next: Option<Offset>,
-    offsets: BTreeMap<i64, State>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// Found at the start: another process has written it, and may have died before its fsync.
-    Found,
-    /// This process has synced it.
-    Durable,
+    /// A file has them; where this process has not synced it, another one may have died before
+    /// its fsync.
+    found: Runs,
+    /// Of these: this process has synced them.
+    durable: Runs,
 }
 
 impl Keys {
@@ -33,19 +29,26 @@ impl Keys {
         if keyed.next.is_some_and(|next| offset < next) {
             return false;
         }
-        let offsets = &mut keyed.offsets;
-        let before = offsets.len();
-        offsets.entry(offset.0).or_insert(State::Found);
-        offsets.len() > before
+        keyed.found.insert(offset)
+    }
+
+    /// Whether a file is known to have it, or the chain has passed it.
+    pub fn is_known(&self, place: &Place, offset: Offset) -> bool {
+        let keyed = self.places.get(place);
+        keyed.is_some_and(|keyed| {
+            keyed.next.is_some_and(|next| offset < next) || keyed.found.contains(offset)
+        })
     }
 
     /// These are durable now; says how many of them no file had before.
     pub fn synced(&mut self, place: &Place, entries: &[&Entry<'_>]) -> u64 {
-        let offsets = &mut self.of(place).offsets;
-        entries
-            .iter()
-            .map(|entry| u64::from(offsets.insert(entry.offset.0, State::Durable).is_none()))
-            .sum()
+        let keyed = self.of(place);
+        let mut new = 0;
+        for entry in entries {
+            keyed.durable.insert(entry.offset);
+            new += u64::from(keyed.found.insert(entry.offset));
+        }
+        new
     }
 
     pub fn all_durable(&self, place: &Place, entries: &[Entry<'_>]) -> bool {
@@ -67,7 +70,8 @@ impl Keys {
     pub fn pass(&mut self, place: &Place, next: Offset) {
         let keyed = self.of(place);
         keyed.next = Some(next);
-        keyed.offsets = keyed.offsets.split_off(&next.0);
+        keyed.found.cut(next);
+        keyed.durable.cut(next);
     }
 
     /// The chain stands at `next`, where it may have been cut: says whether keys from there on were
@@ -84,9 +88,8 @@ impl Keys {
     /// What is known of this place from `next` on.
     pub fn from(&self, place: &Place, next: Offset) -> BTreeSet<Offset> {
         let keyed = self.places.get(place);
-        let offsets = keyed.map(|keyed| keyed.offsets.range(next.0..));
-        let offsets = offsets.into_iter().flatten();
-        offsets.map(|(offset, _)| Offset(*offset)).collect()
+        let offsets = keyed.map(|keyed| keyed.found.from(next));
+        offsets.into_iter().flatten().collect()
     }
 
     /// Whether the chain is known to have come to `offset`.
@@ -97,7 +100,7 @@ impl Keys {
 
     fn is_durable(&self, place: &Place, entry: &Entry<'_>) -> bool {
         let keyed = self.places.get(place);
-        keyed.and_then(|keyed| keyed.offsets.get(&entry.offset.0)) == Some(&State::Durable)
+        keyed.is_some_and(|keyed| keyed.durable.contains(entry.offset))
     }
 
     fn of(&mut self, place: &Place) -> &mut Keyed {

@@ -17,10 +17,12 @@
 //! begun.
 
 mod copies;
+mod count;
 mod entry;
 mod files;
 mod keys;
 pub mod marks;
+mod runs;
 mod survey;
 pub mod tidy;
 mod unsaved;
@@ -44,7 +46,8 @@ use pipeline_core::{
 pub use survey::{Seen, Survey, survey};
 
 use copies::Copies;
-use files::{bytes_aside, files, is_records_file, len, list_others};
+use count::Meanwhile;
+use files::{files, is_records_file, len, list_others};
 use keys::Keys;
 use marks::Marks;
 
@@ -82,6 +85,10 @@ pub struct DeadLetters {
     copies: Mutex<Copies>,
     /// Held while the disk works, by blocking threads alone.
     open: Mutex<OpenFile>,
+    /// While the records are counted; as `keys`.
+    meanwhile: Mutex<Option<Meanwhile>>,
+    /// Held over a count: there is one at a time.
+    counting: Mutex<()>,
     /// The files of others, when the records were last counted.
     others: Mutex<Vec<(PathBuf, u64)>>,
     _alive: Lock,
@@ -166,6 +173,8 @@ impl DeadLetters {
             keys: Mutex::new(keys),
             copies: Mutex::default(),
             open: Mutex::default(),
+            meanwhile: Mutex::default(),
+            counting: Mutex::default(),
             others: Mutex::new(others),
             _alive: alive,
         };
@@ -183,52 +192,6 @@ impl DeadLetters {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Sums the files anew: other processes and people add and remove some too.
-    ///
-    /// # Errors
-    /// As the file system says.
-    pub fn recount(&self) -> io::Result<()> {
-        let mut bytes = bytes_aside(&self.dir);
-        for path in files(&self.dir)? {
-            bytes += len(&path).unwrap_or(0);
-        }
-        self.bytes.store(bytes, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Counts the records anew where others have added some or removed some, or a replay has sent
-    /// some. What is put aside meanwhile waits.
-    ///
-    /// # Errors
-    /// As the file system says.
-    pub fn recount_records(&self) -> io::Result<()> {
-        let others = list_others(&self.dir, &self.writer)?;
-        if *self.lock_others() == others {
-            return Ok(());
-        }
-        self.read_records(others)
-    }
-
-    /// Counts the records, and learns the keys that others have written or marked.
-    fn read_records(&self, others: Vec<(PathBuf, u64)>) -> io::Result<()> {
-        let _open = self.open.lock().expect("no panic under this lock");
-        let marks = Marks::read(&self.dir)?;
-        let mut records = 0;
-        survey(&self.dir, &marks, &mut |seen| {
-            if seen.entry.kind != EntryKind::Unsaved {
-                self.lock_keys().found(seen.place, seen.entry.offset);
-                records += u64::from(!seen.progress.is_done());
-            }
-            Ok(())
-        })?;
-        for (place, offset) in marks.keys() {
-            self.lock_keys().found(place, offset);
-        }
-        self.records.store(records, Ordering::Relaxed);
-        *self.lock_others() = others;
-        Ok(())
     }
 
     /// The messages from `next` on, where this chain ends, that were put aside already: by a writer
@@ -249,10 +212,6 @@ impl DeadLetters {
             self.read_records(list_others(&self.dir, &self.writer)?)?;
         }
         Ok(self.lock_keys().from(place, next))
-    }
-
-    fn lock_others(&self) -> MutexGuard<'_, Vec<(PathBuf, u64)>> {
-        self.others.lock().expect("no panic under this lock")
     }
 
     /// The chain of this partition has come to `next`: keys below need not be remembered, nor
@@ -342,6 +301,7 @@ impl Aside for DeadLetters {
                 ),
             ));
         }
+        self.begin_keeping(place, &new);
         let (mut file, path) = self.file_of(&mut open)?;
         let before = file.len();
         let appended = append_all(&mut file, place, new.iter().map(|&entry| entry.clone()));
@@ -355,8 +315,7 @@ impl Aside for DeadLetters {
             return Err(error);
         }
         open.file = Some((file, path));
-        let counted = self.lock_keys().synced(place, &new);
-        self.records.fetch_add(counted, Ordering::Relaxed);
+        self.kept(place, &new);
         Ok(())
     }
 }

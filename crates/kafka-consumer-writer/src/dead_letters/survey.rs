@@ -1,11 +1,7 @@
 //! Goes over the messages of a directory as they are now, also while writers and a replay work on
 //! it. Changes nothing.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use pipeline_core::dlq::read_frames;
 
@@ -14,6 +10,7 @@ use super::{
     files::{files, has_prefix, is_records_file},
     marks::{self, Marks, Progress},
     read_payload,
+    runs::KeySet,
 };
 
 /// One message as a look meets it.
@@ -36,7 +33,7 @@ pub struct Survey {
 }
 
 /// Gives each message once, whatever files it stands in: first poison and undecidable ones, then
-/// copies of failed saves. Holds one frame in memory, and what tells the keys apart.
+/// copies of failed saves. Holds one frame in memory, and the runs of keys that it has seen.
 ///
 /// # Errors
 /// Where the directory cannot be listed, and what `each` says, which ends it.
@@ -49,7 +46,7 @@ pub fn survey(
         damage: marks.damage.clone(),
         ..Survey::default()
     };
-    let mut keys = Keys::default();
+    let mut keys = KeySet::default();
     let mut paths = files(dir)?;
     paths.retain(|path| !has_prefix(path, marks::PREFIX));
     // Copies last: of a message that was put aside at last, that is what counts.
@@ -59,7 +56,7 @@ pub fn survey(
         let mut unreadable = 0_u64;
         let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
             let read = read_payload(payload, &mut |place, entry| {
-                if failed.is_some() || !keys.is_new(place, entry) {
+                if failed.is_some() || !keys.insert(place, entry.offset) {
                     return;
                 }
                 let progress = match entry.kind {
@@ -97,22 +94,4 @@ pub fn survey(
         }
     }
     Ok(survey)
-}
-
-/// Places are few, and messages many.
-#[derive(Default)]
-struct Keys {
-    places: HashMap<Place, u32>,
-    seen: HashSet<(u32, i64)>,
-}
-
-impl Keys {
-    fn is_new(&mut self, place: &Place, entry: &Entry<'_>) -> bool {
-        let next = u32::try_from(self.places.len()).expect("partitions are counted in i32");
-        let place = match self.places.get(place) {
-            Some(number) => *number,
-            None => *self.places.entry(place.clone()).or_insert(next),
-        };
-        self.seen.insert((place, entry.offset.0))
-    }
 }

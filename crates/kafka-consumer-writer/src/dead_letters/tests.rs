@@ -382,3 +382,26 @@ fn marks_that_no_file_has_leave_the_oldest_first_and_at_once_where_the_topic_has
     done_at(&nameless, dir.path(), &offsets);
     assert_eq!((tidy(9), marks_files().len()), (1, 2));
 }
+
+#[test]
+fn what_is_put_aside_during_a_count_waits_for_none_of_it_and_is_counted_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |writer| DeadLetters::open(dir.path(), 1 << 20, [writer; 16]).expect("opens");
+    open(1)
+        .keep(&place(0), &[entry(1, b"x"), entry(2, b"y")])
+        .expect("kept");
+    let queue = open(2);
+    queue.begin_count();
+    // One that a file has by then, and a new one.
+    let entries = [entry(2, b"y"), entry(5, b"z")];
+    queue.keep(&place(0), &entries).expect("kept");
+    let counted = queue.count_records();
+    queue.keep(&place(0), &[entry(6, b"z")]).expect("kept");
+    assert_eq!(queue.records(), 4);
+    queue.end_count(counted).expect("counted");
+    assert_eq!(queue.records(), 4);
+    queue.begin_count();
+    let counted = queue.count_records();
+    queue.end_count(counted).expect("counted");
+    assert_eq!(queue.records(), 4);
+}

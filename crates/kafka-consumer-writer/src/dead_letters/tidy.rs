@@ -9,7 +9,6 @@
 //! taken for those of another topic of that name.
 
 use std::{
-    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -26,6 +25,7 @@ use super::{
     files::{files, has_prefix, is_records_file, set_aside},
     marks::{self, Marks},
     read_payload,
+    runs::KeySet,
 };
 
 /// Held by a replay, and by whoever tidies: marks files are appended to and removed under it alone.
@@ -81,7 +81,7 @@ pub fn tidy_if_free(dir: &Path, bytes_max: u64) -> io::Result<u64> {
 pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
     remove_dead_locks(dir)?;
     let marks = Marks::read(dir)?;
-    let mut left: HashSet<(Place, Offset)> = HashSet::new();
+    let mut left = KeySet::default();
     let mut removed = 0;
     for path in files(dir)? {
         if !is_records_file(&path) {
@@ -90,14 +90,14 @@ pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
         // First: what it appends after this look keeps its file.
         let lives = writer_lives(dir, &path)?;
         let mut waits = lives;
-        let mut marked = Vec::new();
+        let mut marked = KeySet::default();
         let mut unreadable = false;
         let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
             let read = read_payload(payload, &mut |place, entry| {
                 let progress = marks.of(place, entry.offset);
                 waits |= !progress.is_done();
                 if progress != marks::Progress::default() {
-                    marked.push((place.clone(), entry.offset));
+                    marked.insert(place, entry.offset);
                 }
             });
             unreadable |= read.is_err();
@@ -112,7 +112,7 @@ pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
             }
         };
         if waits || unreadable {
-            left.extend(marked);
+            left.absorb(marked);
         } else if damaged {
             let to = set_aside(dir, &path)?;
             tracing::error!(
@@ -142,7 +142,7 @@ struct Kept {
 }
 
 /// Removes the marks files of which nothing is `wanted`, but the newest.
-fn tidy_marks(dir: &Path, wanted: &HashSet<(Place, Offset)>, bytes_max: u64) -> io::Result<u64> {
+fn tidy_marks(dir: &Path, wanted: &KeySet, bytes_max: u64) -> io::Result<u64> {
     let mut kept = Vec::new();
     let mut removed = 0;
     for path in files(dir)? {
@@ -151,8 +151,7 @@ fn tidy_marks(dir: &Path, wanted: &HashSet<(Place, Offset)>, bytes_max: u64) -> 
         }
         let mut of_file = Marks::default();
         of_file.read_file(&path);
-        let is_wanted =
-            |(place, offset): (&Place, Offset)| wanted.contains(&(place.clone(), offset));
+        let is_wanted = |(place, offset): (&Place, Offset)| wanted.contains(place, offset);
         if !of_file.are_whole() || of_file.keys().any(is_wanted) {
             continue;
         }
