@@ -240,27 +240,6 @@ fn a_copy_that_a_killed_process_left_goes_once_the_chain_has_passed_it() {
     assert!(!pass(30), "nothing is left to do");
 }
 
-/// The first file is of one that was killed as soon as it had made it.
-#[test]
-fn what_a_kill_leaves_of_a_new_file_is_no_damage_and_goes_away() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
-    queue.keep(&place(0), &[entry(1, b"x")]).expect("kept");
-    drop(queue);
-    done(dir.path(), &[2]);
-    for path in files(dir.path()).expect("listed") {
-        let whole = fs::read(&path).expect("read");
-        for cut in 0..whole.len() {
-            fs::write(&path, &whole[..cut]).expect("written");
-            let marks = marks::Marks::read(dir.path()).expect("listed");
-            let looked = survey(dir.path(), &marks, &mut |_| Ok(())).expect("listed");
-            assert!(looked.damage.is_empty(), "cut at {cut}: {looked:?}");
-        }
-        fs::write(&path, b"").expect("written");
-    }
-    assert_eq!(tidy::tidy_if_free(dir.path(), 1 << 20).expect("tidied"), 2);
-}
-
 fn done(dir: &Path, offsets: &[i64]) {
     done_at(&place(0), dir, offsets);
 }
