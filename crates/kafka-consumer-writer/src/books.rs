@@ -2,13 +2,14 @@
 //!
 //! The totals are the chains' own, not this process's: they hold through any restart. A partition
 //! that another member takes over stays in the sums and keeps its lag for a while, so that it is
-//! never in nobody's books; [`Books::tick`] lets it go. One lock, taken once per save.
+//! never in nobody's books; [`Books::tick`] lets it go. One lock, taken once per save, and held
+//! while the metrics are made, so that a record is in one place there and not in none.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -46,13 +47,20 @@ pub struct Books {
     halts: [Gauge; HaltReason::ALL.len()],
     unread: Gauge,
     reach: Gauge,
+    ends_age: Gauge,
 }
 
-#[derive(Default)]
 struct State {
     chapters: BTreeMap<PartitionId, Chapter>,
     sums: Totals,
     holders: u64,
+    /// Partitions that the topic was seen to have.
+    in_topic: BTreeSet<PartitionId>,
+    /// The group has said at least once what this process has.
+    assigned: bool,
+    /// When Kafka was last asked for the ends of all logs, and answered for each; before that, the
+    /// start of the process.
+    ends_known: Instant,
 }
 
 struct Chapter {
@@ -66,15 +74,25 @@ struct Chapter {
     /// Found here or given to this process, and its chain has not answered yet: its log is all not
     /// yet read, until it does.
     unread: bool,
+    /// The chain's offsets are those of another log, as its last take-over has found: all of this
+    /// one is not yet read.
+    other_log: bool,
     let_go: Option<Instant>,
-    /// Made with the first value: one that is not known is not shown as none.
-    lag: Option<Gauge>,
+    /// Not a number as long as it is not known.
+    lag: Gauge,
 }
 
 impl Default for Books {
     fn default() -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                chapters: BTreeMap::new(),
+                sums: Totals::default(),
+                holders: 0,
+                in_topic: BTreeSet::new(),
+                assigned: false,
+                ends_known: Instant::now(),
+            }),
             totals: FATES
                 .map(|fate| gauge!(catalog::STORE_CHAIN_RECORDS, label::FATE => fate_name(fate))),
             assigned: gauge!(catalog::CONSUMER_PARTITIONS_ASSIGNED),
@@ -84,6 +102,7 @@ impl Default for Books {
             ),
             unread: gauge!(catalog::STORE_CHAINS_UNREAD),
             reach: gauge!(catalog::CONSUMER_DEDUP_REACH),
+            ends_age: gauge!(catalog::CONSUMER_LOG_ENDS_AGE),
         }
     }
 }
@@ -95,6 +114,35 @@ impl Books {
         let mut state = self.lock();
         state.chapter(partition).unread = true;
         self.show_unread(&state);
+    }
+
+    /// The partitions of the topic: what is in the log of one that is new here is not yet read,
+    /// whoever of the group is to read it.
+    pub fn in_topic(&self, partitions: impl IntoIterator<Item = PartitionId>, now: Instant) {
+        let mut state = self.lock();
+        for partition in partitions {
+            if state.in_topic.insert(partition) && !state.chapters.contains_key(&partition) {
+                let let_go = state.assigned.then_some(now);
+                let chapter = state.chapter(partition);
+                chapter.unread = true;
+                chapter.let_go = let_go;
+            }
+        }
+        self.show_unread(&state);
+    }
+
+    /// All of the logs' ends were asked for at `asked`, and are known.
+    pub fn ends_known(&self, asked: Instant) {
+        self.lock().ends_known = asked;
+    }
+
+    /// What is `made` of the metrics while nothing in the books changes; `begun` is when the look
+    /// at them began.
+    pub fn shown<T>(&self, begun: Instant, made: impl FnOnce() -> T) -> T {
+        let state = self.lock();
+        let age = begun.saturating_duration_since(state.ends_known);
+        self.ends_age.set(age.as_secs_f64());
+        made()
     }
 
     /// A listed chain as it was then; `None`: it has not been begun, so nothing of its log is read.
@@ -110,7 +158,7 @@ impl Books {
             let chapter = state.chapter(partition);
             chapter.unread = false;
             chapter.next = Some(next);
-            chapter.show_lag(partition);
+            chapter.show_lag();
         }
         self.show_unread(&state);
     }
@@ -129,7 +177,7 @@ impl Books {
             chapter.let_go = None;
             if chapter.next.is_none() {
                 chapter.unread = true;
-                chapter.show_lag(partition);
+                chapter.show_lag();
             }
         }
         self.show_held(&state);
@@ -141,6 +189,7 @@ impl Books {
     /// process's, and are let go like those that were given up.
     pub fn assigned(&self, now: Instant) {
         let mut state = self.lock();
+        state.assigned = true;
         for chapter in state.chapters.values_mut() {
             if chapter.holder.is_none() && chapter.let_go.is_none() {
                 chapter.let_go = Some(now);
@@ -148,16 +197,10 @@ impl Books {
         }
     }
 
-    /// Partitions in the books that no member of this process holds: nobody else asks for the ends
-    /// of their logs.
+    /// Partitions in the books, held by a member of this process or not.
     #[must_use]
-    pub fn not_held(&self) -> Vec<PartitionId> {
-        let state = self.lock();
-        let chapters = state.chapters.iter();
-        chapters
-            .filter(|(_, chapter)| chapter.holder.is_none())
-            .map(|(partition, _)| *partition)
-            .collect()
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        self.lock().chapters.keys().copied().collect()
     }
 
     /// The member has given it up, or has lost it; `false`: another one of this process has it.
@@ -181,7 +224,8 @@ impl Books {
             return;
         };
         chapter.halt = halt;
-        chapter.show_lag(partition);
+        chapter.other_log |= halt.is_some_and(HaltReason::is_of_other_log);
+        chapter.show_lag();
         self.show_held(&state);
     }
 
@@ -206,8 +250,9 @@ impl Books {
         self.show_totals(&state);
         let chapter = state.chapter(partition);
         chapter.next = Some(memory.end.next);
+        chapter.other_log = false;
         chapter.oldest_received_ms = memory.window.oldest_received_ms();
-        chapter.show_lag(partition);
+        chapter.show_lag();
         if std::mem::take(&mut chapter.unread) {
             self.show_unread(&state);
         }
@@ -218,7 +263,7 @@ impl Books {
         let mut state = self.lock();
         if let Some(chapter) = state.chapters.get_mut(&partition) {
             chapter.log_end = Some(log_end);
-            chapter.show_lag(partition);
+            chapter.show_lag();
         }
     }
 
@@ -237,8 +282,8 @@ impl Books {
             .collect();
         for partition in gone {
             state.set_totals(partition, Totals::default());
-            if let Some(lag) = state.chapters.remove(&partition).and_then(|gone| gone.lag) {
-                lag.set(0.0);
+            if let Some(gone) = state.chapters.remove(&partition) {
+                gone.lag.set(0.0);
             }
             self.show_totals(&state);
             self.show_unread(&state);
@@ -294,8 +339,14 @@ impl State {
             holder: None,
             halt: None,
             unread: false,
+            other_log: false,
             let_go: None,
-            lag: None,
+            lag: {
+                let lag =
+                    gauge!(catalog::CONSUMER_LAG, label::PARTITION => partition.to_string());
+                lag.set(f64::NAN);
+                lag
+            },
         })
     }
 
@@ -317,20 +368,17 @@ impl State {
 
 impl Chapter {
     #[allow(clippy::cast_precision_loss)]
-    fn show_lag(&mut self, partition: PartitionId) {
-        if let Some(lag) = self.lag() {
-            self.lag
-                .get_or_insert_with(
-                    || gauge!(catalog::CONSUMER_LAG, label::PARTITION => partition.to_string()),
-                )
-                .set(lag as f64);
-        }
+    fn show_lag(&mut self) {
+        self.lag.set(self.lag().map_or(f64::NAN, |lag| lag as f64));
     }
 
     fn lag(&self) -> Option<i64> {
-        // Of a chain that cannot be read, nothing is known to be stored.
-        let unknown = self.halt.is_some() || self.unread;
-        let next = self.next.or(unknown.then_some(Offset(0)))?;
+        let next = match (self.next, self.halt) {
+            // Of a chain that cannot be read, nothing is known to be stored.
+            (None, halt) => (halt.is_some() || self.unread).then_some(Offset(0))?,
+            (Some(_), _) if self.other_log => Offset(0),
+            (Some(next), _) => next,
+        };
         Some((self.log_end?.0 - next.0).max(0))
     }
 }

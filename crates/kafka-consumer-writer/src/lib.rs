@@ -7,6 +7,7 @@
 pub mod service;
 
 pub mod found;
+pub mod log_ends;
 pub mod member;
 pub mod session;
 pub mod shared;

@@ -5,7 +5,9 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use clap::Parser;
 use kafka_consumer_writer::{
     command::Command,
-    found, service,
+    found,
+    log_ends::LogEnds,
+    service,
     shared::{OpenError, Shared},
 };
 use pipeline_core::{
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(async {
         manager::keep_told(&readiness);
         let admin_addr = config.consumer.admin_addr;
-        let admin = match admin::serve_before(admin_addr, NAME, readiness.clone(), metrics).await {
+        let admin = match admin::serve_before(admin_addr, NAME, readiness.clone()).await {
             Ok(admin) => admin,
             Err(error) => {
                 tracing::error!("{error}");
@@ -80,8 +82,9 @@ fn main() -> ExitCode {
                 return exit::FAILED;
             }
         };
+        let log_ends = LogEnds::new(shared.clone(), service::new_cluster(&config.kafka));
         // Its sums are complete from the first answer on.
-        admin.show_metrics();
+        admin.show_metrics(log_ends.render(metrics));
         readiness.met("directories");
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -92,7 +95,7 @@ fn main() -> ExitCode {
             consumers = shared.consumers,
             "started"
         );
-        match service::run(shared, &config.kafka, shutdown.token()).await {
+        match service::run(shared, log_ends, &config.kafka, shutdown.token()).await {
             Ok(()) => {
                 tracing::info!("stopped");
                 exit::OK

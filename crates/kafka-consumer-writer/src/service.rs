@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    log_ends::LogEnds,
     member::{self, MemberEnd},
     session::{count_error, kafka_up},
     shared::{Shared, now_ms},
@@ -56,6 +57,7 @@ pub enum ServiceError {
 /// Where it may not go on, or could not save all in time (which loses nothing).
 pub async fn run(
     shared: Arc<Shared>,
+    log_ends: Arc<LogEnds>,
     kafka: &Kafka,
     shutdown: CancellationToken,
 ) -> Result<(), ServiceError> {
@@ -64,12 +66,12 @@ pub async fn run(
     beside.spawn(show_gauges(shared.clone()));
     beside.spawn(follow_dead_letters(shared.clone()));
     beside.spawn(snapshots::keep(shared.clone()));
-    let first = new_cluster(kafka);
+    let first = log_ends.cluster().clone();
+    beside.spawn(log_ends.keep());
     tokio::select! {
         ready = topic_ready(&first, kafka) => ready?,
         () = shutdown.cancelled() => return Ok(()),
     }
-    beside.spawn(show_lag_of_not_held(shared.clone(), first.clone()));
     let mut members = JoinSet::new();
     let all = shutdown.child_token();
     for index in 0..kafka.consumers {
@@ -137,28 +139,9 @@ async fn show_gauges(shared: Arc<Shared>) {
     }
 }
 
-/// The lag of partitions in the books that no session asks about: found at the start and not
-/// assigned yet, or given up a moment ago.
-async fn show_lag_of_not_held(shared: Arc<Shared>, cluster: Cluster) {
-    let mut clock = tokio::time::interval(Duration::from_secs(1));
-    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        clock.tick().await;
-        let partitions = shared.books.not_held();
-        if partitions.is_empty() {
-            continue;
-        }
-        // Those who join the group say what is wrong with Kafka.
-        for (partition, end) in cluster.log_ends(&shared.topic, &partitions).await {
-            if let Ok(end) = end {
-                shared.books.log_end(partition, end);
-            }
-        }
-    }
-}
-
 /// Connections of their own, with this service's bounds.
-pub(crate) fn new_cluster(kafka: &Kafka) -> Cluster {
+#[must_use]
+pub fn new_cluster(kafka: &Kafka) -> Cluster {
     Cluster::new(ClusterConfig {
         brokers: kafka.brokers.clone(),
         client_id: "kafka-consumer-writer".to_owned(),

@@ -50,10 +50,14 @@ pub enum Difference {
     DirectoryLost { offset: Offset },
     #[error("the chain was begun from cluster {chain}, this is cluster {log}")]
     OtherCluster { chain: String, log: String },
-    #[error("the chain was begun from topic id {chain}, this topic has {log}: it was made anew")]
+    #[error(
+        "the chain was begun from topic id {chain}, this topic has {log}: it was made anew; give \
+         it another name (kafka.topic), or a storage.logsDir of its own"
+    )]
     OtherTopic { chain: String, log: String },
     #[error(
-        "the topic has {partitions} partitions, and this chain is of another: it was made anew"
+        "the topic has {partitions} partitions, and this chain is of another: it was made anew; \
+         give it another name (kafka.topic), or a storage.logsDir of its own"
     )]
     PartitionGone { partitions: usize },
     #[error("the log ends at {log_end}, before the chain's end {next}: it was truncated")]
@@ -90,6 +94,16 @@ impl HaltReason {
         Self::OtherMessage,
         Self::UnreadableLog,
     ];
+
+    /// The log is not, or not any more, the one that the chain was made of: their offsets say
+    /// nothing of each other.
+    #[must_use]
+    pub fn is_of_other_log(self) -> bool {
+        matches!(
+            self,
+            Self::OtherTopic | Self::LogTruncated | Self::OtherMessage
+        )
+    }
 
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -49,7 +49,7 @@ fn all_of_the_log_of_a_chain_that_does_not_answer_is_not_yet_read_until_it_does(
     books.tick(now + KEPT_AFTER_LETTING_GO, 0);
     books.found(hung, Some((Offset(8), totals(8))));
     assert_eq!(books.lock().sums, totals(7));
-    assert!(books.not_held().is_empty());
+    assert_eq!(books.partitions(), [slow]);
 }
 
 #[test]
@@ -117,9 +117,10 @@ fn a_member_that_hears_late_that_it_is_out_takes_nothing_from_the_next_one() {
     assert!(!books.let_go(partition, out, now));
     books.tick(now + KEPT_AFTER_LETTING_GO, 0);
     assert_eq!(books.lock().sums, totals(9));
-    assert!(books.not_held().is_empty() && !books.is_halted(partition));
+    assert_eq!(books.lock().chapter(partition).holder, Some(next));
+    assert!(!books.is_halted(partition));
     assert!(books.let_go(partition, next, now));
-    assert_eq!(books.not_held(), [partition]);
+    assert_eq!(books.lock().chapter(partition).holder, None);
 }
 
 #[test]
@@ -133,15 +134,63 @@ fn chains_found_at_the_start_that_others_hold_leave_the_sums_too() {
     assert_eq!(books.lock().sums, totals(12));
     books.take([PartitionId(0)]);
     books.assigned(now);
-    assert_eq!(books.not_held(), [PartitionId(1)]);
     // A later assignment that does not bring it either begins no new wait.
     books.assigned(now + KEPT_AFTER_LETTING_GO / 2);
     books.tick(now + KEPT_AFTER_LETTING_GO, 0);
     assert_eq!(books.lock().sums, totals(5));
-    assert!(books.not_held().is_empty());
+    assert_eq!(books.partitions(), [PartitionId(0)]);
     // An answer that comes late brings nothing back.
     books.log_end(PartitionId(1), Offset(9));
-    assert!(books.not_held().is_empty());
+    assert_eq!(books.partitions(), [PartitionId(0)]);
+}
+
+#[test]
+fn what_is_in_the_log_of_a_partition_that_nobody_has_read_is_not_yet_read() {
+    let books = Books::default();
+    let (now, all) = (Instant::now(), [0, 1].map(PartitionId));
+    let lag = |partition| books.lock().chapter(partition).lag();
+    // Before the group has given it to anybody.
+    books.in_topic(all, now);
+    assert_eq!(lag(all[0]), None);
+    for partition in all {
+        books.log_end(partition, Offset(5));
+        assert_eq!(lag(partition), Some(5));
+    }
+    books.take([all[0]]);
+    books.assigned(now);
+    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    assert_eq!(books.partitions(), [all[0]], "the other one is another's");
+    // Partitions that the topic gets later wait for the group; the other one does not come back.
+    let grown = PartitionId(2);
+    books.in_topic([all[0], all[1], grown], now);
+    books.log_end(grown, Offset(4));
+    assert_eq!(lag(grown), Some(4));
+    assert_eq!(books.partitions(), [all[0], grown]);
+    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    assert_eq!(books.partitions(), [all[0]]);
+}
+
+#[test]
+fn all_of_a_log_that_is_not_the_chains_is_not_yet_read() {
+    let (books, partition) = (Books::default(), PartitionId(0));
+    let lag = || books.lock().chapter(partition).lag();
+    for halt in [
+        HaltReason::OtherTopic,
+        HaltReason::LogTruncated,
+        HaltReason::OtherMessage,
+    ] {
+        let holder = books.take([partition]);
+        books.chain(partition, holder, &memory(1_000));
+        books.log_end(partition, Offset(500));
+        books.halt(partition, holder, Some(halt));
+        assert_eq!((lag(), books.lock().sums), (Some(500), totals(1_000)));
+        // Also while it is looked at anew, by whoever has it then.
+        let holder = books.take([partition]);
+        assert_eq!(lag(), Some(500));
+        books.log_end(partition, Offset(1_200));
+        books.chain(partition, holder, &memory(1_000));
+        assert_eq!(lag(), Some(200), "it has gone on");
+    }
 }
 
 #[test]
@@ -156,6 +205,11 @@ fn the_lag_is_kept_as_long_as_the_totals_and_said_once_it_is_known() {
     assert_eq!(lag(0), Some(10), "and cannot be");
     find(&books, 1, 7);
     assert_eq!(lag(1), None, "the log has not been asked yet");
+    let begun = books.lock().ends_known;
+    books.ends_known(begun + Duration::from_secs(5));
+    books.shown(now, || {
+        assert!(books.state.try_lock().is_err(), "nothing changes meanwhile");
+    });
     books.log_end(PartitionId(1), Offset(10));
     assert_eq!(lag(1), Some(3), "also before anything is assigned");
     let holder = books.take([PartitionId(1)]);

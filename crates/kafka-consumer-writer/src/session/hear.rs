@@ -87,14 +87,6 @@ impl Session {
                 self.heard_error(&error, now);
             }
             Event::LeftStuck => self.ending = Some(End::Lost),
-            Event::LogEnds(ends) => {
-                for (partition, end) in ends {
-                    match end {
-                        Ok(end) => self.shared.books.log_end(partition, end),
-                        Err(error) => count_error(&error),
-                    }
-                }
-            }
         }
     }
 

@@ -72,7 +72,7 @@ pub struct Session {
     ending: Option<End>,
     /// When to look for room in the budget again.
     room_at: Option<Instant>,
-    log_ends_at: Instant,
+    look_at: Instant,
     progress: Progress,
     turns: Turns,
     /// Since when an end waits for nothing but commits.
@@ -121,7 +121,7 @@ impl Session {
             commits_refused: false,
             ending: None,
             room_at: None,
-            log_ends_at: now,
+            look_at: now,
             saved_since: None,
             histograms: Histograms {
                 flush_records: histogram!(catalog::BATCH_FLUSH_RECORDS),
@@ -214,8 +214,7 @@ impl Session {
         }
         self.pump_commit(now);
         self.pump_fetch(now);
-        if now >= self.log_ends_at {
-            self.ask_log_ends(now);
+        if now >= self.look_at {
             self.judge_doubtful(now);
         }
     }
@@ -316,7 +315,7 @@ impl Session {
             .chain(self.stalls_at())
             .chain(self.saved_since.map(|since| since + COMMIT_PATIENCE))
             .filter(|at| *at > now)
-            .fold(self.log_ends_at, Instant::min)
+            .fold(self.look_at, Instant::min)
     }
 
     /// A panic in a task is a bug: it ends the process instead of a silent standstill.

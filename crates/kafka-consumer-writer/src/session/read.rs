@@ -1,4 +1,4 @@
-//! What a session asks of the log: one fetch at a time for all its partitions, and the logs' ends.
+//! What a session asks of the log: one fetch at a time for all its partitions.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ const ROOM_WAIT: Duration = Duration::from_millis(20);
 /// Bounds of a partition's part of one fetch.
 const PARTITION_FETCH_BYTES_MIN: u64 = 128 << 10;
 const PARTITION_FETCH_BYTES_MAX: u64 = 1 << 20;
-/// How often the ends of logs are asked for, also of those that are not read.
-const LOG_ENDS_EVERY: Duration = Duration::from_secs(1);
+/// Between looks at what tasks beside the session have found.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(super) fn pump_fetch(&mut self, now: Instant) {
@@ -80,6 +80,7 @@ impl Session {
 
     /// What was read of these partitions' chains for a snapshot did not hold together.
     pub(super) fn judge_doubtful(&mut self, now: Instant) {
+        self.look_at = now + LOOK_EVERY;
         if self.ending.is_some() {
             return;
         }
@@ -93,17 +94,6 @@ impl Session {
                 tracing::error!(topic = self.shared.topic, %partition, "reading no more; the chain is looked at anew");
                 slot.core.reload(now);
             }
-        }
-    }
-
-    pub(super) fn ask_log_ends(&mut self, now: Instant) {
-        self.log_ends_at = now + LOG_ENDS_EVERY;
-        if !self.slots.is_empty() {
-            let partitions = self.slots.keys().copied().collect();
-            let topic = self.shared.topic.clone();
-            let (cluster, events) = (self.cluster.clone(), self.events.clone());
-            self.tasks
-                .spawn(steps::log_ends(cluster, topic, partitions, events));
         }
     }
 }

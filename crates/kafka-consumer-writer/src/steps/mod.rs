@@ -68,7 +68,6 @@ pub enum Event {
     Beat(Result<Beat, KafkaError>),
     /// The session's loop had not turned for too long: the member has left the group.
     LeftStuck,
-    LogEnds(Vec<(PartitionId, Result<Offset, KafkaError>)>),
 }
 
 pub type Events = mpsc::Sender<Event>;
@@ -125,16 +124,6 @@ pub async fn bounds(
         bounds,
     };
     let _ = events.send(event).await;
-}
-
-pub async fn log_ends(
-    cluster: Cluster,
-    topic: String,
-    partitions: Vec<PartitionId>,
-    events: Events,
-) {
-    let ends = cluster.log_ends(&topic, &partitions).await;
-    let _ = events.send(Event::LogEnds(ends)).await;
 }
 
 pub async fn commit(

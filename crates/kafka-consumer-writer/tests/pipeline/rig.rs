@@ -12,6 +12,7 @@ use std::{
 use dev_broker::{Broker, Options};
 pub use found::Stored;
 use kafka_consumer_writer::{
+    log_ends::LogEnds,
     service::{self, ServiceError},
     shared::Shared,
 };
@@ -114,7 +115,8 @@ impl Rig {
         let shutdown = CancellationToken::new();
         let token = shutdown.clone();
         let running = shared.clone();
-        let run = async move { service::run(running, &config.kafka, token).await };
+        let ends = LogEnds::new(shared.clone(), service::new_cluster(&config.kafka));
+        let run = async move { service::run(running, ends, &config.kafka, token).await };
         Writer {
             shared,
             shutdown,

@@ -99,3 +99,61 @@ async fn each_file_of_a_snapshot_that_cannot_be_read_is_counted() {
         assert_eq!(stopped(writer), Some(0));
     }
 }
+
+/// The books' right side as one look at the metrics has it.
+fn right_side(metrics: &Metrics) -> f64 {
+    let chains: f64 = ["stored", "duplicate", "poison", "undecidable", "lost"]
+        .map(|fate| metrics.with("store_chain_records", &format!("fate=\"{fate}\"")))
+        .map(Option::unwrap_or_default)
+        .iter()
+        .sum();
+    chains + metrics.sum("consumer_lag_records").unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_at_the_metrics_misses_a_record_that_was_in_the_log_when_it_began() {
+    let rig = Rig::new(2).await;
+    let binary = Binary::on(&rig, "bufferBytes: 128KiB");
+    let look = || Metrics::scrape(binary.admin);
+    let mut sent: f64 = 0.0;
+    let mut batch = 0;
+    for life in 0..2 {
+        // What nobody has read: of a first start there is not even a chain.
+        for partition in 0..2 {
+            batch += 1;
+            rig.send_many(partition, batch, 500).await;
+            sent += 500.0;
+        }
+        let mut writer = binary.start();
+        let mut looks = 0;
+        while looks < 60 {
+            if let Ok(metrics) = look() {
+                let right = right_side(&metrics);
+                assert!(right >= sent, "{sent} in the log, but {right} in look {looks}");
+                looks += 1;
+                batch += 1;
+                rig.send_many(i32::from(batch % 2 == 0), batch, 300).await;
+                sent += 300.0;
+            }
+        }
+        if life == 0 {
+            writer.kill().expect("killed");
+        } else {
+            rig.caught_up().await;
+            let last = look().expect("it answers");
+            assert_eq!((right_side(&last), last.sum("consumer_lag_records")), (sent, Some(0.0)));
+            assert_eq!(last.sum("consumer_log_ends_age_seconds"), Some(0.0));
+            // Without Kafka it says how old that is; and a process that has never known, that.
+            rig.broker.stop().await;
+            binary
+                .shows("an age", |it| it.sum("consumer_log_ends_age_seconds") > Some(1.0))
+                .await;
+            writer.kill().expect("killed");
+            writer = binary.start();
+            let unknown = binary.shows("a look", |it| it.has("consumer_lag_records")).await;
+            assert!(unknown.sum("consumer_lag_records").is_some_and(f64::is_nan));
+            assert_eq!(unknown.with("store_chain_records", "fate=\"stored\""), Some(sent));
+            drop(writer);
+        }
+    }
+}

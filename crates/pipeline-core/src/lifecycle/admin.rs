@@ -5,12 +5,11 @@
 
 use std::{
     convert::Infallible,
+    future::ready,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::Pin,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -46,13 +45,40 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Admin {
     addr: SocketAddr,
     task: JoinHandle<()>,
-    shows_metrics: Arc<AtomicBool>,
+    metrics: Arc<OnceLock<Render>>,
+}
+
+/// Makes what `/metrics` says, at each look; it has less than [`CONNECTION_TIMEOUT`] for it.
+pub struct Render(Box<dyn Fn() -> Rendering + Send + Sync>);
+
+type Rendering = Pin<Box<dyn Future<Output = String> + Send>>;
+
+impl Render {
+    /// For metrics of which something has to be asked first.
+    pub fn new<F>(render: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = String> + Send + 'static,
+    {
+        Self(Box::new(move || Box::pin(render())))
+    }
+}
+
+impl From<MetricsHandle> for Render {
+    fn from(metrics: MetricsHandle) -> Self {
+        Self::new(move || ready(metrics.render()))
+    }
+}
+
+impl std::fmt::Debug for Render {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Render")
+    }
 }
 
 impl Admin {
-    /// From now on `/metrics` is answered; see [`serve_before`].
-    pub fn show_metrics(&self) {
-        self.shows_metrics.store(true, Ordering::Release);
+    /// From now on `/metrics` is answered; see [`serve_before`]. Once only.
+    pub fn show_metrics(&self, metrics: impl Into<Render>) {
+        let _ = self.metrics.set(metrics.into());
     }
 
     /// The real address, also where port 0 was asked for.
@@ -78,8 +104,8 @@ pub async fn serve(
     readiness: Readiness,
     metrics: MetricsHandle,
 ) -> io::Result<Admin> {
-    let admin = serve_before(addr, service, readiness, metrics).await?;
-    admin.show_metrics();
+    let admin = serve_before(addr, service, readiness).await?;
+    admin.show_metrics(metrics);
     Ok(admin)
 }
 
@@ -92,13 +118,11 @@ pub async fn serve_before(
     addr: SocketAddr,
     service: &'static str,
     readiness: Readiness,
-    metrics: MetricsHandle,
 ) -> io::Result<Admin> {
     let answers = Answers {
         version: version(service),
         readiness,
-        metrics,
-        shows_metrics: Arc::default(),
+        metrics: Arc::default(),
     };
     serve_answers(addr, answers, CONNECTION_TIMEOUT).await
 }
@@ -112,12 +136,12 @@ async fn serve_answers(addr: SocketAddr, answers: Answers, timeout: Duration) ->
     })?;
     let addr = listener.local_addr()?;
     tracing::info!("admin listens on {addr}");
-    let shows_metrics = Arc::clone(&answers.shows_metrics);
+    let metrics = Arc::clone(&answers.metrics);
     let task = tokio::spawn(accept(listener, Arc::new(answers), timeout));
     Ok(Admin {
         addr,
         task,
-        shows_metrics,
+        metrics,
     })
 }
 
@@ -138,12 +162,11 @@ pub fn version(service: &str) -> String {
 struct Answers {
     version: String,
     readiness: Readiness,
-    metrics: MetricsHandle,
-    shows_metrics: Arc<AtomicBool>,
+    metrics: Arc<OnceLock<Render>>,
 }
 
 impl Answers {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if let Some(answer) = probe(method, path, &self.readiness) {
             return answer;
         }
@@ -154,21 +177,22 @@ impl Answers {
                 "found an unknown path, there are /livez, /readyz, /metrics and /version",
             );
         }
-        only_read(method).unwrap_or_else(|| match path {
-            "/metrics" if !self.shows_metrics.load(Ordering::Acquire) => {
-                let why = self.readiness.check().err();
-                not_ready(&why.unwrap_or_else(|| "starting".to_owned()))
-            }
-            "/metrics" => {
-                let runtime = Handle::current().metrics();
-                metrics::gauge!(catalog::RUNTIME_TASKS).set(runtime.num_alive_tasks() as f64);
-                let waiting = runtime.global_queue_depth();
-                metrics::gauge!(catalog::RUNTIME_QUEUE_DEPTH).set(waiting as f64);
-                process::refresh();
-                text(METRICS_TYPE, self.metrics.render())
-            }
-            _ => text("application/json", self.version.clone()),
-        })
+        if let Some(refused) = only_read(method) {
+            return refused;
+        }
+        if path == "/version" {
+            return text("application/json", self.version.clone());
+        }
+        let Some(Render(render)) = self.metrics.get() else {
+            let why = self.readiness.check().err();
+            return not_ready(&why.unwrap_or_else(|| "starting".to_owned()));
+        };
+        let runtime = Handle::current().metrics();
+        metrics::gauge!(catalog::RUNTIME_TASKS).set(runtime.num_alive_tasks() as f64);
+        let waiting = runtime.global_queue_depth();
+        metrics::gauge!(catalog::RUNTIME_QUEUE_DEPTH).set(waiting as f64);
+        process::refresh();
+        text(METRICS_TYPE, render().await)
     }
 }
 
@@ -199,7 +223,7 @@ async fn accept(listener: TcpListener, answers: Arc<Answers>, timeout: Duration)
 async fn one_request(stream: TcpStream, answers: &Answers) {
     let service = service_fn(
         |request: hyper::Request<hyper::body::Incoming>| async move {
-            Ok::<_, Infallible>(answers.answer(request.method(), request.uri().path()))
+            Ok::<_, Infallible>(answers.answer(request.method(), request.uri().path()).await)
         },
     );
     let connection = http1::Builder::new()
@@ -270,14 +294,14 @@ mod tests {
         readiness.wait_for("directories");
         let addr = "127.0.0.1:0".parse().unwrap();
         let metrics = start_metrics(Service::Writer);
-        let admin = serve_before(addr, "kafka-consumer-writer", readiness, metrics);
+        let admin = serve_before(addr, "kafka-consumer-writer", readiness);
         let admin = admin.await.unwrap();
         let (status, head, body) = ask(admin.addr(), "GET", "/metrics").await;
         assert_eq!(status, 503);
         assert!(head.contains("retry-after: 1"), "{head}");
         assert!(body.contains("waiting for directories"), "{body}");
         assert_eq!(ask(admin.addr(), "GET", "/livez").await.0, 200);
-        admin.show_metrics();
+        admin.show_metrics(metrics);
         assert_eq!(ask(admin.addr(), "GET", "/metrics").await.0, 200);
     }
 
@@ -343,8 +367,7 @@ mod tests {
         let answers = Answers {
             version: version("aggregator"),
             readiness: Readiness::default(),
-            metrics: start_metrics(Service::Aggregator),
-            shows_metrics: Arc::default(),
+            metrics: Arc::default(),
         };
         let addr = "127.0.0.1:0".parse().unwrap();
         let admin = serve_answers(addr, answers, Duration::from_millis(20))

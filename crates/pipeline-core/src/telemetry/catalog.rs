@@ -211,9 +211,13 @@ catalog! {
         "The same by why they do: the sum over the reasons is consumer_partitions_halted.")
         .with(label::REASON, || HALT_REASONS.to_vec());
     CONSUMER_LAG = gauge(WRITER, "consumer_lag_records", "records",
-        "Records in the log that are not in the chain yet, for each assigned partition; all of the \
-         log where the chain cannot be read.")
+        "Records in the log that are not in the chain yet, for each partition of this process, and \
+         for each one that is nobody's yet; all of the log where the chain cannot be read or is of \
+         another log. NaN until Kafka has said where the log ends.")
         .with_open(label::PARTITION);
+    CONSUMER_LOG_ENDS_AGE = gauge(WRITER, "consumer_log_ends_age_seconds", "seconds",
+        "How much older than this look the ends of the logs are that consumer_lag_records was \
+         counted from: 0 while Kafka answers.");
     CONSUMER_DEDUP_REACH = gauge(WRITER, "consumer_dedup_reach_seconds", "seconds",
         "How far back the duplicate window reaches, in the partition where it reaches least.");
     CONSUMER_BUFFER_BYTES = gauge(WRITER, "consumer_buffer_bytes", "bytes",
