@@ -342,8 +342,7 @@ impl State {
             other_log: false,
             let_go: None,
             lag: {
-                let lag =
-                    gauge!(catalog::CONSUMER_LAG, label::PARTITION => partition.to_string());
+                let lag = gauge!(catalog::CONSUMER_LAG, label::PARTITION => partition.to_string());
                 lag.set(f64::NAN);
                 lag
             },

@@ -129,7 +129,10 @@ async fn no_look_at_the_metrics_misses_a_record_that_was_in_the_log_when_it_bega
         while looks < 60 {
             if let Ok(metrics) = look() {
                 let right = right_side(&metrics);
-                assert!(right >= sent, "{sent} in the log, but {right} in look {looks}");
+                assert!(
+                    right >= sent,
+                    "{sent} in the log, but {right} in look {looks}"
+                );
                 looks += 1;
                 batch += 1;
                 rig.send_many(i32::from(batch % 2 == 0), batch, 300).await;
@@ -141,18 +144,28 @@ async fn no_look_at_the_metrics_misses_a_record_that_was_in_the_log_when_it_bega
         } else {
             rig.caught_up().await;
             let last = look().expect("it answers");
-            assert_eq!((right_side(&last), last.sum("consumer_lag_records")), (sent, Some(0.0)));
+            assert_eq!(
+                (right_side(&last), last.sum("consumer_lag_records")),
+                (sent, Some(0.0))
+            );
             assert_eq!(last.sum("consumer_log_ends_age_seconds"), Some(0.0));
             // Without Kafka it says how old that is; and a process that has never known, that.
             rig.broker.stop().await;
             binary
-                .shows("an age", |it| it.sum("consumer_log_ends_age_seconds") > Some(1.0))
+                .shows("an age", |it| {
+                    it.sum("consumer_log_ends_age_seconds") > Some(1.0)
+                })
                 .await;
             writer.kill().expect("killed");
             writer = binary.start();
-            let unknown = binary.shows("a look", |it| it.has("consumer_lag_records")).await;
+            let unknown = binary
+                .shows("a look", |it| it.has("consumer_lag_records"))
+                .await;
             assert!(unknown.sum("consumer_lag_records").is_some_and(f64::is_nan));
-            assert_eq!(unknown.with("store_chain_records", "fate=\"stored\""), Some(sent));
+            assert_eq!(
+                unknown.with("store_chain_records", "fate=\"stored\""),
+                Some(sent)
+            );
             drop(writer);
         }
     }
