@@ -13,6 +13,7 @@ mod kcat;
 mod kills;
 mod manager;
 mod memory;
+mod observability;
 mod operation;
 mod rebalance;
 mod shutdown;

@@ -126,6 +126,8 @@ fn register(service: Service) {
 }
 
 #[cfg(test)]
+mod deployed;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,9 @@ fn page() -> String {
          Each service answers `GET /metrics` on its `adminAddr`, in Prometheus' text format. Each \
          metric is there from the start, at zero for each value of its label; only partitions are \
          learnt while running. Counters begin at zero with each process; what says \"since the \
-         store's beginning\" holds through any restart.\n",
+         store's beginning\" holds through any restart. Rules, alerts and a dashboard made of them \
+         are in [`deploy/observability`](../deploy/observability/), what to do at an alert in the \
+         [runbook](runbook.md).\n",
     );
     let groups: [(&str, &[Service]); 6] = [
         ("ingest-gateway", &[Service::Gateway]),

@@ -1,0 +1,295 @@
+//! What watches the pipeline: the rules under deploy/observability, and the dashboard on a real
+//! Prometheus that scrapes all three services; the commands of the runbook. That all of it names
+//! only what there is, pipeline-core's own tests say.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use testbed::{
+    http::get,
+    load::Load,
+    process::{Process, free_port, poll_until},
+    service::Service,
+    skip,
+    stand::{Plan, Stand},
+};
+
+use crate::{RunDir, load};
+
+/// How long a fresh Prometheus may take to have a rate of everything.
+const DATA_WITHIN: Duration = Duration::from_secs(60);
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn deployed(path: &str) -> PathBuf {
+    repository().join("deploy/observability").join(path)
+}
+
+/// Whether a program of the Debian package `prometheus` is there; noted where it is not.
+fn has(program: &str, test: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok();
+    if !there {
+        let why = format!("{program} (Debian: prometheus) is not installed");
+        skip::skipped(test, &why);
+    }
+    there
+}
+
+#[test]
+fn the_rules_are_sound_and_each_does_what_its_cases_say() -> Result<()> {
+    if !has("promtool", "the rules") {
+        return Ok(());
+    }
+    let run = |args: [&str; 2], files: &str| -> Result<()> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(deployed(files))? {
+            paths.push(entry?.path());
+        }
+        assert!(paths.len() >= 2, "{files} has {paths:?}");
+        let output = Command::new("promtool").args(args).args(paths).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let faults = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}{faults}");
+        Ok(())
+    };
+    run(["check", "rules"], "rules")?;
+    run(["test", "rules"], "tests")
+}
+
+#[test]
+fn a_real_prometheus_reads_every_metric_and_fills_every_panel() -> Result<()> {
+    let (promtool, prometheus) = (
+        has("promtool", "promtool on the metrics"),
+        has("prometheus", "the dashboard on a real Prometheus"),
+    );
+    if !promtool && !prometheus {
+        return Ok(());
+    }
+    let dir = RunDir::new("observability");
+    let mut stand = Stand::up(&dir, Plan::from_env())?;
+    let prometheus = prometheus
+        .then(|| Prometheus::start(&dir, &stand))
+        .transpose()?;
+    let requests = testbed::load::Plan {
+        requests: Some(40),
+        ..load(62)
+    };
+    Load::start(&stand.addresses, requests).finish();
+    if promtool {
+        for service in stand.services() {
+            check_metrics(service)?;
+        }
+    }
+    let Some(prometheus) = prometheus else {
+        return Ok(());
+    };
+    let queries = queries()?;
+    assert!(queries.len() > 60, "{} queries", queries.len());
+    let mut empty = Vec::new();
+    let filled = poll_until(DATA_WITHIN, || {
+        empty.clear();
+        for (panel, query) in &queries {
+            if !prometheus.has_data(query)? {
+                empty.push(format!("{panel}: {query}"));
+            }
+        }
+        Ok(empty.is_empty().then_some(()))
+    })?;
+    assert!(filled.is_some(), "no data: {empty:#?}");
+    Ok(())
+}
+
+fn check_metrics(service: &Service) -> Result<()> {
+    let text = get(service.admin, "/metrics")?.body;
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().context("a standard input")?;
+    input.write_all(&text)?;
+    drop(input);
+    let output = child.wait_with_output()?;
+    // 3 is a remark on style; names and units are fixed by the contract.
+    let readable = matches!(output.status.code(), Some(0 | 3));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(readable, "{}: {said}", service.name);
+    Ok(())
+}
+
+/// What the panels ask, as Grafana would send it.
+fn queries() -> Result<Vec<(String, String)>> {
+    let text = fs::read_to_string(deployed("grafana/sluice.json"))?;
+    let dashboard: serde_json::Value = serde_json::from_str(&text)?;
+    let panels = dashboard["panels"].as_array().context("panels")?;
+    let mut queries = Vec::new();
+    for panel in panels {
+        let title = panel["title"].as_str().context("a title")?;
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expr = target["expr"].as_str().context("an expression")?;
+            let expr = expr.replace("$__rate_interval", "30s");
+            assert!(!expr.contains('$'), "{title}: {expr}");
+            queries.push((title.to_owned(), expr));
+        }
+    }
+    Ok(queries)
+}
+
+struct Prometheus {
+    address: std::net::SocketAddr,
+    _process: Process,
+}
+
+impl Prometheus {
+    /// With the configuration that is deployed, but for where the services are and how often it
+    /// looks.
+    fn start(dir: &Path, stand: &Stand) -> Result<Self> {
+        let mut config = fs::read_to_string(deployed("prometheus.yml"))?;
+        let rules = deployed("rules").canonicalize()?.join("*.yml");
+        for (found, wanted) in [
+            ("127.0.0.1:9101", stand.gateways[0].admin.to_string()),
+            ("127.0.0.1:9102", stand.writers[0].admin.to_string()),
+            ("127.0.0.1:9103", stand.aggregator.admin.to_string()),
+            ("rules/*.yml", rules.display().to_string()),
+            ("scrape_interval: 15s", "scrape_interval: 1s".to_owned()),
+            (
+                "evaluation_interval: 30s",
+                "evaluation_interval: 1s".to_owned(),
+            ),
+        ] {
+            assert!(config.contains(found), "{found} is not in prometheus.yml");
+            config = config.replace(found, &wanted);
+        }
+        let file = dir.join("prometheus.yml");
+        fs::write(&file, config)?;
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                dir.join("tsdb").display()
+            ))
+            .arg(format!("--web.listen-address={address}"));
+        let log = dir.join("prometheus.log");
+        Ok(Self {
+            address,
+            _process: Process::spawn(command, "prometheus", &log)?,
+        })
+    }
+
+    /// Whether the query gives a number; one that cannot be parsed is an error.
+    fn has_data(&self, query: &str) -> Result<bool> {
+        let Ok(response) = get(
+            self.address,
+            &format!("/api/v1/query?query={}", escaped(query)),
+        ) else {
+            // It is still starting.
+            return Ok(false);
+        };
+        let answer = match response.status {
+            200 => response.json(),
+            503 => return Ok(false),
+            status => bail!("{query}: {status} {}", response.text()),
+        };
+        let found = answer["data"]["result"].as_array().context("a result")?;
+        let numbers = found.iter().filter_map(|it| it["value"][1].as_str());
+        Ok(numbers.into_iter().any(|number| number != "NaN"))
+    }
+}
+
+/// For a query string (RFC 3986, 2.1).
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(byte as char);
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// A command line of the runbook: what is called, its words before the first option, and its
+/// options.
+struct Line {
+    service: &'static str,
+    words: Vec<String>,
+    options: Vec<String>,
+}
+
+fn lines(page: &str) -> Vec<Line> {
+    let mut found = Vec::new();
+    let mut fenced = false;
+    // Commands stand in fences and, alone, between backticks.
+    for line in page.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced {
+            found.extend(parsed(line.split('#').next().unwrap_or_default()));
+        } else {
+            found.extend(line.split('`').skip(1).step_by(2).filter_map(parsed));
+        }
+    }
+    found
+}
+
+fn parsed(command: &str) -> Option<Line> {
+    let mut words = command.split_whitespace();
+    let first = words.next()?;
+    let service = ["ingest-gateway", "kafka-consumer-writer", "aggregator"]
+        .into_iter()
+        .find(|service| *service == first)?;
+    let words: Vec<_> = words
+        .take_while(|word| !["|", ">"].contains(word))
+        .collect();
+    let is_option = |word: &&str| word.starts_with("--");
+    Some(Line {
+        service,
+        words: words
+            .iter()
+            .take_while(|word| !word.starts_with('-'))
+            .map(|word| (*word).to_owned())
+            .collect(),
+        options: words
+            .iter()
+            .copied()
+            .filter(is_option)
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
+#[test]
+fn the_runbooks_commands_are_there_with_their_options() -> Result<()> {
+    let dir = RunDir::new("runbook");
+    let stand = Stand::prepare(&dir, Plan::default())?;
+    let page = fs::read_to_string(repository().join("docs/runbook.md"))?;
+    let lines = lines(&page);
+    assert!(lines.len() > 20, "{} commands", lines.len());
+    for line in lines {
+        let services = [&stand.gateways[0], &stand.writers[0], &stand.aggregator];
+        let service = services.iter().find(|it| it.name == line.service);
+        let binary = &service.context("one of the three")?.binary;
+        let mut command = Command::new(binary);
+        let output = command.args(&line.words).arg("--help").output()?;
+        let help = String::from_utf8_lossy(&output.stdout);
+        let shown = format!("{} {}", line.service, line.words.join(" "));
+        assert!(output.status.success(), "{shown}: {output:?}");
+        for option in line.options {
+            let there = help.split_whitespace().any(|word| word == option);
+            assert!(there, "{shown} has no {option}: {help}");
+        }
+    }
+    Ok(())
+}
