@@ -15,7 +15,7 @@ use crate::{
 /// Everything a change must pass (`.ci/run` installs what this needs)
 ///
 /// In order: cargo deny (licences, bans, sources; the advisory database where it can be reached),
-/// `test`, `bots check`, `demo`, then a fresh one-node Apache Kafka of its own and on it `test --kafka` and
+/// `test`, `bots check`, `deploy check`, `demo`, then a fresh one-node Apache Kafka of its own and on it `test --kafka` and
 /// `demo --kafka`, then eleven rounds of `chaos gateway` on three nodes. Stops at the first failure;
 /// the Kafka it started ends with it.
 #[derive(clap::Args)]
@@ -39,6 +39,7 @@ pub fn run(args: &Args) -> Result<()> {
     deny()?;
     xtask(&["test"])?;
     xtask(&["bots", "check"])?;
+    xtask(&["deploy", "check"])?;
     xtask(&["demo", "--dir", "target/ci-demo"])?;
     if args.no_kafka {
         println!("\nSKIPPED the parts on Apache Kafka: --no-kafka");

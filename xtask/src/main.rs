@@ -9,6 +9,7 @@ mod bots;
 mod chaos;
 mod ci;
 mod demo;
+mod deploy;
 mod fuzz;
 mod kafka;
 mod overload;
@@ -38,6 +39,8 @@ enum Command {
     Bench(bench::Args),
     #[command(subcommand)]
     Bots(bots::Command),
+    #[command(subcommand)]
+    Deploy(deploy::Command),
     Fuzz(fuzz::Args),
     Overload(overload::Args),
     Ci(ci::Args),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Kafka(command) => kafka::run(&command),
         Command::Bench(args) => bench::run(&args),
         Command::Bots(command) => bots::run(&command),
+        Command::Deploy(command) => deploy::run(&command),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Overload(args) => overload::run(&args),

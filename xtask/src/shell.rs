@@ -24,14 +24,8 @@ pub fn root() -> PathBuf {
 pub fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
-    // Set for xtask itself; a cargo below it must not take them for its own.
-    for name in [
-        "CARGO_MANIFEST_DIR",
-        "CARGO_MANIFEST_PATH",
-        "CARGO_PKG_NAME",
-    ] {
-        command.env_remove(name);
-    }
+    // Set for xtask itself; a cargo below it would build anew whatever looks at them.
+    testbed::process::forget_package(&mut command);
     command
 }
 

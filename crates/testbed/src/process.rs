@@ -22,7 +22,7 @@ pub use rustix::process::Signal;
 
 use self::proc::stat_of;
 pub use self::{
-    bins::{Bins, Profile, ToBeKilled},
+    bins::{Bins, Profile, ToBeKilled, forget_package},
     proc::{cpu_of, signal_pid},
 };
 

@@ -67,6 +67,17 @@ impl Bins {
     }
 }
 
+/// Cargo tells each program that it runs of which package that is. A cargo below it must not hear
+/// that: it would build anew whatever looks at it (ring does), each time it is started otherwise.
+pub fn forget_package(cargo: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("CARGO_PKG_") || shown.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+}
+
 /// The workspace, for builds: where this crate was compiled.
 fn workspace() -> Result<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -120,13 +131,7 @@ fn cargo_build(profile: Profile, words: &[&str]) -> Result<()> {
     if profile == Profile::Release {
         command.arg("--release");
     }
-    for name in [
-        "CARGO_MANIFEST_DIR",
-        "CARGO_MANIFEST_PATH",
-        "CARGO_PKG_NAME",
-    ] {
-        command.env_remove(name);
-    }
+    forget_package(&mut command);
     let output = command.output().context("cannot start cargo")?;
     if !output.status.success() {
         bail!(
