@@ -23,14 +23,14 @@ aggregator: {key: aggregator, name: aggregator, adminPort: 9103, volume: false, 
 {{- define "sluice.selector" -}}
 app.kubernetes.io/name: {{ include "sluice.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .service.name }}
+app.kubernetes.io/component: {{ default .service.name .service.component }}
 {{- end }}
 
 {{- define "sluice.labels" -}}
 app.kubernetes.io/name: {{ include "sluice.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- with .service }}
-app.kubernetes.io/component: {{ .name }}
+app.kubernetes.io/component: {{ default .name .component }}
 {{- end }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
@@ -81,7 +81,7 @@ business, and with what the chart decides. */}}
 {{- end }}
 
 {{/* The pod of one service: (dict "root" $ "service" service "args" list "restart" policy). With
-restart Never it is a Job's, that nobody asks. */}}
+restart Never it is a Job's, that nobody asks; its state is then on the claim of "claim". */}}
 {{- define "sluice.pod" -}}
 {{- $root := .root }}
 {{- $service := .service }}
@@ -185,6 +185,10 @@ spec:
       secret: {secretName: {{ $secret.secretName }}, defaultMode: 288}
     {{- end }}
     {{- end }}
+    {{- with .claim }}
+    - name: state
+      persistentVolumeClaim: {claimName: {{ . }}}
+    {{- end }}
     {{- if $service.store }}
     - name: store
       persistentVolumeClaim: {claimName: {{ include "sluice.storeClaim" $root }}}
@@ -210,4 +214,24 @@ spec:
               matchLabels:
                 {{- include "sluice.selector" . | nindent 16 }}
     {{- end }}
+{{- end }}
+
+{{/* Egress rules for who speaks with Kafka. */}}
+{{- define "sluice.toKafka" -}}
+{{- $kafka := .Values.networkPolicy.kafka }}
+{{- $ports := $kafka.ports }}
+{{- if not $ports }}
+{{- range $broker := .Values.config.kafka.brokers }}
+{{- $ports = append $ports (regexFind "[0-9]+$" $broker | int) }}
+{{- end }}
+{{- end }}
+- ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+- ports:
+    {{- range $ports | uniq | sortAlpha }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+  {{- with $kafka.to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 {{- end }}
