@@ -3,7 +3,7 @@
 //! Each value is checked by the gateway's own record rules and copied once, straight into the
 //! segment's NDJSON. Does no I/O and changes nothing: the window is only looked at.
 
-use kafka_link::{HeaderSlot, Message, MessageBlock};
+use kafka_link::{BATCH_MEMORY_MAX, HeaderSlot, Message, MessageBlock};
 use pipeline_core::{
     BatchId, Offset,
     envelope::{Envelope, HEADER_NAME},
@@ -128,6 +128,9 @@ impl<'a> Assembly<'a, '_> {
             }
         };
         self.give(fate, 1);
+        if message.header == HeaderSlot::Oversized {
+            self.fill(block.next, fate);
+        }
     }
 
     /// The fate of one message, its line appended where it is stored. On an error the line may be
@@ -144,6 +147,14 @@ impl<'a> Assembly<'a, '_> {
             HeaderSlot::Repeated => {
                 return Err(poison(format!(
                     "header `{HEADER_NAME}` stands more than once"
+                )));
+            }
+            HeaderSlot::Oversized => {
+                return Err(poison(format!(
+                    "its batch, all offsets up to {}, decompresses to more than {} MiB: none of \
+                     it is read, it stays in Kafka",
+                    block.next,
+                    BATCH_MEMORY_MAX >> 20
                 )));
             }
             HeaderSlot::At { .. } => {

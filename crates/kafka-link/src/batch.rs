@@ -19,8 +19,9 @@ pub(crate) use decode::{Aborted, Room, decode_records};
 /// Length of a record batch's header.
 pub(crate) const HEADER_LEN: usize = 61;
 
-/// Most bytes that the records of one batch may have once decompressed.
-pub(crate) const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most memory that the records of one batch may take once decompressed: twice what the gateway
+/// can be told to make of one.
+pub const BATCH_MEMORY_MAX: usize = 128 * 1024 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Codec {
@@ -50,6 +51,9 @@ pub enum HeaderSlot {
     Null,
     /// There more than once.
     Repeated,
+    /// The batch would take more than [`BATCH_MEMORY_MAX`], so nothing of it is read: this message
+    /// stands for all of its block.
+    Oversized,
     /// A range of the block's bytes.
     At {
         start: u32,

@@ -12,7 +12,9 @@ pub mod fitness;
 pub mod group;
 mod net;
 
-pub use batch::{BatchEncoder, Codec, EncodedBatch, HeaderSlot, Message, MessageBlock};
+pub use batch::{
+    BATCH_MEMORY_MAX, BatchEncoder, Codec, EncodedBatch, HeaderSlot, Message, MessageBlock,
+};
 pub use cluster::{
     Acks, Cluster, ClusterConfig, FetchFrom, FetchOptions, Fetched, NewTopic, PartitionInfo,
     TopicId, TopicInfo, TopicSettings,

@@ -74,7 +74,7 @@ impl<'a> Entry<'a> {
             offset: message.offset,
             timestamp_ms: message.timestamp_ms,
             header: match message.header {
-                HeaderSlot::Absent => EntryHeader::Absent,
+                HeaderSlot::Absent | HeaderSlot::Oversized => EntryHeader::Absent,
                 HeaderSlot::Null => EntryHeader::Null,
                 HeaderSlot::Repeated => EntryHeader::Repeated,
                 HeaderSlot::At { .. } => {

@@ -1,6 +1,7 @@
 //! Messages that are not the gateway's, or not records at all.
 
 use kafka_consumer_writer::dead_letters::EntryKind;
+use kafka_link::{BATCH_MEMORY_MAX, BatchEncoder, Codec};
 use pipeline_core::{Offset, envelope::Envelope};
 
 use crate::{
@@ -163,4 +164,36 @@ async fn a_copy_older_than_the_window_is_put_aside_and_one_that_is_surely_new_is
     assert_eq!(found[&(0, 4)].0, EntryKind::Undecidable);
     let totals = rig.totals();
     assert_eq!((totals.undecidable, totals.duplicate), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_batch_that_would_become_too_large_is_poison_as_a_whole_and_stops_nothing() {
+    let rig = Rig::new(1).await;
+    rig.send(0, 1, &[0], 0).await;
+    let mut bomb = BatchEncoder::new(1_700_000_000_000);
+    let large = vec![b' '; BATCH_MEMORY_MAX];
+    for value in [&large[..], line(9, 9).as_bytes()] {
+        bomb.push(value, None);
+    }
+    drop(large);
+    let bomb = bomb.finish(Codec::Zstd).bytes;
+    rig.broker.append_raw(TOPIC, 0, &bomb).expect("appended");
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    // The chain ends behind it, and whoever comes next compares its last message with the log.
+    writer.kill().await;
+    rig.send(0, 2, &[0], 0).await;
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    writer.stop().await;
+    rig.check_exact([(1, 0), (2, 0)]);
+    let totals = rig.totals();
+    assert_eq!((totals.stored, totals.poison, totals.skipped), (2, 2, 0));
+    let found = rig.dead_letters();
+    let (kind, detail) = &found[&(0, 1)];
+    assert_eq!((found.len(), *kind), (1, EntryKind::Poison));
+    assert!(
+        detail.contains("all offsets up to 3, decompresses to more than 128 MiB"),
+        "{detail}"
+    );
 }

@@ -8,7 +8,10 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use pipeline_core::{Offset, envelope::HEADER_NAME};
 
-use super::{Codec, DECOMPRESSED_BYTES_MAX, HEADER_LEN, HeaderSlot, Message, MessageBlock, codec};
+use super::{
+    BATCH_MEMORY_MAX, Codec, HEADER_LEN, HeaderSlot, Message, MessageBlock,
+    codec::{self, Undone},
+};
 use crate::{KafkaError, batch::varint, error::ErrorKind};
 
 /// Offset and length: enough to know how far a batch reaches.
@@ -272,12 +275,36 @@ fn read_batch(
     block.bytes = match codec::from_attributes(header.attributes).map_err(poison)? {
         Codec::None if copied => Bytes::copy_from_slice(&compressed),
         Codec::None => compressed,
-        codec => codec::decompress(codec, &compressed, DECOMPRESSED_BYTES_MAX)
-            .map_err(poison)?
-            .into(),
+        codec => match codec::decompress(codec, &compressed, BATCH_MEMORY_MAX) {
+            Ok(records) => records.into(),
+            Err(Undone::Damaged(what)) => return Err(poison(what)),
+            Err(Undone::TooLarge) => return Ok(Some(oversized(&header, block))),
+        },
     };
+    let count = usize::try_from(header.count).unwrap_or(0);
+    let memory = count.saturating_mul(size_of::<Message>());
+    if block.bytes.len().saturating_add(memory) > BATCH_MEMORY_MAX
+        && count <= block.bytes.len() / RECORD_LEN_MIN
+    {
+        return Ok(Some(oversized(&header, block)));
+    }
     read_messages(&header, from, &mut block).map_err(poison)?;
     Ok(Some(block))
+}
+
+/// The block of a batch of which nothing is read.
+fn oversized(header: &Header, block: MessageBlock) -> MessageBlock {
+    let message = Message {
+        offset: block.first,
+        timestamp_ms: header.max_timestamp,
+        value: None,
+        header: HeaderSlot::Oversized,
+    };
+    MessageBlock {
+        bytes: Bytes::new(),
+        messages: vec![message],
+        ..block
+    }
 }
 
 fn read_messages(header: &Header, from: Offset, block: &mut MessageBlock) -> Result<(), String> {

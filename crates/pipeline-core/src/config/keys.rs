@@ -158,7 +158,7 @@ pub(super) const KEYS: &[Key] = &[
         "Most bytes of that directory; over it the oldest files leave."),
     key("ingestion.invalidRecords", Choice(&["skip", "reject"]), "skip",
         "What becomes of a batch with invalid records: `skip` takes the valid ones, `reject` refuses the whole batch."),
-    key("ingestion.maxRecordBytes", size(64, GIB), "256KiB",
+    key("ingestion.maxRecordBytes", size(64, 64 * MIB), "256KiB",
         "Longest record as one line of JSON; a longer one is invalid, its neighbours are not."),
     key("ingestion.maxBatchRecords", count(1, 1_000_000_000), "1000000",
         "Most records of one request, invalid ones included; over it the request gets 413."),
@@ -173,7 +173,7 @@ pub(super) const KEYS: &[Key] = &[
         "Fixed name of this writer in its group, another for each writer: a restart within `consumer.sessionTimeout` moves no partitions. With more than one of `consumers` each member adds its number (`-0`, `-1`, …). A writer that is stopped for good keeps its partitions until that timeout; of two with one name the earlier ends with an error."),
     key("kafka.batchSize", count(1, 1_000_000), "5000",
         "Most records of one write to one partition."),
-    key("kafka.batchBytes", size(KIB, GIB), "1000000",
+    key("kafka.batchBytes", size(KIB, 64 * MIB), "1000000",
         "Most bytes of one write to one partition; the topic's `max.message.bytes` caps it, and a batch that is larger is split."),
     key("kafka.batchTimeout", duration(0, MINUTE), "5ms",
         "How long a worker waits for more batches to send together, while four writes are on their \

@@ -338,3 +338,26 @@ fn a_copied_block_keeps_nothing_of_the_answer() {
         assert_eq!(within, !copied);
     }
 }
+
+#[test]
+fn of_a_batch_that_would_take_too_much_one_message_stands_for_all_offsets() {
+    let large = vec![0; BATCH_MEMORY_MAX + 1];
+    let bomb = batch_of(&[b"v", &large, b"v"], Codec::Zstd, 50);
+    assert!(bomb.len() < 100_000, "{}", bomb.len());
+    // Each of these is small, and what is known of them is not.
+    let many = vec![&b""[..]; BATCH_MEMORY_MAX / size_of::<Message>()];
+    let many = batch_of(&many, Codec::Zstd, 53);
+    let end = 53 + (BATCH_MEMORY_MAX / size_of::<Message>()) as i64;
+    let behind = batch_of(&[b"good"], Codec::None, end);
+    let decoded = decode(&[&bomb, &many, &behind], 51, &[]).unwrap();
+    let oversized = |message: &Message| message.header == HeaderSlot::Oversized;
+    let found: Vec<_> = decoded
+        .blocks
+        .iter()
+        .map(|block| (block.first.0, block.next.0, oversized(&block.messages[0])))
+        .collect();
+    let expected = [(51, 53, true), (53, end, true), (end, end + 1, false)];
+    assert_eq!(found, expected);
+    assert_eq!(offsets(&decoded), [51, 53, end]);
+    assert!(decoded.blocks.iter().all(|block| block.memory() < 1_000));
+}
