@@ -23,6 +23,7 @@ pub mod assemble;
 pub mod dead_letters;
 pub mod load;
 pub mod save;
+pub mod scrub;
 pub mod snapshots;
 pub mod takeover;
 pub mod window;

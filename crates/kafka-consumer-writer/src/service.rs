@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     log_ends::LogEnds,
     member::{self, MemberEnd},
+    scrub,
     session::{count_error, kafka_up},
     shared::{Shared, now_ms},
     snapshots,
@@ -66,6 +67,7 @@ pub async fn run(
     beside.spawn(show_gauges(shared.clone()));
     beside.spawn(follow_dead_letters(shared.clone()));
     beside.spawn(snapshots::keep(shared.clone()));
+    beside.spawn(scrub::keep(shared.clone()));
     let first = log_ends.cluster().clone();
     beside.spawn(log_ends.keep());
     tokio::select! {

@@ -26,6 +26,7 @@ use crate::{
     dead_letters::{DeadLetters, Place},
     partition::Settings,
     save::SaveContext,
+    scrub::Scrub,
     snapshots::Snapshots,
 };
 
@@ -61,6 +62,8 @@ pub struct Shared {
     pub books: Books,
     /// What is in the chains and in no snapshot yet.
     pub snapshots: Snapshots,
+    /// How far they have been read to see that they are whole.
+    pub scrub: Scrub,
     /// Id of this process, in every segment it writes.
     pub writer: [u8; 16],
     /// Segments being made, one for each core: that is what takes processor and memory.
@@ -145,6 +148,7 @@ impl Shared {
             budget: Budget::new(consumer.buffer_bytes),
             books: Books::default(),
             snapshots: Snapshots::default(),
+            scrub: Scrub::default(),
             writer,
             making: Arc::new(Semaphore::new(cores)),
             disk: Arc::new(Semaphore::new(DISK_MAX)),

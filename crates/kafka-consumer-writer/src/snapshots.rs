@@ -201,6 +201,12 @@ pub async fn keep(shared: Arc<Shared>) {
 }
 
 async fn make_one(shared: Arc<Shared>, partition: PartitionId, segments: u64) {
+    if shared.scrub.lock().doubted(partition).is_some() {
+        // Not over damage: a repair goes on from one that ends before it.
+        let now = Instant::now();
+        shared.snapshots.lock().failed(partition, false, now);
+        return;
+    }
     let chain = shared.store.chain(&shared.topic, partition);
     let batches_max = shared.dedup_max_batches;
     let made = tokio::task::spawn_blocking(move || make(&chain, batches_max)).await;

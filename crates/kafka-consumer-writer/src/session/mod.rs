@@ -175,6 +175,7 @@ impl Session {
         for partition in self.slots.keys() {
             if self.shared.books.let_go(*partition, self.holder, now) {
                 self.shared.snapshots.lock().let_go(*partition);
+                self.shared.scrub.lock().let_go(*partition);
             }
         }
         self.tasks.shutdown().await;

@@ -78,15 +78,17 @@ impl Session {
         self.tasks.spawn(fetch);
     }
 
-    /// What was read of these partitions' chains for a snapshot did not hold together.
+    /// What was read of these partitions' chains for a snapshot did not hold together, or a segment
+    /// was found damaged: until a load has judged it, as it may be that nothing runs just now.
     pub(super) fn judge_doubtful(&mut self, now: Instant) {
         self.look_at = now + LOOK_EVERY;
         if self.ending.is_some() {
             return;
         }
         let mut backlog = self.shared.snapshots.lock();
-        let doubtful = backlog.take_doubtful(|partition| self.slots.contains_key(partition));
+        let mut doubtful = backlog.take_doubtful(|partition| self.slots.contains_key(partition));
         drop(backlog);
+        doubtful.extend(self.shared.scrub.lock().all_doubted());
         for partition in doubtful {
             if let Some(slot) = self.slots.get_mut(&partition)
                 && slot.core.is_running()

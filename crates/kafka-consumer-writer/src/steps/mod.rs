@@ -298,7 +298,7 @@ async fn acquire(semaphore: &Arc<tokio::sync::Semaphore>) -> tokio::sync::OwnedS
 }
 
 /// A panic over there is a panic here: it is a bug, and must not look like a slow disk.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

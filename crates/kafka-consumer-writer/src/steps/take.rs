@@ -106,8 +106,8 @@ impl From<ChainFault> for NotReady {
     fn from(fault: ChainFault) -> Self {
         match fault {
             ChainFault::Io(_) => Self::Retry(fault.to_string()),
-            ChainFault::Damaged { .. } => Self::Halt(HaltReason::Damaged, fault.to_string()),
-            ChainFault::Missing { .. } => Self::Halt(HaltReason::Missing, fault.to_string()),
+            ChainFault::Damaged { .. } => Self::Halt(HaltReason::Damaged, what_to_do(&fault)),
+            ChainFault::Missing { .. } => Self::Halt(HaltReason::Missing, what_to_do(&fault)),
         }
     }
 }
@@ -116,6 +116,14 @@ impl From<Difference> for NotReady {
     fn from(difference: Difference) -> Self {
         Self::Halt(difference.reason(), difference.to_string())
     }
+}
+
+fn what_to_do(fault: &ChainFault) -> String {
+    format!(
+        "{fault}; nothing is stored behind it until the file is restored, or, with all writers \
+         stopped, `kafka-consumer-writer repair` has set the chain's end from there on aside: soon, \
+         as it must be read from Kafka once more"
+    )
 }
 
 async fn load_one(
@@ -127,9 +135,10 @@ async fn load_one(
     let (shared, partition) = (&held.shared, held.partition());
     let batches_max = shared.dedup_max_batches;
     let started = Instant::now();
+    let doubted = shared.scrub.lock().doubted(partition);
     let reading = on_disk(held, move |held| {
         tidy(held);
-        let loaded = load::load(&held.chain, batches_max)?;
+        let loaded = load::load_doubting(&held.chain, batches_max, doubted)?;
         if loaded.is_some() {
             // Its last name may be that of a process killed before its sync: no claim before.
             held.chain.sync()?;
@@ -139,10 +148,15 @@ async fn load_one(
     let loaded = said_when_late(held, reading).await?;
     histogram!(catalog::CONSUMER_TAKEOVER_DURATION).record(started.elapsed().as_secs_f64());
     let behind = loaded.as_ref().map_or(0, |loaded| loaded.behind);
-    shared
-        .snapshots
-        .lock()
-        .taken(partition, behind, Instant::now());
+    let now = Instant::now();
+    shared.snapshots.lock().taken(partition, behind, now);
+    {
+        let mut scrub = shared.scrub.lock();
+        scrub.taken(partition, now);
+        if let Some(name) = doubted {
+            scrub.cleared(partition, name);
+        }
+    }
     if let Some(loaded) = &loaded {
         // Before its log is asked for: a topic made anew may have no such partition.
         same_topic(&loaded.start, &topic.cluster_id, &topic.topic_id)?;

@@ -8,7 +8,7 @@ use super::{
     chain::Chain,
     owner::StoreError,
     records::Records,
-    segment::{SegmentError, read_segment},
+    segment::{SegmentError, check_data, read_segment},
     walk::{ChainFault, Visited},
 };
 use crate::ids::Offset;
@@ -53,6 +53,20 @@ impl Chain {
         let read = read_segment(&visited.path).map(|(_, _, ndjson)| ndjson);
         let ndjson = self.unless_gone(&visited, read)?;
         Ok(ndjson.map(|ndjson| (visited, ndjson)))
+    }
+
+    /// Reads the segment that begins at `first` whole and compares its bytes with their hashes, which
+    /// needs no decompression; gives the file's length. `None`: it has been removed behind the
+    /// watermark.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub fn check(&self, first: Offset) -> Result<Option<u64>, ChainFault> {
+        let Some((visited, file)) = self.open(first)? else {
+            return self.gone(first).map(|()| None);
+        };
+        check_data(&file, &visited.trailer).map_err(|error| error.at(&visited.path))?;
+        Ok(Some(visited.file_len))
     }
 
     /// The records of a segment that was visited, one by one; `None`: it has been removed behind the

@@ -17,7 +17,7 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::{
     owner::StoreError,
-    segment::SegmentError,
+    segment::{OTHER_HASH, SegmentError},
     trailer::{Runs, StoredRecord, Trailer},
     walk::{ChainFault, Visited},
 };
@@ -224,7 +224,7 @@ impl<'t> Data<'t> {
     fn check(&mut self) -> Result<(), SegmentError> {
         let fail = |detail: String| Err(SegmentError::Damaged(detail));
         if <[u8; 32]>::from(self.hash.finalize_reset()) != self.trailer.data_sha256 {
-            return fail("data does not have the hash that the trailer holds".to_owned());
+            return fail(OTHER_HASH.to_owned());
         }
         let (found, said) = (self.plain, self.trailer.plain_len);
         if found != said {

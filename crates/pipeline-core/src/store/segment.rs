@@ -35,6 +35,9 @@ const FOOTER_MAGIC: [u8; 8] = *b"SLUICEND";
 const FOOTER_LEN: usize = 16;
 /// The first read at the end of a file; most trailers are shorter.
 const TAIL_LEN: u64 = 4096;
+/// Data is read in pieces of at most so much where it is only looked at.
+const PIECE_LEN: u64 = 128 << 10;
+pub(super) const OTHER_HASH: &str = "data does not have the hash that the trailer holds";
 
 /// What the caller says of a segment; the rest of the trailer is computed.
 #[derive(Clone, Debug)]
@@ -218,6 +221,26 @@ pub fn read_segment(path: &Path) -> Result<(Trailer, SegmentHash, Vec<u8>), Segm
         return fail(format!("{lines} whole lines, the trailer says {stored}"));
     }
     Ok((trailer, hash, ndjson))
+}
+
+/// That the data of an open file has the hash that its trailer holds.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_data(file: &File, trailer: &Trailer) -> Result<(), SegmentError> {
+    let mut piece = vec![0; trailer.data_len.min(PIECE_LEN) as usize];
+    let mut hash = Sha256::new();
+    let mut at = 0;
+    while at < trailer.data_len {
+        let len = (trailer.data_len - at).min(PIECE_LEN) as usize;
+        read_at(file, &mut piece[..len], at)?;
+        hash.update(&piece[..len]);
+        at += len as u64;
+    }
+    if <[u8; 32]>::from(hash.finalize()) == trailer.data_sha256 {
+        return Ok(());
+    }
+    Err(SegmentError::Damaged(OTHER_HASH.to_owned()))
 }
 
 /// Contexts are large (about 1 MB) and segments small: one per thread is kept.

@@ -1,7 +1,7 @@
-//! The way along one chain, from its beginning or from a cursor to its end. Reads trailers only,
-//! changes nothing, and never takes the greatest name for the end.
+//! The way along one chain, from its beginning or from a cursor to its end. Reads trailers only
+//! (`look` reads data), changes nothing, and never takes the greatest name for the end.
 
-use std::{io, path::PathBuf, time::SystemTime};
+use std::{fs::File, io, path::PathBuf, time::SystemTime};
 
 use super::{
     chain::{Chain, Listing, Start},
@@ -135,9 +135,13 @@ impl Chain {
         Ok(start.map(|start| (start.first_offset, Totals::default())))
     }
 
-    /// Opens the segment that begins at `first` and reads its trailer; `None`: there is no such
-    /// file.
+    /// Reads the trailer of the segment that begins at `first`; `None`: there is no such file.
     pub(super) fn visit(&self, first: Offset) -> Result<Option<Visited>, ChainFault> {
+        Ok(self.open(first)?.map(|(visited, _)| visited))
+    }
+
+    /// As [`Self::visit`], with the open file.
+    pub(super) fn open(&self, first: Offset) -> Result<Option<(Visited, File)>, ChainFault> {
         let path = self.segment_path(first);
         let file = match fsx::open(&path) {
             Ok(file) => file,
@@ -156,13 +160,16 @@ impl Chain {
             }
         });
         match read {
-            Ok((trailer, hash, file_len, modified)) => Ok(Some(Visited {
-                path,
-                hash,
-                file_len,
-                modified,
-                trailer,
-            })),
+            Ok((trailer, hash, file_len, modified)) => {
+                let visited = Visited {
+                    path,
+                    hash,
+                    file_len,
+                    modified,
+                    trailer,
+                };
+                Ok(Some((visited, file)))
+            }
             Err(SegmentError::Io(error)) => Err(StoreError::at("read", &path)(error).into()),
             Err(SegmentError::Damaged(detail)) => Err(ChainFault::Damaged { path, detail }),
         }

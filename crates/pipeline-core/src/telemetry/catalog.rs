@@ -257,6 +257,8 @@ catalog! {
     STORE_SNAPSHOTS_UNREADABLE = counter(WRITER, "store_snapshots_unreadable_total", "files",
         "Files of snapshots that could not be read when a chain was; its trailers or another file \
          were used instead, or the partition has halted.");
+    STORE_SCRUBBED_BYTES = counter(WRITER, "store_scrubbed_bytes_total", "bytes",
+        "Segments of the chains this process holds, read again to see that they are whole.");
     STORE_CHAINS_UNREAD = gauge(WRITER, "store_chains_unread", "chains",
         "Chains that are there, or were assigned, and could not be read yet: what they hold is not \
          in store_chain_records, and all of their logs count as lag.");

@@ -50,3 +50,30 @@ fn what_removal_takes_is_passed_over_and_what_is_missing_is_said() {
     let (visited, ndjson) = chain.read(all[4]).unwrap().unwrap();
     assert_eq!(visited.trailer.plain_len, ndjson.len() as u64);
 }
+
+#[test]
+fn a_check_sees_each_byte_and_says_nothing_of_what_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(62);
+    let chain = random_chain(dir.path(), &mut rng, 4);
+    let all = firsts(&chain);
+    for name in &all {
+        let path = chain.segment_path(*name);
+        let whole = fs::read(&path).unwrap();
+        assert_eq!(chain.check(*name).unwrap(), Some(whole.len() as u64));
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, bytes).unwrap();
+            assert!(
+                matches!(chain.check(*name), Err(ChainFault::Damaged { path: found, .. }) if found == path),
+                "byte {at}"
+            );
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    fs::remove_file(chain.segment_path(all[0])).unwrap();
+    assert!(matches!(chain.check(all[0]), Err(ChainFault::Missing { .. })));
+    chain.put_watermark(all[1]).unwrap();
+    assert_eq!(chain.check(all[0]).unwrap(), None);
+}
