@@ -50,7 +50,7 @@ pub struct Scrapes {
 }
 
 struct Shared {
-    gateway: SocketAddr,
+    gateways: Vec<SocketAddr>,
     logs: Logs,
     partitions: u32,
     store: Arc<Mutex<Store>>,
@@ -73,7 +73,7 @@ impl Books {
     pub fn watch(stand: &Stand, store: &Arc<Mutex<Store>>) -> Result<Self> {
         let partitions = stand.plan.partitions;
         let shared = Arc::new(Shared {
-            gateway: stand.gateways[0].admin,
+            gateways: stand.gateways.iter().map(|it| it.admin).collect(),
             logs: Logs::new(&stand.kafka(), &stand.plan.topic, partitions)?,
             partitions,
             store: Arc::clone(store),
@@ -135,18 +135,15 @@ impl Shared {
         let mut seen = Seen::default();
         while !self.ended.load(Ordering::Relaxed) {
             sleep(SCRAPE_EVERY);
-            let Ok(gateway) = Metrics::scrape(self.gateway) else {
+            let Some((accepted, waiting)) = self.gateways() else {
                 continue;
             };
             let now = Instant::now();
-            let Some(waiting) = gateway.sum("producer_dlq_records") else {
-                continue;
-            };
             seen.logs(&self.logs.ends());
             past.push_back((
                 now,
                 Before {
-                    accepted: gateway.sum("log_records_accepted_total"),
+                    accepted,
                     in_logs: seen.in_logs(),
                 },
             ));
@@ -161,6 +158,17 @@ impl Shared {
                 self.count(whole);
             }
         }
+    }
+
+    /// What they have accepted, and what waits in their queues.
+    fn gateways(&self) -> Option<(f64, f64)> {
+        let (mut accepted, mut waiting) = (0.0, 0.0);
+        for gateway in &self.gateways {
+            let metrics = Metrics::scrape(*gateway).ok()?;
+            accepted += metrics.sum("log_records_accepted_total")?;
+            waiting += metrics.sum("producer_dlq_records")?;
+        }
+        Some((accepted, waiting))
     }
 
     /// Whether every term was known; `None` where nobody was there to be looked at.

@@ -36,6 +36,9 @@ pub struct Round {
     pub leader_pick: Option<u32>,
     /// `consumer.dedupMaxBatches`, where it is tiny.
     pub window: Option<u32>,
+    /// One of two gateways is stopped in it: what it sends when it is woken has an old *since*, and
+    /// may be undecidable before any of it is stored.
+    pub gateway_sleeps: bool,
 }
 
 /// One removal behind the writers.
@@ -120,6 +123,7 @@ pub fn round(seed: u64, number: u32) -> Round {
     } else {
         (&OFTEN[..], number - number / SELDOM_EVERY)
     };
+    let window = (number > STRETCH && (number - 1) / STRETCH % 2 == 1).then(|| tiny_window(seed));
     Round {
         number,
         hit: hit("writer", steps, seed, turn, &mut rng),
@@ -131,7 +135,8 @@ pub fn round(seed: u64, number: u32) -> Round {
         freeze,
         away_ms: rng.u64(0..=AWAY_MS_MAX),
         leader_pick: (!freeze && rng.u32(..LEADER_EVERY) == 0).then(|| rng.u32(..)),
-        window: (number > STRETCH && (number - 1) / STRETCH % 2 == 1).then(|| tiny_window(seed)),
+        window,
+        gateway_sleeps: window.is_some() && number.is_multiple_of(2),
     }
 }
 
@@ -224,6 +229,9 @@ impl fmt::Display for Round {
         }
         if let Some(window) = self.window {
             write!(f, ", a window of {window}")?;
+        }
+        if self.gateway_sleeps {
+            write!(f, ", a gateway stopped")?;
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ pub struct Look {
 /// What was true a while before a look.
 #[derive(Clone, Debug)]
 pub struct Before {
-    pub accepted: Option<f64>,
+    pub accepted: f64,
     /// Messages in all logs, where that was known.
     pub in_logs: Option<f64>,
 }
@@ -136,7 +136,8 @@ impl Look {
         let unknown = writers.lags.iter().zip(&seen.ends);
         let unknown = unknown.filter(|(lag, _)| lag.is_none());
         let unknown: Option<Vec<f64>> = unknown.map(|(_, end)| end.map(|end| end as f64)).collect();
-        if let (Some(accepted), Some(unknown)) = (before.accepted, unknown) {
+        let accepted = before.accepted;
+        if let Some(unknown) = unknown {
             let right = writers.all() - writers.totals[FATES.len() - 1];
             let right = right + unknown.iter().sum::<f64>();
             if accepted > right + waiting {
@@ -213,7 +214,7 @@ mod tests {
 
     fn before(accepted: u32, in_logs: u32) -> Before {
         Before {
-            accepted: Some(f64::from(accepted)),
+            accepted: f64::from(accepted),
             in_logs: Some(f64::from(in_logs)),
         }
     }
