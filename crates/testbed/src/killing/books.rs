@@ -1,7 +1,7 @@
 //! The books, held against each other at every scrape while writers die, sleep and come back.
 //!
 //! ```text
-//! scrape: gateway, logs' ends (kept for a while: what is looked at must be younger) ─▶ writers
+//! scrape: gateways, logs' ends (kept for a while: a look may speak of older ones) ─▶ writers
 //! judge (pure, `equations`): what one look must fulfil
 //! ```
 //!
@@ -27,8 +27,8 @@ use self::equations::{Before, Look, Seen, Writers};
 use crate::{kafka::logs::Logs, metrics::Metrics, stand::Stand, store::Store};
 
 const SCRAPE_EVERY: Duration = Duration::from_millis(200);
-/// A writer asks for the logs' ends every second or so: the left side is so much older.
-const OLDER: Duration = Duration::from_secs(3);
+/// How long the left sides are kept: the logs' ends that a look speaks of may be so old.
+const KEPT: Duration = Duration::from_secs(30);
 /// What the logs hold is asked again for so long: a leader that is new may not know it yet.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
@@ -138,23 +138,20 @@ impl Shared {
             let Some((accepted, waiting)) = self.gateways() else {
                 continue;
             };
-            let now = Instant::now();
             seen.logs(&self.logs.ends());
+            let now = Instant::now();
             past.push_back((
                 now,
                 Before {
                     accepted,
+                    waiting,
                     in_logs: seen.in_logs(),
                 },
             ));
-            while past.get(1).is_some_and(|(at, _)| *at + OLDER <= now) {
+            while past.front().is_some_and(|(at, _)| *at + KEPT < now) {
                 past.pop_front();
             }
-            let before = past.front().filter(|(at, _)| *at + OLDER <= now);
-            let Some((_, before)) = before else {
-                continue;
-            };
-            if let Some(whole) = self.look(&mut seen, before, waiting) {
+            if let Some(whole) = self.look(&mut seen, &past) {
                 self.count(whole);
             }
         }
@@ -172,24 +169,28 @@ impl Shared {
     }
 
     /// Whether every term was known; `None` where nobody was there to be looked at.
-    fn look(&self, seen: &mut Seen, before: &Before, waiting: f64) -> Option<bool> {
+    fn look(&self, seen: &mut Seen, past: &VecDeque<(Instant, Before)>) -> Option<bool> {
         // It may be read just now; what was there before is there still.
         if let Ok(store) = self.store.try_lock() {
             seen.stored_at_least(store.lines());
         }
         let asked = self.state().writers.clone();
+        let begun = Instant::now();
         let scraped: Result<Vec<Metrics>> = asked.iter().map(|it| Metrics::scrape(*it)).collect();
         let scraped = scraped.ok().filter(|scraped| !scraped.is_empty())?;
         let look = match Writers::read(&scraped, self.partitions) {
-            Ok(writers) => Look { writers, waiting },
+            Ok(writers) => Look { writers },
             Err(fault) => {
                 self.fault(fault);
                 return None;
             }
         };
-        let begun = Instant::now();
+        let mut older = past.iter().rev();
+        let before = older.find(|(at, _)| *at + look.writers.age <= begun);
+        let (_, before) = before?;
+        let looked = Instant::now();
         // What the writers know of may be younger than what was asked before.
-        while !look.is_covered(seen) && begun.elapsed() < END_WITHIN {
+        while !look.is_covered(seen) && looked.elapsed() < END_WITHIN {
             seen.logs(&self.logs.ends());
         }
         // One was killed, or stopped, meanwhile.
