@@ -29,7 +29,7 @@ use crate::{kafka::logs::Logs, metrics::Metrics, stand::Stand, store::Store};
 const SCRAPE_EVERY: Duration = Duration::from_millis(200);
 /// How long the left sides are kept: the logs' ends that a look speaks of may be so old.
 const KEPT: Duration = Duration::from_secs(30);
-/// What the logs hold is asked again for so long: a leader that is new may not know it yet.
+/// How long a log may be without a leader.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A thread that scrapes.
@@ -188,10 +188,16 @@ impl Shared {
         let mut older = past.iter().rev();
         let before = older.find(|(at, _)| *at + look.writers.age <= begun);
         let (_, before) = before?;
+        // What the writers know of may be younger than what was asked before. Of a log that nobody
+        // leads it is asked until somebody does.
         let looked = Instant::now();
-        // What the writers know of may be younger than what was asked before.
-        while !look.is_covered(seen) && looked.elapsed() < END_WITHIN {
-            seen.logs(&self.logs.ends());
+        loop {
+            let ends = self.logs.ends();
+            seen.logs(&ends);
+            let known = ends.iter().all(Option::is_some);
+            if known || look.is_covered(seen) || looked.elapsed() > END_WITHIN {
+                break;
+            }
         }
         // One was killed, or stopped, meanwhile.
         if self.state().writers != asked {
