@@ -127,6 +127,7 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
         removal: Removal::start(plan.seed, faulty.remover, &stand, &store),
         store,
         echo,
+        gateway_sleeps: false,
         may_hit_kafka: !matches!(kafka, Kafka::Foreign) && plan.stand.replication > 1,
     };
     for number in 1..=plan.rounds {
@@ -151,6 +152,7 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
             say(&judged.with_context(|| format!("at rest after {round}"))?);
         }
     }
+    campaign.stop_gateway(&mut stand, false)?;
     let writer = &mut stand.writers[0];
     writer.env.clear();
     writer.start()?;
@@ -179,6 +181,7 @@ fn setup(plan: &Plan, kafka: &Kafka) -> stand::Plan {
     // The second one comes only while the first is stopped. What is counted is removed later, so
     // the aggregator is run before each removal.
     setup.writers = 2;
+    setup.gateways = 2;
     setup.aggregator = false;
     setup.may_be_undecidable = plan.rounds > STRETCH;
     setup
@@ -199,12 +202,14 @@ struct Campaign {
     removal: Removal,
     store: Arc<Mutex<Store>>,
     echo: Echo,
+    gateway_sleeps: bool,
     may_hit_kafka: bool,
 }
 
 impl Campaign {
     /// One life of the writer; says how it ended.
     fn round(&mut self, round: &Round, actor: &mut Actor<'_>) -> Result<String> {
+        self.stop_gateway(actor.stand, round.gateway_sleeps)?;
         let leader = round.leader_pick.filter(|_| self.may_hit_kafka);
         if let Some(partition_pick) = leader {
             actor.act(&Step::KillNode { partition_pick })?;
@@ -226,6 +231,18 @@ impl Campaign {
         }
         sleep(Duration::from_millis(round.away_ms));
         Ok(how)
+    }
+
+    /// The second one, or lets it go on.
+    fn stop_gateway(&mut self, stand: &mut Stand, stopped: bool) -> Result<()> {
+        let process = stand.gateways[1].process()?;
+        match (self.gateway_sleeps, stopped) {
+            (false, true) => process.freeze()?,
+            (true, false) => process.thaw()?,
+            _ => {}
+        }
+        self.gateway_sleeps = stopped;
+        Ok(())
     }
 
     fn kill(&mut self, round: &Round, stand: &mut Stand) -> Result<String> {

@@ -49,6 +49,9 @@ fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Re
     let ends = |who: &str| outcome.tally.hits.keys().filter(|at| at.who == who).count();
     assert!(ends("writer") >= 8, "{:?}", outcome.tally.hits);
     assert!(ends("removal") >= 4, "{:?}", outcome.tally.hits);
+    // Ten rounds with a wide window, judged; ten with a tiny one, out of which copies fall.
+    assert_eq!(outcome.tally.judged, 1);
+    assert!(outcome.decided.discarded > 0, "{outcome}");
     // Round 6: stopped in a save past its session, and woken behind what was removed.
     assert!(outcome.removed > 0 && outcome.tally.frozen > 0, "{outcome}");
     Ok(())

@@ -1,7 +1,7 @@
 //! The books, held against each other at every scrape while writers die, sleep and come back.
 //!
 //! ```text
-//! scrape: gateway, logs' ends (kept for a while: what is looked at must be younger) ─▶ writers
+//! scrape: gateways, logs' ends (kept for a while: a look may speak of older ones) ─▶ writers
 //! judge (pure, `equations`): what one look must fulfil
 //! ```
 //!
@@ -27,9 +27,9 @@ use self::equations::{Before, Look, Seen, Writers};
 use crate::{kafka::logs::Logs, metrics::Metrics, stand::Stand, store::Store};
 
 const SCRAPE_EVERY: Duration = Duration::from_millis(200);
-/// A writer asks for the logs' ends every second or so: the left side is so much older.
-const OLDER: Duration = Duration::from_secs(3);
-/// What the logs hold is asked again for so long: a leader that is new may not know it yet.
+/// How long the left sides are kept: the logs' ends that a look speaks of may be so old.
+const KEPT: Duration = Duration::from_secs(30);
+/// How long a log may be without a leader.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// A thread that scrapes.
@@ -50,7 +50,7 @@ pub struct Scrapes {
 }
 
 struct Shared {
-    gateway: SocketAddr,
+    gateways: Vec<SocketAddr>,
     logs: Logs,
     partitions: u32,
     store: Arc<Mutex<Store>>,
@@ -73,7 +73,7 @@ impl Books {
     pub fn watch(stand: &Stand, store: &Arc<Mutex<Store>>) -> Result<Self> {
         let partitions = stand.plan.partitions;
         let shared = Arc::new(Shared {
-            gateway: stand.gateways[0].admin,
+            gateways: stand.gateways.iter().map(|it| it.admin).collect(),
             logs: Logs::new(&stand.kafka(), &stand.plan.topic, partitions)?,
             partitions,
             store: Arc::clone(store),
@@ -135,54 +135,69 @@ impl Shared {
         let mut seen = Seen::default();
         while !self.ended.load(Ordering::Relaxed) {
             sleep(SCRAPE_EVERY);
-            let Ok(gateway) = Metrics::scrape(self.gateway) else {
-                continue;
-            };
-            let now = Instant::now();
-            let Some(waiting) = gateway.sum("producer_dlq_records") else {
+            let Some((accepted, waiting)) = self.gateways() else {
                 continue;
             };
             seen.logs(&self.logs.ends());
+            let now = Instant::now();
             past.push_back((
                 now,
                 Before {
-                    accepted: gateway.sum("log_records_accepted_total"),
+                    accepted,
+                    waiting,
                     in_logs: seen.in_logs(),
                 },
             ));
-            while past.get(1).is_some_and(|(at, _)| *at + OLDER <= now) {
+            while past.front().is_some_and(|(at, _)| *at + KEPT < now) {
                 past.pop_front();
             }
-            let before = past.front().filter(|(at, _)| *at + OLDER <= now);
-            let Some((_, before)) = before else {
-                continue;
-            };
-            if let Some(whole) = self.look(&mut seen, before, waiting) {
+            if let Some(whole) = self.look(&mut seen, &past) {
                 self.count(whole);
             }
         }
     }
 
+    /// What they have accepted, and what waits in their queues.
+    fn gateways(&self) -> Option<(f64, f64)> {
+        let (mut accepted, mut waiting) = (0.0, 0.0);
+        for gateway in &self.gateways {
+            let metrics = Metrics::scrape(*gateway).ok()?;
+            accepted += metrics.sum("log_records_accepted_total")?;
+            waiting += metrics.sum("producer_dlq_records")?;
+        }
+        Some((accepted, waiting))
+    }
+
     /// Whether every term was known; `None` where nobody was there to be looked at.
-    fn look(&self, seen: &mut Seen, before: &Before, waiting: f64) -> Option<bool> {
+    fn look(&self, seen: &mut Seen, past: &VecDeque<(Instant, Before)>) -> Option<bool> {
         // It may be read just now; what was there before is there still.
         if let Ok(store) = self.store.try_lock() {
             seen.stored_at_least(store.lines());
         }
         let asked = self.state().writers.clone();
+        let begun = Instant::now();
         let scraped: Result<Vec<Metrics>> = asked.iter().map(|it| Metrics::scrape(*it)).collect();
         let scraped = scraped.ok().filter(|scraped| !scraped.is_empty())?;
         let look = match Writers::read(&scraped, self.partitions) {
-            Ok(writers) => Look { writers, waiting },
+            Ok(writers) => Look { writers },
             Err(fault) => {
                 self.fault(fault);
                 return None;
             }
         };
-        let begun = Instant::now();
-        // What the writers know of may be younger than what was asked before.
-        while !look.is_covered(seen) && begun.elapsed() < END_WITHIN {
-            seen.logs(&self.logs.ends());
+        let mut older = past.iter().rev();
+        let before = older.find(|(at, _)| *at + look.writers.age <= begun);
+        let (_, before) = before?;
+        // What the writers know of may be younger than what was asked before. Of a log that nobody
+        // leads it is asked until somebody does.
+        let looked = Instant::now();
+        loop {
+            let ends = self.logs.ends();
+            seen.logs(&ends);
+            let known = ends.iter().all(Option::is_some);
+            if known || look.is_covered(seen) || looked.elapsed() > END_WITHIN {
+                break;
+            }
         }
         // One was killed, or stopped, meanwhile.
         if self.state().writers != asked {

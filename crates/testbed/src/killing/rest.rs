@@ -23,6 +23,7 @@ impl Campaign {
         stand: &mut Stand,
         within: Duration,
     ) -> Result<String> {
+        self.stop_gateway(stand, false)?;
         let ledger = load.pause();
         self.echo.pause(true);
         let writer = &mut stand.writers[0];

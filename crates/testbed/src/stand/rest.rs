@@ -10,6 +10,9 @@ use anyhow::{Result, bail};
 use super::Stand;
 use crate::{aside::Aside, ledger::Ledger, process::poll_until, store::Store};
 
+/// Where nothing is under way any more, nothing that is missing will come.
+const QUIET_MAX: Duration = Duration::from_secs(30);
+
 impl Stand {
     /// Until the producer DLQs are empty, every accepted record is stored and no lag is left.
     pub(super) fn wait_at_rest(
@@ -21,6 +24,7 @@ impl Stand {
         let start = Instant::now();
         let accepted = ledger.accepted();
         let (mut waiting, mut lag, mut found) = (None, None, 0);
+        let mut quiet_since = None;
         let rest = poll_until(within, || {
             waiting = Self::metric(&self.gateways, "producer_dlq_records");
             if waiting != Some(0.0) {
@@ -34,9 +38,15 @@ impl Stand {
             if found >= accepted {
                 found = accepted - store.missing(ledger, &aside).count() as u64;
             }
-            Ok((found >= accepted && lag == Some(0.0)).then_some(()))
+            if lag != Some(0.0) {
+                quiet_since = None;
+                return Ok(None);
+            }
+            let quiet = quiet_since.get_or_insert_with(Instant::now).elapsed();
+            let all = found >= accepted;
+            Ok((all || quiet > QUIET_MAX).then_some(all))
         })?;
-        if rest.is_some() {
+        if rest == Some(true) {
             return Ok(());
         }
         let mut why = format!(

@@ -2,6 +2,9 @@
 //!
 //! T: the chains' totals; L: lags; U: partitions whose lag is not known (yet); E: where logs end.
 //!
+//! "Before" is before the logs' ends were asked for that the lags are of: before the look, if Kafka
+//! answers.
+//!
 //! 1. accepted before ≤ T (but skipped) + L + E of U + in the producer DLQ: the contract's, and of
 //!    a log about which nothing is said as much as all of it may be not yet read.
 //! 2. logs' ends before ≤ T + L ≤ E, while one writer is asked and knows all lags: every message is
@@ -11,6 +14,8 @@
 //!
 //! Two writers may both speak of a partition that went from one to the other: what they say
 //! together is too much then, never too little.
+
+use std::time::Duration;
 
 use crate::metrics::Metrics;
 
@@ -33,20 +38,22 @@ pub struct Writers {
     /// By partition.
     lags: Vec<Option<f64>>,
     unread: f64,
+    /// Of the logs' ends that the oldest of the lags are of.
+    pub age: Duration,
 }
 
 /// One look.
 #[derive(Clone, Debug)]
 pub struct Look {
     pub writers: Writers,
-    /// In the producer DLQ.
-    pub waiting: f64,
 }
 
-/// What was true a while before a look.
+/// What was true before a look.
 #[derive(Clone, Debug)]
 pub struct Before {
-    pub accepted: Option<f64>,
+    pub accepted: f64,
+    /// In the producer DLQ: of what was accepted then, that or the logs held each.
+    pub waiting: f64,
     /// Messages in all logs, where that was known.
     pub in_logs: Option<f64>,
 }
@@ -70,6 +77,7 @@ impl Writers {
             totals: [0.0; FATES.len()],
             lags: vec![None; partitions as usize],
             unread: 0.0,
+            age: Duration::ZERO,
         };
         for metrics in scraped {
             for (total, fate) in writers.totals.iter_mut().zip(FATES) {
@@ -78,12 +86,19 @@ impl Writers {
             }
             for (partition, lag) in writers.lags.iter_mut().enumerate() {
                 let label = format!("partition=\"{partition}\"");
-                if let Some(value) = metrics.with("consumer_lag_records", &label) {
+                let told = metrics.with("consumer_lag_records", &label);
+                // Not a number as long as it is not known.
+                if let Some(value) = told.filter(|value| !value.is_nan()) {
                     *lag.get_or_insert(0.0) += value;
                 }
             }
             let unread = metrics.sum("store_chains_unread");
             writers.unread += unread.ok_or("no store_chains_unread")?;
+            let age = metrics.sum("consumer_log_ends_age_seconds");
+            let age = age.ok_or("no consumer_log_ends_age_seconds")?;
+            writers.age = writers
+                .age
+                .max(Duration::try_from_secs_f64(age).map_err(odd_age)?);
         }
         Ok(writers)
     }
@@ -100,6 +115,10 @@ impl Writers {
     fn all(&self) -> f64 {
         self.totals.iter().sum::<f64>() + self.lag()
     }
+}
+
+fn odd_age(error: impl std::fmt::Display) -> String {
+    format!("consumer_log_ends_age_seconds: {error}")
 }
 
 impl Seen {
@@ -132,11 +151,12 @@ impl Look {
     /// # Errors
     /// The first equation that does not hold.
     pub fn judge(&self, seen: &mut Seen, before: &Before) -> Result<(), String> {
-        let Self { writers, waiting } = self;
+        let writers = &self.writers;
         let unknown = writers.lags.iter().zip(&seen.ends);
         let unknown = unknown.filter(|(lag, _)| lag.is_none());
         let unknown: Option<Vec<f64>> = unknown.map(|(_, end)| end.map(|end| end as f64)).collect();
-        if let (Some(accepted), Some(unknown)) = (before.accepted, unknown) {
+        let (accepted, waiting) = (before.accepted, before.waiting);
+        if let Some(unknown) = unknown {
             let right = writers.all() - writers.totals[FATES.len() - 1];
             let right = right + unknown.iter().sum::<f64>();
             if accepted > right + waiting {
@@ -185,11 +205,17 @@ mod tests {
     use super::*;
 
     /// 70 stored, 10 duplicates, 1 poison, 2 undecidable, 3 skipped; lags 10 and 4; so 100 in the
-    /// logs, which end at 60 and 40.
+    /// logs, which end at 60 and 40. A lag that is not given is not known.
     fn metrics(lags: &[(u32, u32)]) -> Metrics {
-        let mut text = String::from("store_chains_unread 0\n");
+        let mut text = "store_chains_unread 0\nconsumer_log_ends_age_seconds 0.5\n".to_owned();
         for (fate, total) in FATES.iter().zip([70, 10, 1, 2, 0, 3]) {
             text += &format!("store_chain_records{{fate=\"{fate}\"}} {total}\n");
+        }
+        for (partition, _) in LAGS
+            .iter()
+            .filter(|(partition, _)| !lags.iter().any(|it| it.0 == *partition))
+        {
+            text += &format!("consumer_lag_records{{partition=\"{partition}\"}} NaN\n");
         }
         for (partition, lag) in lags {
             text += &format!("consumer_lag_records{{partition=\"{partition}\"}} {lag}\n");
@@ -200,7 +226,6 @@ mod tests {
     fn look(lags: &[(u32, u32)]) -> Look {
         Look {
             writers: Writers::read(&[metrics(lags)], 2).expect("all is there"),
-            waiting: 5.0,
         }
     }
 
@@ -213,7 +238,8 @@ mod tests {
 
     fn before(accepted: u32, in_logs: u32) -> Before {
         Before {
-            accepted: Some(f64::from(accepted)),
+            accepted: f64::from(accepted),
+            waiting: 5.0,
             in_logs: Some(f64::from(in_logs)),
         }
     }
@@ -272,7 +298,6 @@ mod tests {
         let two = [metrics(&LAGS), metrics(&LAGS[..1])];
         let two = Look {
             writers: Writers::read(&two, 2).expect("all is there"),
-            waiting: 0.0,
         };
         assert_eq!(two.judge(&mut seen(), &before(100, 100)), Ok(()));
         let fault = two.judge(&mut seen(), &before(1_000, 100));
