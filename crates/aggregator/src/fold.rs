@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use pipeline_core::{
     Offset,
-    record::{self, Fields, RecordError},
+    record::{Fields, Reader, RecordError},
     store::StoredRecord,
 };
 
@@ -37,6 +37,7 @@ pub struct Delta {
     pub aside: u64,
     /// Count paths without their query (`aggregation.stripQuery`).
     strip_query: bool,
+    reader: Reader,
     strings: Strings,
     /// The kind of client of each string that is an agent, by its number; [`NOT_KNOWN`] of the
     /// others.
@@ -66,6 +67,7 @@ impl Delta {
             records: 0,
             aside: 0,
             strip_query,
+            reader: Reader::default(),
             strings: Strings::default(),
             clients: Vec::new(),
             tallies: Vec::new(),
@@ -81,7 +83,7 @@ impl Delta {
     /// Where its line is no record: then nothing is added.
     #[inline]
     pub fn add(&mut self, stored: &StoredRecord<'_>) -> Result<Place, FoldError> {
-        let fields = record::read(stored.line).map_err(|error| FoldError {
+        let fields = self.reader.read(stored.line).map_err(|error| FoldError {
             offset: stored.offset,
             error,
         })?;
