@@ -46,8 +46,17 @@ pub struct Delta {
     /// Places in `tallies`, by hour and site.
     index: HashTable<usize>,
     hasher: RandomState,
-    /// The last one's: neighbours are mostly of the same hour and site.
+    /// Of the record before: neighbours are mostly of the same hour and site.
     at: Option<usize>,
+    last: Last,
+}
+
+/// The strings of the record before: neighbours are often of one client.
+#[derive(Default)]
+struct Last {
+    agent: u32,
+    method: u32,
+    host: u32,
 }
 
 const NOT_KNOWN: ClientId = ClientId(u16::MAX);
@@ -74,6 +83,7 @@ impl Delta {
             index: HashTable::new(),
             hasher: RandomState::default(),
             at: None,
+            last: Last::default(),
         }
     }
 
@@ -140,19 +150,17 @@ impl Delta {
     }
 
     fn count(&mut self, tally: usize, fields: &Fields<'_>) {
-        let strings = &mut self.strings;
-        let path = match fields.path.split_once('?') {
-            Some((path, _)) if self.strip_query => path,
-            _ => &fields.path,
+        let (strings, last) = (&mut self.strings, &mut self.last);
+        let path = match &*fields.path {
+            path if self.strip_query => path.split('?').next().unwrap_or_default(),
+            path => path,
         };
         let path = strings.number(path);
-        let agent = strings.number(&fields.user_agent);
-        let method = fields
-            .method
-            .as_deref()
-            .map(|method| strings.number(method));
+        let agent = strings.number_near(&fields.user_agent, &mut last.agent);
+        let method = fields.method.as_deref();
+        let method = method.map(|method| strings.number_near(method, &mut last.method));
         let host = fields.referer.as_deref().and_then(host::of_url);
-        let host = host.map(|host| strings.number(&host));
+        let host = host.map(|host| strings.number_near(&host, &mut last.host));
         self.clients.resize(strings.len(), NOT_KNOWN);
         let client = &mut self.clients[agent as usize];
         if *client == NOT_KNOWN {
