@@ -3,6 +3,7 @@
 //! sender and the broker beside it on the same machine do not count.
 
 mod aggregator;
+mod asks;
 mod ceiling;
 mod cores;
 mod figure;
@@ -59,9 +60,10 @@ const WITHIN: Duration = Duration::from_secs(300);
 /// moment where its segment is there.
 ///
 /// aggregator: without Kafka, a store that is made before, counted by `aggregator --once`; ceiling:
-/// the same segments through `zstdcat | wc -l`; peers, where they are installed: DuckDB with two
-/// group-bys (which also checks every count of every summary) and, of --input, GoAccess. Then a few
-/// new records over those, and ticks with nothing new over 10,000 segments.
+/// the same segments through `zstdcat | wc -l`; then a few new records over those, ticks with
+/// nothing new over 10,000 segments, and all of it counted and archived; peers, where they are
+/// installed: of --input, GoAccess, and DuckDB with two group-bys (which also checks every count of
+/// every summary). At the end each figure that was asked for, beside what was asked.
 ///
 /// pipeline: all of them at once, and what comes out at the other end.
 ///

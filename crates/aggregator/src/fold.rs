@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use pipeline_core::{
     Offset,
-    record::{self, Fields, RecordError},
+    record::{Fields, Reader, RecordError},
     store::StoredRecord,
 };
 
@@ -37,6 +37,7 @@ pub struct Delta {
     pub aside: u64,
     /// Count paths without their query (`aggregation.stripQuery`).
     strip_query: bool,
+    reader: Reader,
     strings: Strings,
     /// The kind of client of each string that is an agent, by its number; [`NOT_KNOWN`] of the
     /// others.
@@ -45,8 +46,17 @@ pub struct Delta {
     /// Places in `tallies`, by hour and site.
     index: HashTable<usize>,
     hasher: RandomState,
-    /// The last one's: neighbours are mostly of the same hour and site.
+    /// Of the record before: neighbours are mostly of the same hour and site.
     at: Option<usize>,
+    last: Last,
+}
+
+/// The strings of the record before: neighbours are often of one client.
+#[derive(Default)]
+struct Last {
+    agent: u32,
+    method: u32,
+    host: u32,
 }
 
 const NOT_KNOWN: ClientId = ClientId(u16::MAX);
@@ -66,12 +76,14 @@ impl Delta {
             records: 0,
             aside: 0,
             strip_query,
+            reader: Reader::default(),
             strings: Strings::default(),
             clients: Vec::new(),
             tallies: Vec::new(),
             index: HashTable::new(),
             hasher: RandomState::default(),
             at: None,
+            last: Last::default(),
         }
     }
 
@@ -81,7 +93,7 @@ impl Delta {
     /// Where its line is no record: then nothing is added.
     #[inline]
     pub fn add(&mut self, stored: &StoredRecord<'_>) -> Result<Place, FoldError> {
-        let fields = record::read(stored.line).map_err(|error| FoldError {
+        let fields = self.reader.read(stored.line).map_err(|error| FoldError {
             offset: stored.offset,
             error,
         })?;
@@ -138,19 +150,17 @@ impl Delta {
     }
 
     fn count(&mut self, tally: usize, fields: &Fields<'_>) {
-        let strings = &mut self.strings;
-        let path = match fields.path.split_once('?') {
-            Some((path, _)) if self.strip_query => path,
-            _ => &fields.path,
+        let (strings, last) = (&mut self.strings, &mut self.last);
+        let path = match &*fields.path {
+            path if self.strip_query => path.split('?').next().unwrap_or_default(),
+            path => path,
         };
         let path = strings.number(path);
-        let agent = strings.number(&fields.user_agent);
-        let method = fields
-            .method
-            .as_deref()
-            .map(|method| strings.number(method));
+        let agent = strings.number_near(&fields.user_agent, &mut last.agent);
+        let method = fields.method.as_deref();
+        let method = method.map(|method| strings.number_near(method, &mut last.method));
         let host = fields.referer.as_deref().and_then(host::of_url);
-        let host = host.map(|host| strings.number(&host));
+        let host = host.map(|host| strings.number_near(&host, &mut last.host));
         self.clients.resize(strings.len(), NOT_KNOWN);
         let client = &mut self.clients[agent as usize];
         if *client == NOT_KNOWN {

@@ -1,5 +1,7 @@
 //! The aggregator, on a store that is made for it: no Kafka is needed. CPU is that of its process
-//! from start to end, which is one thread.
+//! from start to end, which is one thread. Everything is on (all measures, bot classes, reports, the
+//! archive), but only one of the figures is of a run that archives what it counts: usually that is
+//! the work of later ones, `archiveAfter` behind.
 
 use std::{
     fs,
@@ -13,13 +15,17 @@ use anyhow::{Context, Result, bail};
 use testbed::{duckdb, store, summaries};
 
 use super::{
-    Args, ceiling,
+    Args,
+    asks::Asks,
+    ceiling,
     figure::{self, Figure, children_cpu},
 };
 use crate::shell::{cargo, has, root};
 
 /// Added to what is stored, and ten times that.
 const NEW: u64 = 3_000;
+/// How often: one takes too little to be measured alone.
+const ROUNDS: u64 = 5;
 const SEGMENTS: u64 = 10_000;
 const TICKS: u32 = 10;
 
@@ -33,73 +39,219 @@ pub fn run(args: &Args, dir: &Path) -> Result<()> {
         bail!("the aggregator does not build");
     }
     fs::create_dir_all(dir)?;
-    let bench = Bench {
+    let mut bench = Bench {
         args,
         dir: dir.to_owned(),
+        stored: 0,
+        asks: Asks::default(),
     };
-    bench.whole()?;
+    let ours = bench.whole()?;
     bench.a_few_more()?;
-    bench.ticks()
+    bench.ticks()?;
+    bench.archive()?;
+    bench.goaccess(&ours)?;
+    bench.duckdb(&ours)?;
+    bench.asks.print();
+    Ok(())
 }
 
 struct Bench<'a> {
     args: &'a Args,
     dir: PathBuf,
+    /// Records in the store of [`ALL`].
+    stored: u64,
+    asks: Asks,
 }
 
+/// What a run keeps apart from others.
+struct Place {
+    logs: &'static str,
+    analytics: &'static str,
+    /// Of records that have just been stored.
+    archive_after: &'static str,
+}
+
+const ALL: Place = Place {
+    logs: "logs",
+    analytics: "analytics",
+    archive_after: "3h",
+};
+const TENTH: Place = Place {
+    logs: "logs-tenth",
+    analytics: "analytics-tenth",
+    ..ALL
+};
+const MANY: Place = Place {
+    logs: "logs-many",
+    analytics: "analytics-many",
+    ..ALL
+};
+const ARCHIVED: Place = Place {
+    analytics: "analytics-archived",
+    archive_after: "0s",
+    ..ALL
+};
+
 impl Bench<'_> {
-    /// Everything from the beginning, beside its ceiling and its peers.
-    fn whole(&self) -> Result<()> {
+    /// Everything from the beginning, beside its ceiling.
+    fn whole(&mut self) -> Result<Figure> {
         let records = self.args.records;
-        println!("making a store of {records} records");
-        self.store("logs", records, 512, 1)?;
-        let segments = self.segments("logs")?;
-        let ceiling = ceiling::scan(&segments, records)?;
+        println!("making stores of {records} and {} records", records / 10);
+        self.store_more(records, 1)?;
+        self.store(&TENTH, records / 10, 512, 1)?;
+        let ceiling = ceiling::scan(&self.segments()?, records)?;
         figure::head("aggregator");
         ceiling.print("ceiling: zstdcat | wc -l", None);
+        let tenth = self.best(&TENTH, records / 10)?;
+        tenth.print("a tenth, best of three", None);
+        let ours = self.best(&ALL, records)?;
+        ours.print("aggregator --once, best of three", Some(&ceiling));
+        let counted = summaries::total(&self.dir.join(ALL.analytics))?;
+        if counted != records {
+            bail!("{counted} of {records} records are counted");
+        }
+        let (each, ceiling) = (ours.per_cpu_second(), ceiling.per_cpu_second());
+        let asks = &mut self.asks;
+        asks.at_least("records a second of one core", each, 1e6);
+        asks.at_most("times what zstdcat | wc -l takes", ceiling / each, 3.0);
+        let growth = ours.cpu.as_secs_f64() / tenth.cpu.as_secs_f64();
+        asks.at_most("times as long for ten times as much", growth, 10.0);
+        self.reports()?;
+        Ok(ours)
+    }
+
+    fn best(&self, place: &Place, records: u64) -> Result<Figure> {
         let mut best: Option<Figure> = None;
         for _ in 0..3 {
-            let analytics = self.dir.join("analytics");
+            let analytics = self.dir.join(place.analytics);
             if analytics.exists() {
                 fs::remove_dir_all(&analytics)?;
             }
-            let figure = self.once("logs", records)?;
+            let figure = self.once(place, records)?;
             if best.is_none_or(|best| figure.cpu < best.cpu) {
                 best = Some(figure);
             }
-            let counted = summaries::total(&analytics)?;
-            if counted != records {
-                bail!("{counted} of {records} records are counted");
-            }
         }
-        let best = best.context("three runs")?;
-        best.print("aggregator --once, best of three", Some(&ceiling));
-        self.duckdb(&segments, &best)?;
-        self.goaccess(&best)
+        best.context("three runs")
     }
 
-    fn duckdb(&self, segments: &[PathBuf], ours: &Figure) -> Result<()> {
+    /// What of that the pages took: a run that makes nothing but them.
+    fn reports(&self) -> Result<()> {
+        let analytics = self.dir.join(ALL.analytics);
+        let (mut nothing, mut again) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..ROUNDS {
+            nothing += self.once(&ALL, 0)?.cpu;
+            for dir in ["reports", "_state/reports"] {
+                fs::remove_dir_all(analytics.join(dir))?;
+            }
+            fs::remove_file(analytics.join("report.html"))?;
+            again += self.once(&ALL, 0)?.cpu;
+            if !analytics.join("report.html").exists() {
+                bail!("the reports were not made again");
+            }
+        }
+        println!(
+            "  of that the reports: {:.0} ms of CPU",
+            ms(again.saturating_sub(nothing)) / ROUNDS as f64
+        );
+        Ok(())
+    }
+
+    /// A few new records over all that is there: what a run of cron costs.
+    fn a_few_more(&mut self) -> Result<()> {
+        figure::head("new records over those");
+        let rounds = |bench: &mut Self, new: u64, seed: u64| -> Result<Figure> {
+            let (mut wall, mut cpu) = (Duration::ZERO, Duration::ZERO);
+            for round in 0..ROUNDS {
+                if new > 0 {
+                    bench.store_more(new, seed + round)?;
+                }
+                let figure = bench.once(&ALL, new)?;
+                (wall, cpu) = (wall + figure.wall, cpu + figure.cpu);
+            }
+            Ok(Figure {
+                records: new * ROUNDS,
+                wall,
+                cpu,
+            })
+        };
+        let nothing = rounds(self, 0, 0)?;
+        nothing.print(&format!("nothing new, start to end, {ROUNDS} times"), None);
+        let few = rounds(self, NEW, 20)?;
+        few.print(&format!("{NEW} new, {ROUNDS} times"), None);
+        let more = rounds(self, 10 * NEW, 40)?;
+        more.print(&format!("{} new, {ROUNDS} times", 10 * NEW), None);
+        let each = |figure: &Figure| ms(figure.cpu) / ROUNDS as f64;
+        self.asks
+            .at_most("ms for 3,000 new records, start to end", each(&few), 100.0);
+        let growth = each(&more) / each(&few);
+        self.asks
+            .at_most("times as long for 30,000 new ones", growth, 10.0);
+        Ok(())
+    }
+
+    /// A process that goes on and finds nothing new.
+    fn ticks(&mut self) -> Result<()> {
+        println!("making a store of {SEGMENTS} segments");
+        self.store(&MANY, SEGMENTS, 1, 4)?;
+        self.once(&MANY, SEGMENTS)?;
+        let mut process = self.aggregator(&MANY)?.stderr(Stdio::null()).spawn()?;
+        let stat = format!("/proc/{}/stat", process.id());
+        // The first run looks at everything.
+        thread::sleep(Duration::from_secs(3));
+        let before = figure::cpu_of(&stat)?;
+        thread::sleep(Duration::from_secs(u64::from(TICKS)));
+        let cpu = figure::cpu_of(&stat)? - before;
+        process.kill()?;
+        process.wait()?;
+        let each = ms(cpu) / f64::from(TICKS);
+        self.asks
+            .at_most("ms for a tick with 10,000 segments", each, 10.0);
+        Ok(())
+    }
+
+    /// The same counted and archived in one run, and what that takes of memory.
+    fn archive(&self) -> Result<()> {
+        figure::head("counted and archived");
+        let (figure, peak) = self.measured(&ARCHIVED, self.stored)?;
+        figure.print("aggregator --once, archiveAfter 0s", None);
+        let archive = format!("{}-archive", ARCHIVED.analytics);
+        if !self.dir.join(archive).exists() {
+            bail!("nothing was archived");
+        }
+        println!("  the most memory meanwhile (RSS): {} MiB", peak >> 20);
+        Ok(())
+    }
+
+    fn duckdb(&mut self, ours: &Figure) -> Result<()> {
+        const ASK: &str = "times as fast as DuckDB's two group-bys";
         if !duckdb::is_there() {
-            println!("  SKIPPED DuckDB: python3 has no duckdb (pip install duckdb)");
+            let why = "python3 has no duckdb (pip install duckdb)";
+            self.asks.skipped(ASK, why);
             return Ok(());
         }
         let ndjson = self.dir.join("records.ndjson");
-        duckdb::unpack(segments, &ndjson)?;
-        let figure = timed(ours.records, || duckdb::two_group_bys(&ndjson))?;
+        duckdb::unpack(&self.segments()?, &ndjson)?;
+        let figure = timed(self.stored, || duckdb::two_group_bys(&ndjson))?;
         figure.print("DuckDB: two group-bys of plain NDJSON, one thread", None);
-        ratio("DuckDB", &figure, ours);
-        println!(
-            "  DuckDB says: {}",
-            duckdb::check(&ndjson, &self.dir.join("analytics"))?
-        );
+        let times = ours.per_cpu_second() / figure.per_cpu_second();
+        self.asks.at_least(ASK, times, 2.0);
+        let analytics = self.dir.join(ALL.analytics);
+        println!("  DuckDB says: {}", duckdb::check(&ndjson, &analytics)?);
         fs::remove_file(ndjson)?;
         Ok(())
     }
 
     /// On the same lines as it reads them, so only those of a log.
-    fn goaccess(&self, ours: &Figure) -> Result<()> {
-        let Some(log) = self.args.input.as_ref().filter(|_| has("goaccess")) else {
-            println!("  SKIPPED GoAccess: it is not installed, or there is no --input");
+    fn goaccess(&mut self, ours: &Figure) -> Result<()> {
+        const ASK: &str = "times as fast as GoAccess";
+        if !has("goaccess") {
+            self.asks.skipped(ASK, "goaccess is not installed");
+            return Ok(());
+        }
+        let Some(log) = &self.args.input else {
+            self.asks
+                .skipped(ASK, "there is no log that it could read (--input)");
             return Ok(());
         };
         let text = fs::read(log)?;
@@ -118,60 +270,28 @@ impl Bench<'_> {
                 .args(["--log-format=COMBINED", "--no-progress", "-o"]);
             goaccess
                 .arg(self.dir.join("goaccess.json"))
-                .stdin(Stdio::null());
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
             if !goaccess.status()?.success() {
                 bail!("goaccess failed");
             }
             Ok(())
         })?;
         figure.print("GoAccess to JSON", None);
-        ratio("GoAccess", &figure, ours);
+        let times = ours.per_cpu_second() / figure.per_cpu_second();
+        self.asks.at_least(ASK, times, 20.0);
         fs::remove_file(file)?;
         Ok(())
     }
 
-    /// A few new records over all that is there: what a run of cron costs.
-    fn a_few_more(&self) -> Result<()> {
-        figure::head("new records over those");
-        self.once("logs", 0)?
-            .print("nothing new, start to end", None);
-        for (seed, new) in [(2, NEW), (3, 10 * NEW)] {
-            self.store("logs", new, 512, seed)?;
-            self.once("logs", new)?
-                .print("new ones, start to end", None);
-        }
-        Ok(())
+    fn store_more(&mut self, records: u64, seed: u64) -> Result<()> {
+        self.stored += records;
+        self.store(&ALL, records, 512, seed)
     }
 
-    /// A process that goes on and finds nothing new.
-    fn ticks(&self) -> Result<()> {
-        println!("making a store of {SEGMENTS} segments");
-        self.store("many", SEGMENTS, 1, 4)?;
-        self.once("many", SEGMENTS)?;
-        let config = self.config("many")?;
-        let mut process = Command::new(root().join("target/release/aggregator"))
-            .arg("--config")
-            .arg(config)
-            .stderr(Stdio::null())
-            .spawn()?;
-        let stat = format!("/proc/{}/stat", process.id());
-        // The first run looks at everything.
-        thread::sleep(Duration::from_secs(3));
-        let before = figure::cpu_of(&stat)?;
-        thread::sleep(Duration::from_secs(u64::from(TICKS)));
-        let cpu = figure::cpu_of(&stat)? - before;
-        process.kill()?;
-        process.wait()?;
-        println!(
-            "  a tick with nothing new and {SEGMENTS} segments: {:.1} ms of CPU",
-            cpu.as_secs_f64() * 1000.0 / f64::from(TICKS)
-        );
-        Ok(())
-    }
-
-    fn store(&self, logs: &str, records: u64, each: u32, seed: u64) -> Result<()> {
+    fn store(&self, place: &Place, records: u64, each: u32, seed: u64) -> Result<()> {
         let mut store = Command::new(root().join("target/release/examples/store"));
-        store.arg("--logs").arg(self.dir.join(logs));
+        store.arg("--logs").arg(self.dir.join(place.logs));
         store.args(["--records", &records.to_string()]);
         store.args(["--each", &each.to_string(), "--seed", &seed.to_string()]);
         if let Some(input) = &self.args.input {
@@ -183,41 +303,56 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn segments(&self, logs: &str) -> Result<Vec<PathBuf>> {
-        store::segments(&self.dir.join(logs).join("_live/logs"))
+    fn segments(&self) -> Result<Vec<PathBuf>> {
+        store::segments(&self.dir.join(ALL.logs).join("_live/logs"))
     }
 
-    fn config(&self, logs: &str) -> Result<PathBuf> {
-        let file = self.dir.join(format!("{logs}.yaml"));
-        let analytics = if logs == "logs" {
-            "analytics"
-        } else {
-            "analytics-many"
-        };
+    fn aggregator(&self, place: &Place) -> Result<Command> {
+        let analytics = place.analytics;
+        let file = self.dir.join(format!("{analytics}.yaml"));
         let yaml = format!(
             "dataDir: {}\nkafka: {{brokers: [\"127.0.0.1:9\"], groupID: bench}}\n\
-             storage: {{logsDir: {logs}, analyticsDir: {analytics}}}\n\
-             aggregation: {{interval: 1s, adminAddr: \"127.0.0.1:0\"}}\n\
+             storage: {{logsDir: {}, analyticsDir: {analytics}, archiveDir: {analytics}-archive}}\n\
+             aggregation: {{interval: 1s, archiveAfter: {}, adminAddr: \"127.0.0.1:0\"}}\n\
              telemetry: {{log: {{level: warn}}}}\n",
-            self.dir.display()
+            self.dir.display(),
+            place.logs,
+            place.archive_after,
         );
         fs::write(&file, yaml)?;
-        Ok(file)
+        let mut aggregator = Command::new(root().join("target/release/aggregator"));
+        aggregator.arg("--config").arg(file);
+        Ok(aggregator)
     }
 
-    fn once(&self, logs: &str, records: u64) -> Result<Figure> {
-        let config = self.config(logs)?;
-        timed(records, || {
-            let status = Command::new(root().join("target/release/aggregator"))
-                .args(["--once", "--config"])
-                .arg(config)
-                .status()?;
+    fn once(&self, place: &Place, records: u64) -> Result<Figure> {
+        Ok(self.measured(place, records)?.0)
+    }
+
+    /// One run, and the most bytes that it held.
+    fn measured(&self, place: &Place, records: u64) -> Result<(Figure, u64)> {
+        let mut peak = 0;
+        let figure = timed(records, || {
+            let mut run = self.aggregator(place)?.arg("--once").spawn()?;
+            let status = loop {
+                if let Some(status) = run.try_wait()? {
+                    break status;
+                }
+                // The kernel's own peak, as it stood last.
+                peak = figure::peak_of(run.id()).unwrap_or(peak).max(peak);
+                thread::sleep(Duration::from_millis(5));
+            };
             if !status.success() {
                 bail!("aggregator --once ended with {status}");
             }
             Ok(())
-        })
+        })?;
+        Ok((figure, peak))
     }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 fn timed(records: u64, run: impl FnOnce() -> Result<()>) -> Result<Figure> {
@@ -228,11 +363,4 @@ fn timed(records: u64, run: impl FnOnce() -> Result<()>) -> Result<Figure> {
         wall: start.elapsed(),
         cpu: children_cpu()? - before,
     })
-}
-
-fn ratio(peer: &str, figure: &Figure, ours: &Figure) {
-    println!(
-        "  the aggregator is {:.1} times as fast as {peer}, by CPU",
-        ours.per_cpu_second() / figure.per_cpu_second()
-    );
 }

@@ -57,6 +57,14 @@ pub fn cpu_of(stat: &str) -> Result<Duration> {
     ticks(stat, 14)
 }
 
+/// The most memory that a process has held so far (RSS), in bytes.
+pub fn peak_of(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.context("no VmHWM")?.parse::<u64>()? << 10)
+}
+
 /// The sum of two fields, the first of which is number `first`.
 fn ticks(stat: &str, first: usize) -> Result<Duration> {
     let stat = fs::read_to_string(stat)?;

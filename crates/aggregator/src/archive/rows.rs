@@ -51,7 +51,14 @@ impl<'p> Gather<'p> {
     #[must_use]
     pub fn new(files: &'p [PlannedFile], want: impl Fn(&PlannedFile) -> bool) -> Self {
         let files_wanted = files.iter().enumerate().filter(|(_, file)| want(file));
+        let (mut bytes, mut records) = (0, 0);
         let parts = files_wanted.flat_map(|(number, file)| {
+            records += file.records as usize;
+            bytes += file
+                .parts
+                .iter()
+                .map(|part| part.bytes as usize)
+                .sum::<usize>();
             let parts = file.parts.iter();
             parts.map(move |part| (&part.chain, file.place, (part.first, part.next, number)))
         });
@@ -71,8 +78,8 @@ impl<'p> Gather<'p> {
         Self {
             files,
             wanted: wanted.collect(),
-            lines: Vec::new(),
-            rows: Vec::new(),
+            lines: Vec::with_capacity(bytes),
+            rows: Vec::with_capacity(records),
             sites: Sites::default(),
             places: Places::default(),
         }

@@ -28,6 +28,9 @@ use crate::{
     manifest::{Manifest, StateDir},
 };
 
+/// Rows of live segments that are held at once.
+const LIVE_ROWS: usize = 10_000;
+
 /// Print the records of a time: those of the archive, and those counted and not archived yet
 #[derive(clap::Args, Debug)]
 pub struct Export {
@@ -111,11 +114,7 @@ impl Export {
             let archived = found.open()?;
             published.insert(archived.about.file.name.clone());
             for columns in archived.groups(&found.path) {
-                for row in columns?.rows() {
-                    if self.wants_row(row) {
-                        out.row(row)?;
-                    }
-                }
+                self.rows(&columns?, &mut out)?;
                 progress.show(|| format!("{} records", out.records));
             }
         }
@@ -161,36 +160,45 @@ impl Export {
                 {
                     continue;
                 }
-                let Some((visited, ndjson)) = chain.read(name)? else {
+                let removed = || {
                     let path = chain.segment_path(name);
-                    anyhow::bail!(
+                    anyhow::anyhow!(
                         "{} was archived and removed meanwhile: try again",
                         path.display()
-                    );
+                    )
                 };
-                let lines = Bytes::from(ndjson);
+                let visited = chain.look(name)?.ok_or_else(removed)?;
+                let mut records = chain.records(&visited)?.ok_or_else(removed)?;
                 let mut columns = Columns::default();
                 let mut places = Places::default();
-                for stored in visited.trailer.records(&lines) {
+                while let Some(stored) = records.next()? {
                     let place = places.of(stored.line, stored.received_ms)?;
                     let wanted = parts.iter().any(|(first, next, of)| {
                         *of == place && (*first..*next).contains(&stored.offset)
                     });
-                    if wanted {
-                        let origin = Origin {
-                            chain: id,
-                            offset: stored.offset.0,
-                            received_ms: stored.received_ms,
-                        };
-                        columns.push(&lines, stored.line, origin)?;
+                    if !wanted {
+                        continue;
+                    }
+                    let origin = Origin {
+                        chain: id,
+                        offset: stored.offset.0,
+                        received_ms: stored.received_ms,
+                    };
+                    let line = Bytes::copy_from_slice(stored.line);
+                    columns.push(&line, &line, origin)?;
+                    if columns.count() == LIVE_ROWS {
+                        self.rows(&std::mem::take(&mut columns), out)?;
                     }
                 }
-                for row in columns.rows().filter(|row| self.wants_row(*row)) {
-                    out.row(row)?;
-                }
+                self.rows(&columns, out)?;
             }
         }
         Ok(())
+    }
+
+    fn rows<W: Write + Send>(&self, columns: &Columns, out: &mut Out<W>) -> anyhow::Result<()> {
+        let mut rows = columns.rows().filter(|row| self.wants_row(*row));
+        rows.try_for_each(|row| out.row(row))
     }
 
     /// Whether a place may hold what is wanted.

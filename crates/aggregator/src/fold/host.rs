@@ -16,12 +16,20 @@ pub fn of_url(url: &str) -> Option<Cow<'_, str>> {
     if !scheme.first()?.is_ascii_alphabetic() || !scheme.iter().all(named) {
         return None;
     }
-    let end = |byte: u8| matches!(byte, b'/' | b'?' | b'#' | b'\\');
-    let end = rest.bytes().position(end).unwrap_or(rest.len());
+    let (mut end, mut user) = (rest.len(), false);
+    for (place, byte) in rest.bytes().enumerate() {
+        match byte {
+            b'/' | b'?' | b'#' | b'\\' => {
+                end = place;
+                break;
+            }
+            b'@' => user = true,
+            _ => {}
+        }
+    }
     let authority = &rest[..end];
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    let behind_user = user.then(|| authority.rsplit_once('@')).flatten();
+    let host = behind_user.map_or(authority, |(_, host)| host);
     let host = match host.strip_prefix('[') {
         Some(address) => address.split_once(']')?.0,
         None => host.split_once(':').map_or(host, |(host, _)| host),

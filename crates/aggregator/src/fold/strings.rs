@@ -47,6 +47,15 @@ impl Strings {
         number
     }
 
+    /// As [`Self::number`], where the text is often that of `last`.
+    #[inline]
+    pub fn number_near(&mut self, text: &str, last: &mut u32) -> u32 {
+        if (*last as usize) >= self.len() || self.text(*last) != text {
+            *last = self.number(text);
+        }
+        *last
+    }
+
     #[inline]
     #[must_use]
     pub fn text(&self, number: u32) -> &str {

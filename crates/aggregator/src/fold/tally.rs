@@ -29,7 +29,8 @@ pub struct Tally {
     site: Option<Box<str>>,
     /// By dimension, string, client and status class: see [`key`].
     counts: HashMap<u64, u64, RandomState>,
-    traffic: HashMap<(ClientId, StatusClass), Traffic, RandomState>,
+    /// By client and status class: the middle of a [`key`].
+    traffic: HashMap<u32, Traffic, RandomState>,
     statuses: Vec<(u16, u64)>,
     durations: HashMap<i32, u64, RandomState>,
 }
@@ -70,12 +71,12 @@ impl Tally {
 
     /// The kinds of clients that are counted here.
     pub fn clients(&self) -> impl Iterator<Item = ClientId> {
-        self.traffic.keys().map(|(client, _)| *client)
+        self.traffic.keys().map(|who| who_of(*who).0)
     }
 
     #[inline]
     pub fn traffic(&mut self, client: ClientId, class: StatusClass, bytes: Option<u64>) {
-        *self.traffic.entry((client, class)).or_default() += Traffic {
+        *self.traffic.entry(who(client, class)).or_default() += Traffic {
             requests: 1,
             with_bytes: u64::from(bytes.is_some()),
             bytes: u128::from(bytes.unwrap_or(0)),
@@ -140,7 +141,10 @@ impl Tally {
         let mut traffic: Vec<_> = self
             .traffic
             .iter()
-            .map(|((client, class), traffic)| ((of_day, client.client(), *class), *traffic))
+            .map(|(who, traffic)| {
+                let (client, class) = who_of(*who);
+                ((of_day, client.client(), class), *traffic)
+            })
             .collect();
         traffic.sort_unstable_by_key(|(slot, _)| *slot);
         let [paths, user_agents, methods, referring_hosts] =
@@ -242,14 +246,19 @@ impl Counted {
 /// `dimension` in the highest bits, then class, client and string.
 #[inline]
 fn key(of: Dimension, string: u32, client: ClientId, class: StatusClass) -> u64 {
-    (of as u64) << 56 | u64::from(class.0) << 48 | u64::from(client.0) << 32 | u64::from(string)
+    (of as u64) << 56 | u64::from(who(client, class)) << 32 | u64::from(string)
 }
 
 fn parts(key: u64) -> (usize, u32, ClientId, StatusClass) {
-    (
-        (key >> 56) as usize,
-        key as u32,
-        ClientId((key >> 32) as u16),
-        StatusClass((key >> 48) as u8),
-    )
+    let (client, class) = who_of((key >> 32) as u32);
+    ((key >> 56) as usize, key as u32, client, class)
+}
+
+#[inline]
+fn who(client: ClientId, class: StatusClass) -> u32 {
+    u32::from(class.0) << 16 | u32::from(client.0)
+}
+
+fn who_of(who: u32) -> (ClientId, StatusClass) {
+    (ClientId(who as u16), StatusClass((who >> 16) as u8))
 }

@@ -205,6 +205,36 @@ fn a_record_far_ahead_of_its_receipt_is_counted_aside() {
     world.assert_counted();
 }
 
+/// What a group by the `site` of the records, or of the archive, gives.
+#[test]
+fn a_site_is_counted_by_its_name_as_it_stands() {
+    let mut world = World::new(11);
+    let mut record = world.random_record();
+    let lines = [
+        "Shop.example",
+        "shop.example",
+        "SHOP.example",
+        "shop.example",
+    ]
+    .map(|site| {
+        record.site = Some(site.to_owned());
+        World::line_at(&record, BASE_MS)
+    });
+    world.publish_lines(0, &lines);
+    world.run().unwrap();
+    let summary = &world.found()["2015-05-17/summary_10.json"];
+    let sites = summary["sites"].as_object().unwrap().iter();
+    let requests: Vec<_> = sites.map(|(site, of)| (&**site, &of["requests"])).collect();
+    assert_eq!(
+        requests,
+        [
+            ("SHOP.example", &json!(1)),
+            ("Shop.example", &json!(1)),
+            ("shop.example", &json!(2)),
+        ]
+    );
+}
+
 #[test]
 fn a_run_covers_what_was_stored_when_it_began() {
     let world = std::cell::RefCell::new(World::with_records(8));

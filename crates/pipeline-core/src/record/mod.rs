@@ -18,6 +18,7 @@ pub mod timestamp;
 
 mod check;
 
+mod alike;
 mod canonical;
 mod fields;
 mod quick;
@@ -26,6 +27,7 @@ mod rest;
 mod site;
 mod text;
 
+pub use alike::Reader;
 pub use canonical::{append_element, append_json, judge_json};
 pub use check::check_site;
 pub use fields::{Fields, read};

@@ -7,18 +7,36 @@ use std::borrow::Cow;
 
 /// The fields of a line of that kind; `None` of any other.
 pub(super) fn fields(line: &str) -> Option<Fields<'_>> {
+    let texts = texts(line, |_| ())?;
+    of_texts(&texts, |text| Some(timestamp::parse(text).ok()?.to_ms()))
+}
+
+/// What stands in the known fields.
+pub(super) type Texts<'a> = [Option<&'a str>; Known::ALL.len()];
+
+/// One member of a line.
+pub(super) struct Member<'a> {
+    /// What is before its value: `,"status":`, with a text's first quote.
+    pub before: &'a [u8],
+    pub known: Option<Known>,
+    pub is_text: bool,
+}
+
+/// What stands in the known fields of such a line; `each` is told its members.
+pub(super) fn texts<'a>(line: &'a str, mut each: impl FnMut(Member<'a>)) -> Option<Texts<'a>> {
     let bytes = line.as_bytes();
     let mut at = bytes.strip_prefix(b"{").map(|_| 1)?;
-    let mut texts: [Option<&str>; Known::ALL.len()] = [None; Known::ALL.len()];
+    let mut texts: Texts<'_> = [None; Known::ALL.len()];
     loop {
+        let begin = at - 1;
         let (name, behind) = string(bytes, at)?;
         if *bytes.get(behind)? != b':' {
             return None;
         }
         let start = behind + 1;
-        let known = Known::of(&bytes[name.clone()]);
-        let first = *bytes.get(start)?;
-        let value = if first == b'"' {
+        let known = Known::of(&bytes[name]);
+        let is_text = *bytes.get(start)? == b'"';
+        let value = if is_text {
             let (inside, behind) = string(bytes, start)?;
             at = behind;
             inside
@@ -26,10 +44,15 @@ pub(super) fn fields(line: &str) -> Option<Fields<'_>> {
             at = digits(bytes, start)?;
             start..at
         };
+        each(Member {
+            before: &bytes[begin..value.start],
+            known,
+            is_text,
+        });
         if let Some(known) = known {
             let is_number = matches!(known, Known::Status | Known::Bytes | Known::DurationMs);
             let slot = &mut texts[known as usize];
-            if slot.is_some() || is_number == (first == b'"') {
+            if slot.is_some() || is_number == is_text {
                 return None;
             }
             // Both ends are beside ASCII.
@@ -37,15 +60,22 @@ pub(super) fn fields(line: &str) -> Option<Fields<'_>> {
         }
         match *bytes.get(at)? {
             b',' => at += 1,
-            b'}' if at + 1 == bytes.len() => break,
+            b'}' if at + 1 == bytes.len() => return Some(texts),
             _ => return None,
         }
     }
+}
+
+/// The fields of these; `time` reads a time.
+#[inline]
+pub(super) fn of_texts<'a>(
+    texts: &Texts<'a>,
+    time: impl FnOnce(&[u8]) -> Option<i64>,
+) -> Option<Fields<'a>> {
     let text = |known: Known| texts[known as usize];
     let borrowed = |known: Known| text(known).map(Cow::Borrowed);
-    let time = timestamp::parse(text(Known::Timestamp)?.as_bytes()).ok()?;
     Some(Fields {
-        timestamp_ms: time.to_ms(),
+        timestamp_ms: time(text(Known::Timestamp)?.as_bytes())?,
         path: borrowed(Known::Path)?,
         user_agent: borrowed(Known::UserAgent)?,
         site: borrowed(Known::Site).filter(|site| !site.is_empty()),
@@ -71,7 +101,7 @@ fn string(bytes: &[u8], at: usize) -> Option<(std::ops::Range<usize>, usize)> {
 
 /// The end of the number that begins at `at`: digits, and at most one point between them.
 #[inline]
-fn digits(bytes: &[u8], at: usize) -> Option<usize> {
+pub(super) fn digits(bytes: &[u8], at: usize) -> Option<usize> {
     let run = |from: usize| {
         let rest = bytes.get(from..)?;
         let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
