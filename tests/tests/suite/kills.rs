@@ -66,18 +66,20 @@ fn an_aggregator_that_ends_at_any_step_counts_and_archives_each_record_once() ->
     let dir = RunDir::new("kill-aggregator-at-steps");
     let plan = counting::Plan {
         seed: 26,
-        rounds: 14,
+        rounds: 9,
         rate: 400,
         stand: stand::Plan::from_env(),
-        pause_every: 10,
+        pause_every: 5,
+        until_removed: false,
         rest_within: Duration::from_secs(180),
     };
     let outcome = counting::run(&dir, &plan, &mut |line| println!("{line}"))?;
     println!("{outcome}");
     assert_holds(&outcome.verdict);
-    assert!(outcome.hits.len() >= 8, "{:?}", outcome.hits);
+    assert!(outcome.hits.len() >= 6, "{:?}", outcome.hits);
+    // Round 6: asleep while another does its work. Round 8: a rebuild.
     assert!(outcome.frozen > 0 && outcome.rebuilds > 0, "{outcome}");
-    assert!(outcome.removed > 0 && outcome.looks.grown > 0, "{outcome}");
+    assert!(outcome.looks.grown > 0 && outcome.scrapes > 0, "{outcome}");
     Ok(())
 }
 

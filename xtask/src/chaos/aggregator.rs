@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<()> {
         rate: args.rate.unwrap_or(RATE),
         stand,
         pause_every: PAUSE_EVERY,
+        until_removed: true,
         rest_within: Duration::from_secs(180),
     };
     let outcome = counting::run(&dir, &plan, &mut |line| println!("{line}"))
