@@ -21,6 +21,7 @@ mod books;
 mod freeze;
 mod kept;
 mod looks;
+mod outcome;
 mod proof;
 mod rebuild;
 pub mod schedule;
@@ -28,7 +29,6 @@ mod tree;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     thread::sleep,
@@ -38,7 +38,6 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-pub use self::looks::Seen;
 use self::{
     books::Books,
     kept::Kept,
@@ -46,12 +45,11 @@ use self::{
     proof::Records,
     schedule::{Blow, Round, What},
 };
+pub use self::{looks::Seen, outcome::Outcome};
 use crate::{
     body::Mix,
     killing::{KILL_AT, schedule::Point},
-    ledger::Ledger,
     load::{self, Load},
-    oracle::Verdict,
     process::{Bins, poll_until},
     stand::{self, Stand},
     store::{Store, segments},
@@ -80,33 +78,6 @@ pub struct Plan {
     pub until_removed: bool,
     /// How long the pipeline may take to come to rest.
     pub rest_within: Duration,
-}
-
-/// What came of it.
-#[derive(Debug)]
-pub struct Outcome {
-    pub ledger: Ledger,
-    pub verdict: Verdict,
-    /// How often an aggregator or a rebuild ended at each point.
-    pub hits: BTreeMap<Point, u32>,
-    /// Rounds whose step did not come in time: killed wherever it was.
-    pub elsewhere: u32,
-    /// How often an aggregator was stopped, and woken behind another.
-    pub frozen: u32,
-    /// Rebuilds that came to their end.
-    pub rebuilds: u32,
-    /// How often the writer was killed or frozen.
-    pub blows: u32,
-    /// Scrapes at which the books held.
-    pub scrapes: u64,
-    /// Runs of the aggregator, at least.
-    pub runs: u64,
-    pub looks: Seen,
-    /// What DuckDB compared at the pauses and at the end.
-    pub compared: Vec<String>,
-    /// Segments removed, and how long those took that were there while strays came on and on.
-    pub removed: u64,
-    pub gone_within: Option<Duration>,
 }
 
 /// Runs the rounds and judges. Everything stays in `dir`.
@@ -410,33 +381,4 @@ fn all_removed(stand: &Stand) -> Result<Duration> {
         )
     })?;
     Ok(begun.elapsed())
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let killed: u32 = self.hits.values().sum();
-        writeln!(
-            f,
-            "killed {killed} times at a step and {} times elsewhere, frozen and woken {} times, {} \
-             rebuilds, writer hit {} times; the books held at {} scrapes of {} runs",
-            self.elsewhere, self.frozen, self.rebuilds, self.blows, self.scrapes, self.runs
-        )?;
-        writeln!(
-            f,
-            "DuckDB looked {} times, {} times at more than before: {} rows in {} files",
-            self.looks.looks, self.looks.grown, self.looks.rows, self.looks.files
-        )?;
-        write!(f, "{} segments removed", self.removed)?;
-        match self.gone_within {
-            Some(time) => writeln!(f, "; those of one moment were gone after {time:.1?}")?,
-            None => writeln!(f)?,
-        }
-        for compared in &self.compared {
-            writeln!(f, "  {compared}")?;
-        }
-        for (point, count) in &self.hits {
-            writeln!(f, "  {count:>5} {point}")?;
-        }
-        write!(f, "{}\n{}", self.ledger, self.verdict)
-    }
 }

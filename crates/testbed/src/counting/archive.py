@@ -1,10 +1,12 @@
-"""DuckDB on an archive while it grows, and at its end.
+"""DuckDB on an archive while it grows, and at its end; and who the load's agents are.
 
 usage: archive.py look ARCHIVE ANALYTICS      again and again until its input ends; a line each time
        archive.py rows ARCHIVE RECORDS.ndjson  that both hold the same records, field by field
+       archive.py clients RECORDS.ndjson ANALYTICS  who asked, of every hour, day and site
 What is older than 2000 is not looked at: retention removes it meanwhile.
 """
 
+import collections
 import glob
 import json
 import os
@@ -16,6 +18,15 @@ import duckdb
 # How each column of the archive follows from a stored line.
 TEXT = ["site", "path", "userAgent", "method", "remoteAddr", "referer", "protocol"]
 NUMBERS = {"status": "INTEGER", "bytes": "BIGINT", "durationMs": "DOUBLE"}
+# What each agent of the load is, by what is in it.
+CLIENTS = [
+    ("Googlebot/", "bot", "Googlebot"),
+    ("GPTBot/", "bot", "GPTBot"),
+    ("curl/", "bot", "curl"),
+    ("Feedly/", "bot", "Feedly"),
+    ("Firefox/", "human", None),
+    ("Chrome/", "human", None),
+]
 
 
 def roots(archive):
@@ -97,4 +108,35 @@ def rows(archive, records):
     print(f"{count} records archived as they were stored")
 
 
-{"look": look, "rows": rows}[sys.argv[1]](*sys.argv[2:])
+def clients(records, analytics):
+    groups = duckdb.execute(
+        f"""SELECT "timestamp"[:10], "timestamp"[12:13], site, "userAgent", count(*)
+            FROM read_json('{records}', format='newline_delimited', maximum_object_size=1048576,
+            columns={{'timestamp': 'VARCHAR', 'site': 'VARCHAR', 'userAgent': 'VARCHAR'}})
+            GROUP BY ALL"""
+    ).fetchall()
+    right = collections.defaultdict(collections.Counter)
+    for day, hour, site, agent, count in groups:
+        kind, name = next((kind, name) for sign, kind, name in CLIENTS if sign in agent)
+        for file in [f"{day}/summary_{hour}.json", f"{day}/summary.json"]:
+            for of in {None, site}:
+                right[file, of][kind] += count
+                if name:
+                    right[file, of]["bot", name] += count
+    found = {}
+    for file in glob.glob(f"{analytics}/????-??-??/summary*.json"):
+        with open(file) as opened:
+            summary = json.load(opened)
+        for of, counts in [(None, summary), *summary["sites"].items()]:
+            seen = {kind: count for kind, count in counts["requestsPerClient"].items() if count}
+            for name, bot in counts["requestsPerBot"].items():
+                seen["bot", name] = bot["requests"]
+            found[os.path.relpath(file, analytics), of] = seen
+    wrong = [at for at in right.keys() | found.keys() if right.get(at) != found.get(at)]
+    if wrong:
+        at = min(wrong, key=str)
+        sys.exit(f"{len(wrong)} differ, as {at}: {dict(right[at])}, not {found.get(at)}")
+    print(f"clients and bots of {len(found)} too")
+
+
+{"look": look, "rows": rows, "clients": clients}[sys.argv[1]](*sys.argv[2:])

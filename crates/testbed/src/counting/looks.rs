@@ -123,9 +123,21 @@ impl Drop for Looks {
 /// # Errors
 /// The first differences.
 pub fn same_rows(archive: &Path, ndjson: &Path) -> Result<String> {
+    script("rows", [archive, ndjson])
+}
+
+/// That each summary knows who sent what `ndjson` holds; says how much that was.
+///
+/// # Errors
+/// The first difference.
+pub fn same_clients(ndjson: &Path, analytics: &Path) -> Result<String> {
+    script("clients", [ndjson, analytics])
+}
+
+fn script(command: &str, paths: [&Path; 2]) -> Result<String> {
     let output = Command::new("python3")
-        .args(["-c", SCRIPT, "rows"])
-        .args([archive, ndjson])
+        .args(["-c", SCRIPT, command])
+        .args(paths)
         .output()
         .context("python3")?;
     if !output.status.success() {

@@ -93,7 +93,10 @@ impl Records {
         if self.count == self.strays {
             bail!("no record to be counted");
         }
-        duckdb::check(&self.counted, analytics).context("the stored records and the summaries")
+        let what = "the stored records and the summaries";
+        let counts = duckdb::check(&self.counted, analytics).context(what)?;
+        let clients = looks::same_clients(&self.counted, analytics).context(what)?;
+        Ok(format!("{counts}, {clients}"))
     }
 
     /// Compares the archive with these records, and every summary with the archive.

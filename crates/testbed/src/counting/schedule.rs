@@ -46,6 +46,7 @@ type Step = (&'static str, &'static str, &'static str, u32);
 /// Of files both sides are steps, of what the aggregator itself names only the moment before.
 const BEFORE: &str = "before";
 const AFTER: &str = "after";
+const STATE_DIR: &str = "_state";
 
 /// In the order of a run: counted, committed, rendered, archived, removed.
 const RUN: [Step; 55] = [
@@ -68,8 +69,8 @@ const RUN: [Step; 55] = [
     (BEFORE, "point", "put-manifest", 6),
     (BEFORE, "link", "m0*", 6),
     (AFTER, "link", "m0*", 6),
-    (BEFORE, "syncdir", "_state", 6),
-    (AFTER, "syncdir", "_state", 6),
+    (BEFORE, "syncdir", STATE_DIR, 6),
+    (AFTER, "syncdir", STATE_DIR, 6),
     (BEFORE, "point", "look-for-greater", 6),
     (BEFORE, "point", "remove-old", 20),
     (BEFORE, "remove", "m0*", 4),
@@ -120,7 +121,7 @@ const REBUILD: [Step; 14] = [
     (BEFORE, "point", "rename-summary", 12),
     (AFTER, "rename", "summary*", 12),
     (BEFORE, "rename", "*.html", 2),
-    (AFTER, "syncdir", "_state", 1),
+    (AFTER, "syncdir", STATE_DIR, 1),
 ];
 /// The first manifest is put in the first rounds, in this order.
 const FIRST: [Step; 3] = [
@@ -151,6 +152,11 @@ pub fn round(seed: u64, number: u32) -> Round {
         let what = if freeze { What::Freeze } else { What::Kill };
         ("aggregator", &RUN[..], number - rebuilds, what)
     };
+    let mut hit = hit(who, steps, seed, turn, &mut rng);
+    if what == What::Freeze && hit.point.name == STATE_DIR {
+        // The first time it has only opened the directory: it knows nothing yet that could be old.
+        hit.count += 1;
+    }
     let away_ms = rng.u64(0..=AWAY_MS_MAX);
     let blow = first.is_none() && what == What::Kill && rng.u32(..BLOW_EVERY) == 0;
     let writer = blow.then(|| {
@@ -163,7 +169,7 @@ pub fn round(seed: u64, number: u32) -> Round {
     Round {
         number,
         what,
-        hit: hit(who, steps, seed, turn, &mut rng),
+        hit,
         within: STEP_WITHIN,
         away_ms,
         writer,
