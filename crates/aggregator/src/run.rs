@@ -367,12 +367,13 @@ pub fn ask(go_on: GoOn<'_>, step: Step) -> Result<(), RunError> {
 
 fn show_books(keeper: &Keeper) {
     let manifest = &keeper.manifest;
-    let read = manifest.read() as f64;
+    let (read, waiting) = (manifest.read() as f64, manifest.archive.waiting() as f64);
     // They add up at every scrape.
     telemetry::together(|| {
         metrics::gauge!(catalog::AGGREGATION_READ).set(read);
         metrics::gauge!(catalog::AGGREGATION_COUNTED).set(manifest.counted as f64);
         metrics::gauge!(catalog::AGGREGATION_SET_ASIDE).set(manifest.aside as f64);
+        metrics::gauge!(catalog::AGGREGATION_ARCHIVE_WAITING).set(waiting);
     });
 }
 
