@@ -114,7 +114,8 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
         say(&format!("{round}: {how}, {} accepted", load.accepted()));
         if number.is_multiple_of(plan.pause_every) {
             let compared = campaign.pause(&mut stand).context("at a pause")?;
-            say(&format!("  pause: {compared}"));
+            let looks = campaign.looks.check()?;
+            say(&format!("  pause: {compared}; {looks}"));
         }
     }
     campaign.end(plan, stand, load, say)

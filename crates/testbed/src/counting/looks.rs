@@ -2,6 +2,7 @@
 //! before, and never more than were planned; files stay as they are.
 
 use std::{
+    fmt,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
@@ -23,6 +24,16 @@ pub struct Seen {
     pub grown: u64,
     pub rows: u64,
     pub files: u64,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "DuckDB looked {} times, {} times at more than before: {} rows in {} files",
+            self.looks, self.grown, self.rows, self.files
+        )
+    }
 }
 
 /// A process that looks. Ends with its value.

@@ -41,11 +41,7 @@ impl fmt::Display for Outcome {
              rebuilds, writer hit {} times; the books held at {} scrapes of {} runs",
             self.elsewhere, self.frozen, self.rebuilds, self.blows, self.scrapes, self.runs
         )?;
-        writeln!(
-            f,
-            "DuckDB looked {} times, {} times at more than before: {} rows in {} files",
-            self.looks.looks, self.looks.grown, self.looks.rows, self.looks.files
-        )?;
+        writeln!(f, "{}", self.looks)?;
         write!(f, "{} segments removed", self.removed)?;
         match self.gone_within {
             Some(time) => writeln!(f, "; those of one moment were gone after {time:.1?}")?,
