@@ -1,5 +1,6 @@
 //! `cargo xtask chaos`: faults under load, many times, and the oracle at the end.
 
+mod aggregator;
 mod gateway;
 mod ground;
 mod rebalances;
@@ -59,10 +60,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(33);
 /// undecidable and not stored is replayed, by a replay that is killed and run again, the rest thrown
 /// away, and each accepted record is stored once.
 ///
-/// `aggregator`, `pipeline`: in each round one service is killed with -9 and started again, at
-/// 20,000 records a second or more. `pipeline` mixes all three and the broker, which is
-/// frozen for a while, killed and started again on its data; once, in the middle, all of Kafka is
-/// away for 20 s.
+/// `aggregator`: in each round the aggregator ends as by kill -9 at a seeded step: counting, putting
+/// states and manifests, rendering, archiving, removing segments and days; or is stopped there
+/// instead, until another has done its work, and woken; or a `rebuild` ends so, at times with all
+/// state lost. All with archive and retention on, under a load with records of 1970 and 2099, while
+/// the writer is killed or stopped now and then. DuckDB (`pip install duckdb`) reads the archive all
+/// the while, and at pauses and at the end every count of every summary is compared with what it
+/// computes from the stored records, and the archive with these. On a broker of one node.
+///
+/// `pipeline`: in each round one service is killed with -9 and started again, at 20,000 records a
+/// second or more: any of the three and the broker, which is frozen for a while, killed and
+/// started again on its data; once, in the middle, all of Kafka is away for 20 s.
 ///
 /// `rebalances`: up to four writers come and go: in each round one is started, ended, killed with
 /// -9, or frozen until others have its partitions, at times while the group is still at the move
@@ -82,7 +90,7 @@ pub struct Args {
     /// This round alone [gateway]
     #[arg(long, value_name = "N", conflicts_with_all = ["from", "rounds"], value_parser = clap::value_parser!(u32).range(1..))]
     only: Option<u32>,
-    /// Print the rounds and do nothing [gateway, writer]
+    /// Print the rounds and do nothing [gateway, writer, aggregator]
     #[arg(long)]
     list: bool,
     /// A broker that runs already. One that `cargo xtask kafka up` started is hit too by
@@ -103,7 +111,7 @@ pub struct Args {
     /// `consumer.dedupMaxBatches`: 10 makes the duplicate window tiny [gateway]
     #[arg(long, value_name = "N")]
     dedup_max_batches: Option<u32>,
-    /// Records a second; 0 is as fast as it goes [default: 25000, for gateway and writer 3000]
+    /// Records a second; 0 is as fast as it goes [default: 25000; gateway and writer 3000, aggregator 500]
     #[arg(long)]
     rate: Option<u32>,
     /// Where everything happens; made new for each run below it
@@ -128,19 +136,16 @@ pub fn run(args: &Args) -> Result<()> {
         What::Gateway => gateway::run(args),
         What::Writer => writer::run(args),
         What::Rebalances => rebalances::run(args),
-        What::Aggregator => services(args, vec![Target::Aggregator]),
-        What::Pipeline => services(
-            args,
-            vec![Target::Gateway, Target::Writer, Target::Aggregator],
-        ),
+        What::Aggregator => aggregator::run(args),
+        What::Pipeline => pipeline(args),
     }
 }
 
 /// kill -9 of whole services.
-fn services(args: &Args, mut targets: Vec<Target>) -> Result<()> {
+fn pipeline(args: &Args) -> Result<()> {
     let ground = Ground::prepare(args)?;
-    let all = args.what == What::Pipeline;
-    if all && (ground.kafka.is_none() || ground.cluster.is_some()) {
+    let mut targets = vec![Target::Gateway, Target::Writer, Target::Aggregator];
+    if ground.kafka.is_none() || ground.cluster.is_some() {
         targets.push(Target::Kafka);
     }
     let stand = stand::Plan {
@@ -150,9 +155,9 @@ fn services(args: &Args, mut targets: Vec<Target>) -> Result<()> {
             .cluster
             .as_ref()
             .map_or(1, |c| c.nodes().len() as u32),
-        // Two of each where all are hit: partitions move, and one gateway goes on.
-        gateways: if all { 2 } else { 1 },
-        writers: if all { 2 } else { 1 },
+        // Two of each: partitions move, and one gateway goes on.
+        gateways: 2,
+        writers: 2,
         ..ground.stand(args)?
     };
     let dir = ground::place(args, &stand);

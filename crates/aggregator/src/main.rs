@@ -22,7 +22,8 @@ struct Cli {
     command: Option<Command>,
 }
 
-fn main() -> ExitCode {
+/// Public for `examples/to_be_killed`, which is the same.
+pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(command) = cli.command
         && !cli.common.check

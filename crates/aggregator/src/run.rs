@@ -25,7 +25,11 @@ use std::{
 };
 
 pub use error::RunError;
-use pipeline_core::{PartitionId, fsx, store::Store, telemetry::catalog};
+use pipeline_core::{
+    PartitionId, fsx,
+    store::Store,
+    telemetry::{self, catalog},
+};
 
 use crate::{
     archive::{self, Archiving},
@@ -363,9 +367,14 @@ pub fn ask(go_on: GoOn<'_>, step: Step) -> Result<(), RunError> {
 
 fn show_books(keeper: &Keeper) {
     let manifest = &keeper.manifest;
-    metrics::gauge!(catalog::AGGREGATION_READ).set(manifest.read() as f64);
-    metrics::gauge!(catalog::AGGREGATION_COUNTED).set(manifest.counted as f64);
-    metrics::gauge!(catalog::AGGREGATION_SET_ASIDE).set(manifest.aside as f64);
+    let (read, waiting) = (manifest.read() as f64, manifest.archive.waiting() as f64);
+    // They add up at every scrape.
+    telemetry::together(|| {
+        metrics::gauge!(catalog::AGGREGATION_READ).set(read);
+        metrics::gauge!(catalog::AGGREGATION_COUNTED).set(manifest.counted as f64);
+        metrics::gauge!(catalog::AGGREGATION_SET_ASIDE).set(manifest.aside as f64);
+        metrics::gauge!(catalog::AGGREGATION_ARCHIVE_WAITING).set(waiting);
+    });
 }
 
 fn show_lag(waiting_since: Option<SystemTime>) {

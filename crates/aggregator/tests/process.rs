@@ -223,6 +223,17 @@ fn once_counts_what_is_stored_and_says_where_it_could_not() {
     assert_eq!(place.requests(), Some(5));
 }
 
+/// As where the log is a file on a disk that is full.
+#[test]
+fn a_log_that_takes_nothing_stops_nothing() {
+    let place = Place::new();
+    place.store(3);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let once = place.command(&["--once"]).stderr(full.unwrap()).status();
+    assert_eq!(once.unwrap().code(), Some(0));
+    assert_eq!(place.requests(), Some(3));
+}
+
 #[test]
 fn lost_manifests_end_both_ways_of_running() {
     let place = Place::new();

@@ -22,6 +22,8 @@ pub struct Mix {
     pub records_per_hour: u32,
     /// One request in so many holds a broken record; 0 for none.
     pub broken_every: u32,
+    /// One record in so many is a stray; 0 for none.
+    pub strays_every: u32,
 }
 
 /// The kinds of body that the contract knows.
@@ -61,6 +63,8 @@ pub struct Expected {
     pub bytes: Option<u64>,
 }
 
+/// 2099-01-01T00:00:00Z
+const HOUR_OF_2099: i64 = 1_130_808;
 const AGENTS: [&str; 6] = [
     "Mozilla/5.0 (X11; Linux x86_64; rv:139.0) Gecko/20100101 Firefox/139.0",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
@@ -88,6 +92,7 @@ impl Default for Mix {
             first_hour: Millis::now().hour() - 960,
             records_per_hour: 20_000,
             broken_every: 37,
+            strays_every: 0,
         }
     }
 }
@@ -172,6 +177,13 @@ impl Mix {
         self.time(number, index).hour()
     }
 
+    /// Whether the record is dated 1970 or 2099, and so in no summary: it is removed with its day
+    /// (where retention is set so), or counted aside.
+    pub fn is_stray(&self, number: u32, index: u32) -> bool {
+        let mixed = number.wrapping_mul(31).wrapping_add(index);
+        self.strays_every > 0 && mixed.is_multiple_of(self.strays_every)
+    }
+
     fn time(&self, number: u32, index: u32) -> Millis {
         let (low, high) = (f64::from(self.records.0), f64::from(self.records.1));
         let mean = if low < high {
@@ -184,6 +196,11 @@ impl Mix {
         let hour =
             self.first_hour + i64::from(number / requests_per_hour) - i64::from(index % 10 == 9);
         let within = u64::from(number) * 7_919 + u64::from(index) * 1_000;
+        let hour = match self.is_stray(number, index) {
+            true if number.is_multiple_of(2) => 0,
+            true => HOUR_OF_2099,
+            false => hour,
+        };
         Millis(hour * HOUR_MS + (within % HOUR_MS as u64) as i64 / 1000 * 1000)
     }
 
@@ -317,6 +334,24 @@ mod tests {
                 _ => assert_eq!(body.lines().count(), shape.count as usize),
             }
         }
+    }
+
+    #[test]
+    fn strays_are_of_1970_or_2099_and_nothing_else_is() {
+        let mix = Mix {
+            strays_every: 50,
+            ..Mix::default()
+        };
+        let mut years = std::collections::BTreeMap::new();
+        for number in 0..200 {
+            for index in 0..10 {
+                let year = mix.time(number, index).parts().year;
+                let stray = year < 2000 || year > 2090;
+                assert_eq!(mix.is_stray(number, index), stray);
+                *years.entry(year).or_insert(0) += u32::from(stray);
+            }
+        }
+        assert!(years[&1970] >= 10 && years[&2099] >= 10, "{years:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod accounts;
 mod books;
 mod decide;
 mod echo;
-mod freeze;
+pub(crate) mod freeze;
 mod outcome;
 mod poison;
 mod removal;
@@ -67,8 +67,8 @@ use crate::{
 
 pub use self::outcome::Outcome;
 
-const KILL_AT: &str = "SLUICE_KILL_AT";
-const FREEZE_AT: &str = "SLUICE_FREEZE_AT";
+pub(crate) const KILL_AT: &str = "SLUICE_KILL_AT";
+pub(crate) const FREEZE_AT: &str = "SLUICE_FREEZE_AT";
 /// `consumer.dedupMaxBatches`, if it is not the default.
 const WINDOW: &str = "SLUICE_WINDOW";
 const WINDOW_SET: &str = "${SLUICE_WINDOW:-250000}";

@@ -14,6 +14,7 @@ pub mod chaos;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod counting;
 pub mod duckdb;
 pub mod generate;
 pub mod http;

@@ -105,7 +105,8 @@ pub fn judge(
                     )
                 });
             }
-            if counts != copies {
+            let stray = ledger.mix.is_stray(request, index);
+            if counts != if stray { 0 } else { copies } {
                 verdict.note(|| {
                     format!(
                         "/t/{request}/{index} {fate:?}: stored {copies}, counted {counts} times"

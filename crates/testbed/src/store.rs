@@ -90,9 +90,7 @@ impl Store {
     /// When `zstdcat` cannot be started or does not like a file, or a segment that belongs to a
     /// chain has gone away.
     pub fn refresh(&mut self) -> Result<()> {
-        if let Some(live) = &self.live {
-            kept::keep(live, &self.topic)?;
-        }
+        self.keep()?;
         let fresh: Vec<PathBuf> = segments(&self.topic)?
             .into_iter()
             .filter(|path| !self.read.contains(path))
@@ -102,6 +100,17 @@ impl Store {
             self.read.extend(chunk.iter().cloned());
         }
         Ok(())
+    }
+
+    /// Keeps what is there now, where that is asked for; reads nothing.
+    ///
+    /// # Errors
+    /// As [`kept::keep`].
+    pub fn keep(&self) -> Result<()> {
+        match &self.live {
+            Some(live) => kept::keep(live, &self.topic),
+            None => Ok(()),
+        }
     }
 
     /// Lines read, whatever they hold.

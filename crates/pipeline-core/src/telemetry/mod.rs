@@ -7,7 +7,12 @@ pub mod catalog;
 pub(crate) mod process;
 pub mod volumes;
 
-use std::{io::IsTerminal, sync::OnceLock, thread, time::Duration};
+use std::{
+    io::IsTerminal,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -26,7 +31,9 @@ pub fn start_logging(telemetry: &Telemetry) {
     let filter = EnvFilter::new(&telemetry.log_level);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // Of a log that takes nothing, as its disk is full, it would tell that same log, and panic.
+        .log_internal_errors(false);
     // An error says that logging is on already.
     let _ = match telemetry.log_format {
         LogFormat::Text => builder
@@ -43,8 +50,21 @@ pub struct MetricsHandle(PrometheusHandle);
 impl MetricsHandle {
     #[must_use]
     pub fn render(&self) -> String {
+        let _whole = lock(&TOGETHER);
         self.0.render()
     }
+}
+
+static TOGETHER: Mutex<()> = Mutex::new(());
+
+/// Sets metrics that say something of each other, so that no scrape sees only some of them set.
+pub fn together<T>(set: impl FnOnce() -> T) -> T {
+    let _whole = lock(&TOGETHER);
+    set()
+}
+
+fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for MetricsHandle {

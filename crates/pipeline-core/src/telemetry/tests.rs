@@ -201,3 +201,27 @@ fn what_is_counted_is_rendered_in_its_bucket_and_label() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
 }
+
+#[test]
+fn gauges_that_are_set_together_are_rendered_together() {
+    let recorder = recorder();
+    let sums = [catalog::AGGREGATION_READ, catalog::AGGREGATION_COUNTED];
+    let set = |to: u32| {
+        metrics::with_local_recorder(&recorder, || {
+            together(|| sums.map(|name| metrics::gauge!(name).set(to)));
+        });
+    };
+    set(0);
+    let handle = MetricsHandle(recorder.handle());
+    std::thread::scope(|scope| {
+        let sets = scope.spawn(|| (1..20_000).for_each(set));
+        while !sets.is_finished() {
+            let text = handle.render();
+            let values = sums.map(|name| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name));
+                line.map(str::to_owned)
+            });
+            assert_eq!(values[0], values[1]);
+        }
+    });
+}

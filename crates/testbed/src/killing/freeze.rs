@@ -104,7 +104,7 @@ pub fn freeze(
 }
 
 /// Whether at its point; else wherever it is by then.
-fn wait_until_stopped(writer: &mut Service, within: Duration) -> Result<bool> {
+pub fn wait_until_stopped(writer: &mut Service, within: Duration) -> Result<bool> {
     let process = writer.process()?;
     let begun = Instant::now();
     while begun.elapsed() < within {

@@ -193,7 +193,7 @@ fn hit(who: &'static str, steps: &[Step], seed: u64, turn: u32, rng: &mut Rng) -
     }
 }
 
-fn rng(seed: u64, number: u32) -> Rng {
+pub fn rng(seed: u64, number: u32) -> Rng {
     Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(number))
 }
 

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 const WRITER: &str = "kafka-consumer-writer";
+const AGGREGATOR: &str = "aggregator";
 const REMOVER: &str = "remover";
 
 /// How the binaries are built.
@@ -61,6 +62,16 @@ impl Bins {
         build_to_be_killed(profile)
     }
 
+    /// The aggregator, likewise.
+    ///
+    /// # Errors
+    /// As [`Bins::built`].
+    pub fn aggregator_to_be_killed(profile: Profile) -> Result<PathBuf> {
+        let name = "to_be_killed";
+        cargo_build(profile, &["--package", AGGREGATOR, "--example", name])?;
+        Ok(built_dir(profile)?.join("examples").join(name))
+    }
+
     /// A binary by its name.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -88,7 +99,7 @@ fn workspace() -> Result<PathBuf> {
 }
 
 fn build(profile: Profile) -> Result<PathBuf> {
-    const BINARIES: [&str; 4] = ["ingest-gateway", WRITER, "aggregator", "dev-broker"];
+    const BINARIES: [&str; 4] = ["ingest-gateway", WRITER, AGGREGATOR, "dev-broker"];
     let mut words = vec!["--bins"];
     for name in BINARIES {
         words.extend(["--package", name]);
