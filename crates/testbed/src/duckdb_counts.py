@@ -203,6 +203,7 @@ def main():
     command, file, *rest = sys.argv[1:]
     db = duckdb.connect()
     db.execute("SET threads = 1")
+    db.execute("SET enable_progress_bar = false")
     db.execute("SET memory_limit = '6GB'")
     if command == "check":
         check(db, file, rest[0], rest[1] if len(rest) > 1 else None)

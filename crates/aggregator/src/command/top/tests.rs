@@ -103,7 +103,7 @@ fn a_site_is_looked_at_alone() {
     let table = shown("--hour 2015-05-17T10 --site b.example").unwrap();
     let head = "2015-05-17T10: 3 requests of b.example\n";
     assert!(table.starts_with(head), "{table}");
-    assert!(table.ends_with("       3  100.0 %  /b\n"), "{table}");
+    assert!(table.contains("       3  100.0 %  /b\n"), "{table}");
     let sites = shown("--hour 2015-05-17T10 --by site").unwrap();
     assert!(sites.contains("  a.example\n") && sites.contains("  b.example\n"));
     let one = shown("--hour 2015-05-17T10 --by site --site b.example").unwrap();
