@@ -90,6 +90,7 @@ fn count(args: &Args, dir: &Path, records: u64, made: &mut Process) -> Result<u6
         "aggregator",
         &dir.join("aggregator.log"),
     )?;
+    let admin = ([127, 0, 0, 1], port).into();
     let began = Instant::now();
     let (mut counted, mut moved, mut shown) = (0, began, 0);
     while counted < records {
@@ -101,9 +102,9 @@ fn count(args: &Args, dir: &Path, records: u64, made: &mut Process) -> Result<u6
             bail!("no store could be made\n{}", made.log_tail(20));
         }
         // It may not listen yet.
-        let now = Metrics::scrape(([127, 0, 0, 1], port).into())
-            .ok()
-            .and_then(|metrics| metrics.sum("aggregation_counted_records"))
+        let metrics = Metrics::scrape(admin).unwrap_or_default();
+        let now = metrics
+            .sum("aggregation_counted_records")
             .unwrap_or_default() as u64;
         if now > counted {
             (counted, moved) = (now, Instant::now());
@@ -122,10 +123,14 @@ fn count(args: &Args, dir: &Path, records: u64, made: &mut Process) -> Result<u6
             );
         }
     }
-    // The last summaries are written after the last commit; what they take counts too.
-    let last = dir.join("analytics/report.html");
-    while !last.exists() {
-        ensure!(moved.elapsed() < STALLED, "there is no {}", last.display());
+    // The summaries are written behind the last commit, and the reports behind these.
+    let runs = || -> Result<f64> {
+        let runs = Metrics::scrape(admin)?.sum("aggregation_runs_total");
+        runs.context("no metric of runs")
+    };
+    let before = runs()?;
+    while runs()? <= before {
+        ensure!(moved.elapsed() < STALLED, "the last run does not end");
         thread::sleep(Duration::from_millis(500));
     }
     let peak = process.memory()?.peak_bytes;
