@@ -34,14 +34,20 @@ pub fn run(command: &Command) -> Result<()> {
         "--examples",
     ]))?;
     let dir = root().join("target/counts");
-    remove(&dir)?;
+    let (resume, keep) = match command {
+        Command::Compare(_) => (false, false),
+        Command::Distinct(args) => (args.resume, args.keep),
+    };
+    if !resume {
+        remove(&dir)?;
+    }
     fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     match command {
         Command::Compare(args) => compare::run(args, &dir)?,
         Command::Distinct(args) => distinct::run(args, &dir)?,
     }
-    // After trouble it stays.
-    remove(&dir)
+    // After trouble it stays, too.
+    if keep { Ok(()) } else { remove(&dir) }
 }
 
 fn remove(dir: &Path) -> Result<()> {

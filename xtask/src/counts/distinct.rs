@@ -41,22 +41,33 @@ pub struct Args {
     /// MiB that may be resident at most
     #[arg(long, value_name = "MIB", default_value_t = 640)]
     resident_max: u64,
+    /// Another one with each piece
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Leave all of it there, for a next piece
+    #[arg(long)]
+    pub keep: bool,
+    /// Go on with what the piece before has left: more of the same hour
+    #[arg(long)]
+    pub resume: bool,
 }
 
 pub fn run(args: &Args, dir: &Path) -> Result<()> {
-    let records = args.paths + args.paths / 9;
-    let truth = dir.join("truth.json");
+    let more = args.paths + args.paths / 9;
+    let truths = dir.join("truth");
+    fs::create_dir_all(&truths)?;
     let mut made = store(dir);
-    made.args(["--records", &records.to_string(), "--each", "50000"])
+    made.args(["--records", &more.to_string(), "--each", "50000"])
         .args(["--hours", "1", "--distinct", "--again", &AGAIN.to_string()])
         .args(["--seed", &args.seed.to_string()])
         .arg("--truth")
-        .arg(&truth);
+        .arg(truths.join(format!("{}-{more}", args.seed)));
+    let before = made_so_far(&truths)?.1;
+    let records = before + more;
+    println!("\n{more} records beside {before}, in one hour");
     let mut made = Process::spawn(made, "store", &dir.join("store.log"))?;
     let peak = count(args, dir, records, &mut made)?;
-    let truth: Truth = serde_json::from_slice(&fs::read(&truth)?)?;
+    let truth = made_so_far(&truths)?.0;
     for file in ["summary_00.json", "summary.json"] {
         check(
             args,
@@ -138,6 +149,25 @@ fn count(args: &Args, dir: &Path, records: u64, made: &mut Process) -> Result<u6
     let status = process.wait(STALLED)?;
     ensure!(status.success(), "the aggregator ended with {status}");
     Ok(peak)
+}
+
+/// What all pieces have made, and how many records that is.
+fn made_so_far(dir: &Path) -> Result<(Truth, u64)> {
+    let (mut sum, mut records) = (Truth::new(), 0);
+    for file in fs::read_dir(dir)? {
+        let file = file?;
+        let name = file.file_name().to_string_lossy().into_owned();
+        let made = name.split_once('-').context("an odd name")?.1;
+        records += made.parse::<u64>()?;
+        let piece: Truth = serde_json::from_slice(&fs::read(file.path())?)?;
+        for (site, asked) in piece {
+            let of_site = sum.entry(site).or_default();
+            for (path, count) in asked {
+                *of_site.entry(path).or_default() += count;
+            }
+        }
+    }
+    Ok((sum, records))
 }
 
 /// How often paths were asked for that come again, by site; the empty one: without a site.
