@@ -181,7 +181,7 @@ pub const NOT_OPERATORS: &[&str] = &[
 /// As [`EXTRA`], in the very letters that stand there: in others they are something else.
 pub const EXACT: &[(&str, &str, &str, Purpose)] = &[
     // Exabot was a search engine.
-    ("ExaBot", "ExaBot", "Exa", AiSearch),
+    ("ExaBot", "ExaBot (Exa)", "Exa", AiSearch),
     // The Leipzig Corpora Collection; some telephones have these letters.
     ("LCC (+", "LCC", "Universit\u{e4}t Leipzig", AiTraining),
     // In many agents' links stands openai.com.
