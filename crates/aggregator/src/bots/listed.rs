@@ -212,8 +212,9 @@ fn operator(name: &str, crawler: &Crawler) -> Option<String> {
     if let Some((operator, ..)) = by_name.or_else(by_host) {
         return Some((*operator).to_owned());
     }
-    // A page that an agent names is its own, unless it names one that many know.
-    let named = crawler.instances.iter().filter_map(|agent| host(agent));
+    // As crawlers name their own page: `+http://…`. Any other link may be of anything.
+    let own = |agent: &String| host(&agent[agent.find("+http")?..]);
+    let named = crawler.instances.iter().filter_map(own);
     [page]
         .into_iter()
         .chain(named)

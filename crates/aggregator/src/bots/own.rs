@@ -146,6 +146,7 @@ pub const OPERATORS: &[(&str, &[&str], &[&str])] = &[
     ("Linkup", &["linkupbot"], &["linkup.so"]),
     ("Novellum", &["novellum"], &[]),
     ("Poggio", &["poggio-"], &["poggio.io"]),
+    ("SentiOne", &["sentibot"], &[]),
     ("Semantic Visions", &["semantic-visions"], &[]),
     ("Sider", &["linkreader"], &["sider.ai"]),
     ("Spawning", &["spawning-ai"], &[]),
@@ -161,7 +162,7 @@ pub const OPERATORS: &[(&str, &[&str], &[&str])] = &[
 /// For bots of which the lists say only that they are of the kind "AI", or say something else.
 #[rustfmt::skip]
 pub const PURPOSES: &[(Purpose, &[&str])] = &[
-    (AiTraining, &["ApifyBot", "ApifyWebsiteContentCrawler", "Brightbot", "Crawl4AI", "Crawlspace", "ExteContextCrawl", "FirecrawlAgent", "Flyriverbot", "FriendlyCrawler", "GoogleOther", "GoogleOther-Image", "GoogleOther-Video", "semantic-visions", "Timpibot", "WARDBot", "WRTNBot", "AI2Bot", "Ai2Bot-Dolma", "Bytespider", "CCBot", "ChatGLM-Spider", "DeepSeekBot", "Diffbot", "FacebookBot", "Google-Extended", "img2dataset", "imageSpider", "ImageMind", "ImagesiftBot", "Kangaroo Bot", "KunatoCrawler", "laion-huggingface-processor", "LAIONDownloader", "Novellum", "omgili", "omgilibot", "PanguBot", "Spawning-AI", "Spider", "The Knowledge AI", "Thinkbot", "TikTokSpider"]),
+    (AiTraining, &["ApifyBot", "ApifyWebsiteContentCrawler", "Brightbot", "Crawl4AI", "Crawlspace", "ExteContextCrawl", "FirecrawlAgent", "Flyriverbot", "FriendlyCrawler", "GoogleOther", "GoogleOther-Image", "GoogleOther-Video", "semantic-visions", "SentiBot", "Timpibot", "WARDBot", "WRTNBot", "AI2Bot", "Ai2Bot-Dolma", "Bytespider", "CCBot", "ChatGLM-Spider", "DeepSeekBot", "Diffbot", "FacebookBot", "Google-Extended", "img2dataset", "imageSpider", "ImageMind", "ImagesiftBot", "Kangaroo Bot", "KunatoCrawler", "laion-huggingface-processor", "LAIONDownloader", "Novellum", "omgili", "omgilibot", "PanguBot", "Spawning-AI", "Spider", "The Knowledge AI", "Thinkbot", "TikTokSpider"]),
     (AiSearch, &["AddSearchBot", "Applebot", "BraveBot", "IbouBot", "webzio", "Amazonbot", "Amzn-SearchBot", "AISearchBot", "Aranet-SearchBot", "AzureAI-SearchBot", "bigsur.ai", "Channel3Bot", "HenkBot", "iAskBot", "iaskspider", "KendraBot", "LinerBot", "LinkupBot", "newsai", "Poggio-Citations", "TavilyBot", "ZanistaBot"]),
     (AiUser, &["BuddyBot", "Lightpanda", "Novaact", "Operator", "Trae", "TwinAgent", "wpbot", "AmazonBuyForMe", "Amzn-User", "cohere-ai", "Devin", "Gemini-Deep-Research", "Google-Gemini-CLI", "Google-NotebookLM", "GoogleAgent-Mariner", "kagi-fetcher", "linkReader", "Manus-User", "PerplexityUser"]),
     (Advertising, &["AdsBot-Google-Mobile-Apps"]),
@@ -215,6 +216,7 @@ pub const EXTRA: &[(&str, &str, Purpose)] = &[
     ("NagetBot", "Naget", AiTraining),
     ("NotebookLM", "Google", AiUser),
     ("opencode", "", AiUser),
+    ("Panscient", "Panscient", AiTraining),
     ("QueritBot", "Querit", AiSearch),
     ("RunPod-Bot", "RunPod", AiTraining),
     ("Shap-User", "", AiUser),

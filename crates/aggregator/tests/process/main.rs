@@ -294,6 +294,11 @@ fn the_service_stays_up_with_a_damaged_chain_and_says_so() {
     wait_for("no halt", || {
         serving.metric("aggregation_chains_halted") == 0.0
     });
+    // The index and the page of what names no site.
+    wait_for("pages", || {
+        serving.metric("aggregation_reports_total") >= 2.0
+    });
+    assert!(serving.metric("aggregation_report_bytes_total") > 2.0 * 50_000.0);
     let (code, log) = serving.ends(Some(Signal::INT));
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains(path.to_str().unwrap()), "{log}");
