@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, default_value_t = 100_000)]
     keys: u64,
     /// MiB that may be resident at most
-    #[arg(long, value_name = "MIB", default_value_t = 640)]
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
     resident_max: u64,
     /// Another one with each piece
     #[arg(long, default_value_t = 1)]

