@@ -72,7 +72,7 @@ const dayColumns = [
   { key: 'name', label: 'Day', value: (row) => row.name },
   countColumns(() => 0)[0],
   ...(hasBytes ? [{ ...bytesColumn, wide: false }] : []),
-  ...Object.keys(model.durations ? QUANTILES : {}).map((key) => ({ key, label: key, number: true, value: (row) => row[key] ?? -1, text: (row) => msText(row[key]), csv: (row) => row[key]?.toPrecision(4) ?? '', csvLabel: `${key}Ms` })),
+  ...Object.keys(model.durations ? QUANTILES : {}).map((key) => ({ key, label: key, number: true, wide: key !== 'p99', value: (row) => row[key] ?? -1, text: (row) => msText(row[key]), csv: (row) => row[key]?.toPrecision(4) ?? '', csvLabel: `${key}Ms` })),
 ];
 const daily = dayColumns.length > 2 ? table('days', panel('Sent and response times'), 'Sent and response times', dayColumns, '-name') : null;
 const bots = model.clients.some(({ isBot }) => isBot) ? table('bots', panel('Bots', 1), 'Bots', botColumns(() => botsAll)) : null;

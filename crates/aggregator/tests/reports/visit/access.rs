@@ -69,10 +69,12 @@ impl Visit {
         );
         let step = "(() => {
             const one = document.activeElement;
+            const end = one === document.body || one.id === 'skip';
+            if (!end) walked.push(order.indexOf(one));
             const place = one.getBoundingClientRect();
-            walked.push(order.indexOf(one));
-            return [one === document.body, place.width > 0 && place.height > 0,
-                    one.type === 'date' || getComputedStyle(one).outlineStyle !== 'none', one.outerHTML.slice(0, 80)]; })()";
+            return [end, place.width > 0 && place.height > 0,
+                    one.type === 'date' || getComputedStyle(one).outlineStyle !== 'none',
+                    one.outerHTML.slice(0, 80)]; })()";
         for _ in 0..usable * 3 {
             self.browser.key("Tab");
             let found = self.browser.eval(step);
@@ -86,7 +88,7 @@ impl Visit {
             );
         }
         // A field for dates is three stops, and the browser marks the one that has the focus.
-        let walked = "[...new Set(walked.filter(at => order[at] !== document.body))]";
+        let walked = "[...new Set(walked)]";
         let walked: Vec<u64> = serde_json::from_value(self.browser.eval(walked)).unwrap();
         assert!(walked.is_sorted(), "the focus jumps: {walked:?}");
         assert_eq!(walked.len() as u64, usable);
