@@ -8,6 +8,7 @@ mod bench;
 mod bots;
 mod chaos;
 mod ci;
+mod counts;
 mod demo;
 mod deploy;
 mod fuzz;
@@ -38,6 +39,8 @@ enum Command {
     Chaos(chaos::Args),
     Bench(bench::Args),
     #[command(subcommand)]
+    Counts(counts::Command),
+    #[command(subcommand)]
     Bots(bots::Command),
     #[command(subcommand)]
     Deploy(deploy::Command),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Bots(command) => bots::run(&command),
         Command::Deploy(command) => deploy::run(&command),
+        Command::Counts(command) => counts::run(&command),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Chaos(args) => chaos::run(&args),
         Command::Overload(args) => overload::run(&args),

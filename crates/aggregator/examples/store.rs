@@ -1,9 +1,9 @@
 //! Makes a store for measuring the aggregator with, as a writer would have written it: one topic,
 //! its partitions in turn, segments of so many records. The records are those of an access log
-//! (combined), again and again, or made ones over many days and sites; all are given a duration.
+//! (combined), again and again, or made ones over many days and sites; most are given a duration.
 //! Called again on the same directory it appends.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -41,9 +41,18 @@ struct Args {
     /// Made records: of so many sites
     #[arg(long, default_value_t = 20)]
     sites: u32,
+    /// Made records: over so many hours instead
+    #[arg(long)]
+    hours: Option<u32>,
     /// Made records: each with a path of its own
     #[arg(long)]
     distinct: bool,
+    /// Beside those, one record in ten asks for one of so many paths, again and again
+    #[arg(long, default_value_t = 0, requires = "distinct")]
+    again: u32,
+    /// Says in this file how often each of these was asked for: JSON, by site
+    #[arg(long, requires = "again")]
+    truth: Option<PathBuf>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -70,6 +79,10 @@ fn main() -> Result<()> {
         left -= u64::from(count);
         let chains_len = chains.len();
         chains[number % chains_len].publish(&ndjson, count)?;
+    }
+    if let Some(path) = &args.truth {
+        fs::write(path, serde_json::to_vec(&lines.asked)?)
+            .with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
 }
@@ -130,10 +143,13 @@ struct Lines {
     rules: Rules,
     log: Vec<String>,
     next: usize,
-    days: u32,
+    span_ms: i64,
     sites: u32,
     distinct: bool,
+    again: u32,
     made: u64,
+    /// How often paths were asked for that come again, by site.
+    asked: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl Lines {
@@ -155,10 +171,15 @@ impl Lines {
             },
             log,
             next: 0,
-            days: args.days,
+            span_ms: match args.hours {
+                Some(hours) => i64::from(hours) * 3_600_000,
+                None => i64::from(args.days) * DAY_MS,
+            },
             sites: args.sites,
             distinct: args.distinct,
+            again: args.again,
             made: 0,
+            asked: BTreeMap::new(),
         })
     }
 
@@ -225,35 +246,48 @@ impl Lines {
             let share = rng.f64();
             (f64::from(count) * share * share * share) as u32
         };
-        let ms = FIRST_MS + rng.i64(0..DAY_MS * i64::from(self.days));
-        let path = if self.distinct {
+        let ms = FIRST_MS + rng.i64(0..self.span_ms);
+        // Now and then one of a shipper that sends no more than it must, or names no site.
+        let bare = rng.u8(..16) == 0;
+        let site = match rng.u8(..40) {
+            0 => String::new(),
+            _ => format!("site{:02}.example", skewed(rng, self.sites)),
+        };
+        let path = if self.again > 0 && rng.u8(..10) == 0 {
+            let path = format!("/again/{}", skewed(rng, self.again));
+            let of_site = self.asked.entry(site.clone()).or_default();
+            *of_site.entry(path.clone()).or_default() += 1;
+            path
+        } else if self.distinct {
             format!("/articles/{:x}/{}", rng.u64(..), self.made)
         } else {
             format!("/section{}/page-{}", rng.u8(..9), skewed(rng, 3_000))
         };
         let agent = AGENTS[skewed(rng, AGENTS.len() as u32) as usize];
+        let status = STATUSES[skewed(rng, 6) as usize];
+        let bytes = rng.u32(..80_000).to_string();
+        let referer = match skewed(rng, 200) {
+            0 => "-".to_owned(),
+            from => format!("https://From{from}.example:8443/x"),
+        };
+        let agent = agent.replace('#', &rng.u32(100..160).to_string());
         let mut record = TextRecord::<RecordErrorCode>::new(&self.rules, out);
+        // An empty text is a field that is not there.
+        let unless_bare = |text: &str| if bare { String::new() } else { text.to_owned() };
         for (field, text) in [
             (Known::Timestamp, timestamp::format_utc(ms)),
-            (
-                Known::Site,
-                format!("site{:02}.example", skewed(rng, self.sites)),
-            ),
-            (Known::Method, METHODS[skewed(rng, 3) as usize].to_owned()),
+            (Known::Site, site),
+            (Known::Method, unless_bare(METHODS[skewed(rng, 3) as usize])),
             (Known::Path, path),
-            (Known::Status, STATUSES[skewed(rng, 6) as usize].to_owned()),
-            (Known::Bytes, rng.u32(..80_000).to_string()),
-            (
-                Known::Referer,
-                format!("https://from{}.example/x", skewed(rng, 200)),
-            ),
-            (
-                Known::UserAgent,
-                agent.replace('#', &rng.u32(100..160).to_string()),
-            ),
-            (Known::DurationMs, duration),
+            (Known::Status, unless_bare(status)),
+            (Known::Bytes, unless_bare(&bytes)),
+            (Known::Referer, unless_bare(&referer)),
+            (Known::UserAgent, agent),
+            (Known::DurationMs, unless_bare(&duration)),
         ] {
-            record.known(field, &text)?;
+            if !text.is_empty() {
+                record.known(field, &text)?;
+            }
         }
         record.finish()
     }

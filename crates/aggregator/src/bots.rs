@@ -26,7 +26,7 @@ const READ_BYTES_MAX: usize = 2048;
 
 /// Raised with each change to the rules (`signs`, `own`, this file) that changes a class: summaries
 /// say by which classification they were counted.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Class {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use aggregator::{command::Command, service};
 use clap::Parser;
 use pipeline_core::{
-    lifecycle::{CommonArgs, Readiness, Shutdown, exit},
+    lifecycle::{CommonArgs, Readiness, Shutdown, allocator, exit},
     telemetry::{self, catalog::Service},
 };
 
@@ -22,8 +22,13 @@ struct Cli {
     command: Option<Command>,
 }
 
+/// Measured with `cargo xtask counts distinct`: at 1 MiB 394 MiB are resident after 10 million
+/// distinct paths and no more come to it; left alone 1,080 MiB after 28 million, and growing.
+const MAPPED_FROM_BYTES: i32 = 1 << 20;
+
 /// Public for `examples/to_be_killed`, which is the same.
 pub fn main() -> ExitCode {
+    allocator::map_from(MAPPED_FROM_BYTES);
     let cli = Cli::parse();
     if let Some(command) = cli.command
         && !cli.common.check

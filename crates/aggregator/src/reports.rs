@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pipeline_core::fsx;
+use pipeline_core::{fsx, telemetry::catalog};
 
 use crate::{
     hour::Day,
@@ -92,6 +92,9 @@ impl Reports {
             if tidy {
                 drop_other_pages(&known, keeper, go_on)?;
             }
+            metrics::counter!(catalog::AGGREGATION_REPORTS).increment(written);
+            metrics::histogram!(catalog::AGGREGATION_REPORTS_DURATION)
+                .record(now.elapsed().as_secs_f64());
             let took = now.elapsed().saturating_sub(TIME_FREE);
             self.not_before = Some(Instant::now() + took * (TIME_SHARE - 1));
         }
@@ -207,7 +210,7 @@ impl Reports {
                 continue;
             }
             let page = page::page(&about, &data::site(site, &days));
-            put(keeper, &path, &page, go_on)?;
+            put_page(keeper, &path, &page, go_on)?;
             written += 1;
         }
         if !due.is_empty() {
@@ -230,10 +233,16 @@ impl Reports {
             return Ok(0);
         }
         let page = page::page(&known.about_index(), &known.index());
-        put(keeper, &index_path(keeper), &page, go_on)?;
+        put_page(keeper, &index_path(keeper), &page, go_on)?;
         sync(keeper.dir.analytics(), go_on)?;
         Ok(1)
     }
+}
+
+fn put_page(keeper: &Keeper, path: &Path, page: &[u8], go_on: GoOn<'_>) -> Result<(), RunError> {
+    put(keeper, path, page, go_on)?;
+    metrics::counter!(catalog::AGGREGATION_REPORT_BYTES).increment(page.len() as u64);
+    Ok(())
 }
 
 /// Pages that a process left which ended between the removal of a site's last day and of its page.

@@ -186,6 +186,12 @@ impl Aggregator {
         self.recheck = true;
     }
 
+    /// The next run makes each report that is old, however long the last ones took.
+    #[cfg(test)]
+    pub(crate) fn forget_reports(&mut self) {
+        self.reports = Reports::default();
+    }
+
     /// Counts all that is stored now and brings the summaries up to date.
     ///
     /// # Errors

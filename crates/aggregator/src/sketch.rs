@@ -8,7 +8,7 @@
 pub const RELATIVE_ERROR: f64 = 0.01;
 
 const BUCKET_ERROR: f64 = 0.0094;
-const GAMMA: f64 = (1.0 + BUCKET_ERROR) / (1.0 - BUCKET_ERROR);
+pub const GAMMA: f64 = (1.0 + BUCKET_ERROR) / (1.0 - BUCKET_ERROR);
 /// Values up to this are zero: nothing is timed finer than a nanosecond.
 const ZERO_MAX: f64 = 1e-6;
 /// Values above it count as it, so that there is an end to buckets: 31 years.

@@ -1,5 +1,6 @@
 //! DuckDB as a second judge of the analytics: it computes every count of every summary from the
-//! records themselves. Called by way of its Python package; knows no product crate.
+//! records themselves, as they were stored or as they are archived. Called by way of its Python
+//! package; knows no product crate.
 
 use std::{
     fs::File,
@@ -43,17 +44,62 @@ pub fn unpack(segments: &[PathBuf], to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Compares every count of every summary; says how much that was.
+/// What is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Check<'a> {
+    /// A file of NDJSON, or the directory of an archive.
+    pub records: &'a Path,
+    pub analytics: &'a Path,
+    /// What each user agent is, as NDJSON with `agent`, `class`, `name`, `operator`, `purpose`.
+    /// Without it, clients and bots are only added up.
+    pub classes: Option<&'a Path>,
+    /// Says on stderr how far it is.
+    pub progress: bool,
+}
+
+impl Check<'_> {
+    /// Compares every count of every summary; says how much that was.
+    ///
+    /// # Errors
+    /// The first differences.
+    pub fn run(&self) -> Result<String> {
+        let mut paths = vec![self.records, self.analytics];
+        paths.extend(self.classes);
+        let mut script = script("check", &paths);
+        if self.progress {
+            script.stderr(Stdio::inherit());
+        }
+        let output = script.output().context("python3")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!("{said}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(said.trim().to_owned())
+    }
+}
+
+/// [`Check::run`] without classes.
 ///
 /// # Errors
 /// The first differences.
-pub fn check(ndjson: &Path, analytics: &Path) -> Result<String> {
-    let output = script("check", &[ndjson, analytics])?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        bail!("{said}{}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(said.trim().to_owned())
+pub fn check(records: &Path, analytics: &Path) -> Result<String> {
+    let check = Check {
+        records,
+        analytics,
+        classes: None,
+        progress: false,
+    };
+    check.run()
+}
+
+/// All user agents of the records, in order.
+///
+/// # Errors
+/// Where it cannot.
+pub fn agents(records: &Path) -> Result<Vec<String>> {
+    let output = done(script("agents", &[records]))?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// Groups the records by path and by agent, hour by hour, on one core, for measuring.
@@ -61,17 +107,19 @@ pub fn check(ndjson: &Path, analytics: &Path) -> Result<String> {
 /// # Errors
 /// Where it cannot.
 pub fn two_group_bys(ndjson: &Path) -> Result<()> {
-    let output = script("paths", &[ndjson])?;
+    done(script("paths", &[ndjson])).map(drop)
+}
+
+fn done(mut script: Command) -> Result<Output> {
+    let output = script.output().context("python3")?;
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(())
+    Ok(output)
 }
 
-fn script(command: &str, paths: &[&Path]) -> Result<Output> {
-    Command::new("python3")
-        .args(["-c", SCRIPT, command])
-        .args(paths)
-        .output()
-        .context("python3")
+fn script(command: &str, paths: &[&Path]) -> Command {
+    let mut python = Command::new("python3");
+    python.args(["-c", SCRIPT, command]).args(paths);
+    python
 }

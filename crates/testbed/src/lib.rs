@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod oracle;
 pub mod order;
 pub mod overload;
+pub mod pages;
 pub mod process;
 pub mod proxy;
 pub mod rebalances;

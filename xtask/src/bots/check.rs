@@ -25,11 +25,17 @@ const DISPUTED: [(&str, &str); 4] = [
     ("(compatible; Google)", "says that it is Google"),
 ];
 
+/// Agents that a list of AI crawlers holds, and what they come for after all.
+const NOT_AI: [(&str, &str); 2] = [
+    ("ias_crawler", "checks where advertisements stand"),
+    ("ias_wombles", "checks where advertisements stand"),
+];
+
 /// How well bots are told from people, on the test lists of other projects (needs python3 with pip)
 ///
 /// Fetches CrawlerDetect's, device-detector's and fake-useragent's packages from PyPI into
 /// `target/bots`, classifies their agents and fails where less than 95 % of a list of bots is found,
-/// any AI crawler is missed, or any browser is called a bot. What was missed is listed in
+/// any AI crawler is missed or has no AI purpose, or any browser is called a bot. What was missed is listed in
 /// `target/bots/missed-*.txt`. Without a package registry it is SKIPPED, except where CI is set.
 #[derive(clap::Args)]
 pub struct Args {
@@ -54,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     );
     for (lists, least) in [(&lists.bots, RECALL_MIN), (&lists.ai, 1.0)] {
         for list in lists {
-            let missed = classified(args, list, |class| class != "bot")?;
+            let missed = classified(args, list, |said| said[0] != "bot")?;
             let found = 1.0 - missed.len() as f64 / list.agents.len() as f64;
             println!(
                 "{:<24} {:>8} {:>8} {:>8.2} %",
@@ -69,10 +75,35 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
     }
+    for list in &lists.ai {
+        let mut other = classified(args, list, |said| !said[3].starts_with("ai-"))?;
+        other.retain(|agent| {
+            let why = NOT_AI.iter().find(|(part, _)| agent.contains(part));
+            if let Some((_, why)) = why {
+                println!("  no AI purpose ({why}): {}", agent.escape_debug());
+            }
+            why.is_none()
+        });
+        let nobodys = classified(args, list, |said| said[2].is_empty())?;
+        println!(
+            "{:<24} {:>8} without an AI purpose, {} without an operator",
+            list.name,
+            other.len(),
+            nobodys.len()
+        );
+        keep(&format!("{} purpose", list.name), &other)?;
+        for agent in other {
+            println!("  {}", agent.escape_debug());
+            faults.push(format!(
+                "{}: an AI crawler without an AI purpose",
+                list.name
+            ));
+        }
+    }
     println!("\n{:<24} {:>8} {:>8}", "browsers", "agents", "as bots");
     let mut browsers = 0;
     for list in &lists.browsers {
-        let mut wrong = classified(args, list, |class| class == "bot")?;
+        let mut wrong = classified(args, list, |said| said[0] == "bot")?;
         wrong.retain(|agent| {
             let why = DISPUTED.iter().find(|(part, _)| agent.contains(part));
             if let Some((_, why)) = why {
@@ -108,8 +139,8 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The agents of the list whose class is wanted.
-fn classified(args: &Args, list: &List, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+/// The agents of the list of which is said what is wanted: class, name, operator, purpose.
+fn classified(args: &Args, list: &List, wanted: impl Fn([&str; 4]) -> bool) -> Result<Vec<String>> {
     let said = classifier(args, &[], list)?;
     ensure!(
         said.lines().count() == list.agents.len(),
@@ -120,7 +151,10 @@ fn classified(args: &Args, list: &List, wanted: impl Fn(&str) -> bool) -> Result
     );
     let of = said.lines().zip(&list.agents);
     Ok(of
-        .filter(|(line, _)| wanted(line.split('\t').next().unwrap_or_default()))
+        .filter(|(line, _)| {
+            let mut cells = line.split('\t');
+            wanted([(); 4].map(|()| cells.next().unwrap_or_default()))
+        })
         .map(|(_, agent)| agent.clone())
         .collect())
 }

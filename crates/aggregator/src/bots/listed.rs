@@ -32,7 +32,7 @@ pub struct Crawler {
     pub url: Option<String>,
     #[serde(default)]
     pub tags: Vec<String>,
-    #[cfg(test)]
+    #[serde(default)]
     pub instances: Vec<String>,
 }
 
@@ -98,10 +98,11 @@ pub fn add(bots: &mut Bots, words: &mut Builder) -> String {
         let twin = known.get(&name.to_ascii_lowercase()).copied();
         let name = twin.map_or(name.as_str(), |twin| &twin.name);
         let purpose = purpose(name, &crawler.tags, twin);
-        let operator = twin
-            .map(|twin| twin.operator.as_str())
-            .or_else(|| operator(name, crawler.url.as_deref()));
-        let id = bots.id(name, operator, purpose);
+        let operator = match twin {
+            Some(twin) => Some(twin.operator.clone()),
+            None => operator(name, &crawler),
+        };
+        let id = bots.id(name, operator.as_deref(), purpose);
         let literal = add_pattern(words, narrowed(&crawler.pattern), id);
         // Whatever its letters are: no AI crawler is to be missed. Only names that are no word.
         if purpose.is_ai() && twin.is_none() && literal && name.len() > 5 {
@@ -116,8 +117,13 @@ pub fn add(bots: &mut Bots, words: &mut Builder) -> String {
         }
     }
     for (name, operator, purpose) in own::EXTRA {
-        let id = bots.id(name, Some(operator), *purpose);
+        let operator = Some(*operator).filter(|operator| !operator.is_empty());
+        let id = bots.id(name, operator, *purpose);
         add_word(words, name, id);
+    }
+    for (literal, name, operator, purpose) in own::EXACT {
+        let id = bots.id(name, Some(operator), *purpose);
+        add_literal(words, literal.as_bytes(), None, id);
     }
     let versions = sources
         .iter()
@@ -142,19 +148,20 @@ fn add_word(words: &mut Builder, word: &str, id: BotId) {
 /// do not say all; gives whether it is one literal and nothing more.
 fn add_pattern(words: &mut Builder, pattern: &str, id: BotId) -> bool {
     let hir = regex_syntax::parse(pattern).expect("a pattern that is a regex");
-    let mut add = |literal: &[u8], pattern: Option<Regex>| {
-        let case = Case::Exact;
-        words.add(literal, Meaning::Bot { id, pattern, case });
-    };
     if let HirKind::Literal(literal) = hir.kind() {
-        add(&literal.0, None);
+        add_literal(words, &literal.0, None, id);
         return true;
     }
     let regex = Regex::new(pattern).expect("a pattern that is a regex");
     for literal in literals(&hir, pattern) {
-        add(&literal, Some(regex.clone()));
+        add_literal(words, &literal, Some(regex.clone()), id);
     }
     false
+}
+
+fn add_literal(words: &mut Builder, literal: &[u8], pattern: Option<Regex>, id: BotId) {
+    let case = Case::Exact;
+    words.add(literal, Meaning::Bot { id, pattern, case });
 }
 
 fn literals(hir: &Hir, pattern: &str) -> Vec<Vec<u8>> {
@@ -191,25 +198,69 @@ fn name(pattern: &str) -> String {
     text.trim_matches(edge).to_owned()
 }
 
-fn operator(name: &str, url: Option<&str>) -> Option<&'static str> {
+/// Whose it is: by our own table, else the domain that its page is on, or that it names itself.
+fn operator(name: &str, crawler: &Crawler) -> Option<String> {
     let name = name.to_ascii_lowercase();
-    let host = url.and_then(host).unwrap_or_default();
+    let page = crawler.url.as_deref().and_then(host).unwrap_or_default();
     let by_name = own::OPERATORS
         .iter()
         .find(|(_, starts, _)| starts.iter().any(|start| name.starts_with(start)));
     let by_host = || {
-        own::OPERATORS.iter().find(|(_, _, hosts)| {
-            hosts
-                .iter()
-                .any(|own| host == *own || host.ends_with(&format!(".{own}")))
-        })
+        let is_of = |hosts: &[&str]| hosts.iter().any(|own| is_within(&page, own));
+        own::OPERATORS.iter().find(|(.., hosts)| is_of(hosts))
     };
-    by_name.or_else(by_host).map(|(operator, ..)| *operator)
+    if let Some((operator, ..)) = by_name.or_else(by_host) {
+        return Some((*operator).to_owned());
+    }
+    // As crawlers name their own page: `+http://…`. Any other link may be of anything.
+    let own = |agent: &String| host(&agent[agent.find("+http")?..]);
+    let named = crawler.instances.iter().filter_map(own);
+    [page]
+        .into_iter()
+        .chain(named)
+        .find_map(|host| domain(&host))
 }
 
-fn host(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    rest.split(['/', '?', '#', ':']).next()
+/// The part of a host that somebody owns; `None` of those that are nobody's bot's.
+fn domain(host: &str) -> Option<String> {
+    if own::NOT_OPERATORS.iter().any(|not| is_within(host, not)) {
+        return None;
+    }
+    let labels: Vec<&str> = host.split('.').collect();
+    let fits = |label: &&str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let top = labels.last()?;
+    if labels.len() < 2
+        || !labels.iter().all(|label| fits(label))
+        || !top.bytes().all(|byte| byte.is_ascii_alphabetic())
+    {
+        return None;
+    }
+    // `example.co.uk`
+    const SECOND: [&str; 10] = [
+        "ac", "co", "com", "edu", "gob", "gov", "ne", "net", "or", "org",
+    ];
+    let is_second = top.len() == 2 && SECOND.contains(&labels[labels.len() - 2]);
+    let kept = if is_second { 3 } else { 2 };
+    let owned = labels.len().checked_sub(kept)?;
+    Some(labels[owned..].join("."))
+}
+
+fn is_within(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain)
+        .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// The host of the first link in `text`, in lower case.
+fn host(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("://")?;
+    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-')));
+    let host = rest[..end.unwrap_or(rest.len())].to_ascii_lowercase();
+    Some(host.trim_end_matches('.').to_owned())
 }
 
 fn purpose(name: &str, tags: &[String], ai: Option<&AiCrawler>) -> Purpose {
@@ -221,11 +272,11 @@ fn purpose(name: &str, tags: &[String], ai: Option<&AiCrawler>) -> Purpose {
     }
     let by_ai = ai.and_then(|ai| match ai.category.as_str() {
         "search" => Some(Purpose::Search),
-        "ai-training" => Some(Purpose::AiTraining),
+        // Data sets that the list's keepers count as AI: what others train with.
+        "ai-training" | "dataset" => Some(Purpose::AiTraining),
         "ai-search" => Some(Purpose::AiSearch),
         "user-fetch" => Some(Purpose::AiUser),
         "seo" => Some(Purpose::Seo),
-        "dataset" => Some(Purpose::Dataset),
         "preview" => Some(Purpose::Preview),
         "archive" => Some(Purpose::Archive),
         // "tool" says nothing.

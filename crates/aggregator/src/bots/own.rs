@@ -57,12 +57,12 @@ pub const NAMES: &[(&str, &str)] = &[
 pub const OPERATORS: &[(&str, &[&str], &[&str])] = &[
     ("Google", &["google", "adsbot-google", "apis-google", "feedfetcher-google", "mediapartners", "storebot-google", "appengine-google", "gemini-", "duplexweb-google", "developers.google"], &["google.com", "google.dev"]),
     ("Microsoft", &["bing", "msnbot", "adidxbot", "msrbot", "microsoftpreview", "skypeuripreview", "azureai", "appinsights"], &["bing.com", "microsoft.com"]),
-    ("OpenAI", &["gptbot", "chatgpt", "oai-"], &["openai.com"]),
+    ("OpenAI", &["gptbot", "chatgpt", "oai-", "operator"], &["openai.com"]),
     ("Anthropic", &["claude", "anthropic"], &["anthropic.com"]),
     ("Perplexity", &["perplexity"], &["perplexity.ai"]),
     ("Meta", &["facebook", "facebot", "meta-external", "meta-webindexer", "whatsapp", "metaiab"], &["facebook.com", "meta.com"]),
     ("Apple", &["applebot", "aasa-bot", "appsiteassociation"], &["apple.com"]),
-    ("Amazon", &["amazon", "amzn", "kendrabot"], &["amazon.com"]),
+    ("Amazon", &["amazon", "amzn", "kendrabot", "novaact"], &["amazon.com"]),
     ("ByteDance", &["bytespider", "tiktokspider", "trae"], &["bytedance.com"]),
     ("Yahoo", &["slurp", "yahoo"], &["yahoo.com"]),
     ("LY Corporation", &["y!j", "linespider"], &["yahoo-help.jp"]),
@@ -71,7 +71,7 @@ pub const OPERATORS: &[(&str, &[&str], &[&str])] = &[
     ("Sogou", &["sogou"], &["sogou.com"]),
     ("Qihoo 360", &["360spider"], &["so.com"]),
     ("Alibaba", &["yisouspider"], &[]),
-    ("Huawei", &["petalbot", "panguBot", "aspiegelbot"], &["petalsearch.com"]),
+    ("Huawei", &["petalbot", "pangubot", "aspiegelbot"], &["petalsearch.com"]),
     ("Naver", &["yeti", "naver"], &["naver.com", "naver.me"]),
     ("Kakao", &["daum", "kakaotalk"], &["daum.net"]),
     ("Seznam", &["seznambot"], &["seznam.cz"]),
@@ -127,23 +127,108 @@ pub const OPERATORS: &[(&str, &[&str], &[&str])] = &[
     ("Awario", &["awario"], &["awario.com"]),
     ("Geedo", &["geedo"], &["geedo.com"]),
     ("Criteo", &["criteobot"], &["criteo.com"]),
+    ("AddSearch", &["addsearchbot"], &[]),
+    ("Aranet", &["aranet-searchbot"], &[]),
+    ("Big Sur AI", &["bigsur.ai"], &[]),
+    ("Bright Data", &["brightbot"], &["brightdata.com"]),
+    ("BuddyBotLearning", &["buddybot"], &[]),
+    ("Channel3", &["channel3bot"], &[]),
+    ("Cognition", &["devin"], &["devin.ai"]),
+    ("Exte", &["extecontextcrawl"], &[]),
+    ("Flyriver", &["flyriverbot"], &[]),
+    ("iAsk", &["iask"], &["iask.com", "iask.ai"]),
+    ("Ibou", &["iboubot"], &["ibou.io"]),
+    ("Integral Ad Science", &["ias crawler", "ias_"], &["integralads.com"]),
+    ("IsonAI", &["isonai"], &[]),
+    ("Kangaroo LLM", &["kangaroo bot"], &[]),
+    ("Kunato", &["kunatocrawler"], &[]),
+    ("Liner", &["linerbot"], &["getliner.com"]),
+    ("Linkup", &["linkupbot"], &["linkup.so"]),
+    ("Novellum", &["novellum"], &[]),
+    ("Poggio", &["poggio-"], &["poggio.io"]),
+    ("SentiOne", &["sentibot"], &[]),
+    ("Semantic Visions", &["semantic-visions"], &[]),
+    ("Sider", &["linkreader"], &["sider.ai"]),
+    ("Spawning", &["spawning-ai"], &[]),
+    ("TaraGroup", &["taragroup"], &[]),
+    ("Twin", &["twinagent"], &[]),
+    ("Valyu", &["henkbot"], &["valyu.ai"]),
+    ("WEBSPARK", &["wardbot"], &["ward.ai"]),
+    ("Webz.io", &["webzio", "omgili"], &["webz.io"]),
+    ("Wrtn", &["wrtnbot"], &[]),
+    ("Zanista AI", &["zanistabot"], &[]),
 ];
 
 /// For bots of which the lists say only that they are of the kind "AI", or say something else.
 #[rustfmt::skip]
 pub const PURPOSES: &[(Purpose, &[&str])] = &[
-    (AiTraining, &["AI2Bot", "Ai2Bot-Dolma", "Bytespider", "CCBot", "ChatGLM-Spider", "DeepSeekBot", "Diffbot", "FacebookBot", "Google-Extended", "img2dataset", "imageSpider", "ImageMind", "ImagesiftBot", "Kangaroo Bot", "KunatoCrawler", "laion-huggingface-processor", "LAIONDownloader", "Novellum", "omgili", "omgilibot", "PanguBot", "Spawning-AI", "Spider", "The Knowledge AI", "Thinkbot", "TikTokSpider"]),
-    (AiSearch, &["Amazonbot", "Amzn-SearchBot", "AISearchBot", "Aranet-SearchBot", "AzureAI-SearchBot", "bigsur.ai", "Channel3Bot", "HenkBot", "iAskBot", "iaskspider", "KendraBot", "LinerBot", "LinkupBot", "newsai", "Poggio-Citations", "TavilyBot", "ZanistaBot"]),
-    (AiUser, &["AmazonBuyForMe", "Amzn-User", "cohere-ai", "Devin", "Gemini-Deep-Research", "Google-Gemini-CLI", "Google-NotebookLM", "GoogleAgent-Mariner", "kagi-fetcher", "linkReader", "Manus-User", "PerplexityUser"]),
-    (Dataset, &["ApifyBot", "ApifyWebsiteContentCrawler", "Brightbot", "crawl4ai", "ExteContextCrawl", "FirecrawlAgent", "Flyriverbot", "semantic-visions"]),
+    (AiTraining, &["ApifyBot", "ApifyWebsiteContentCrawler", "Brightbot", "Crawl4AI", "Crawlspace", "ExteContextCrawl", "FirecrawlAgent", "Flyriverbot", "FriendlyCrawler", "GoogleOther", "GoogleOther-Image", "GoogleOther-Video", "semantic-visions", "SentiBot", "Timpibot", "WARDBot", "WRTNBot", "AI2Bot", "Ai2Bot-Dolma", "Bytespider", "CCBot", "ChatGLM-Spider", "DeepSeekBot", "Diffbot", "FacebookBot", "Google-Extended", "img2dataset", "imageSpider", "ImageMind", "ImagesiftBot", "Kangaroo Bot", "KunatoCrawler", "laion-huggingface-processor", "LAIONDownloader", "Novellum", "omgili", "omgilibot", "PanguBot", "Spawning-AI", "Spider", "The Knowledge AI", "Thinkbot", "TikTokSpider"]),
+    (AiSearch, &["AddSearchBot", "Applebot", "BraveBot", "IbouBot", "webzio", "Amazonbot", "Amzn-SearchBot", "AISearchBot", "Aranet-SearchBot", "AzureAI-SearchBot", "bigsur.ai", "Channel3Bot", "HenkBot", "iAskBot", "iaskspider", "KendraBot", "LinerBot", "LinkupBot", "newsai", "Poggio-Citations", "TavilyBot", "ZanistaBot"]),
+    (AiUser, &["BuddyBot", "Lightpanda", "Novaact", "Operator", "Trae", "TwinAgent", "wpbot", "AmazonBuyForMe", "Amzn-User", "cohere-ai", "Devin", "Gemini-Deep-Research", "Google-Gemini-CLI", "Google-NotebookLM", "GoogleAgent-Mariner", "kagi-fetcher", "linkReader", "Manus-User", "PerplexityUser"]),
     (Advertising, &["AdsBot-Google-Mobile-Apps"]),
     (Archive, &["ia_archiver"]),
     (Preview, &["facebookexternalhit", "GoogleMessages", "WhatsApp"]),
-    (Search, &["Applebot", "GoogleOther", "GoogleOther-Image", "GoogleOther-Video"]),
 ];
 
-/// Bots that none of the lists has, by a word of their agent.
+/// Pages of these hosts say of others' bots what they are: nobody's bot is theirs.
+#[rustfmt::skip]
+pub const NOT_OPERATORS: &[&str] = &[
+    "archive.org", "botreports.com", "cloudflareinsights.com", "darkvisitors.com", "datadome.co", "distilnetworks.com",
+    "example.com", "github.com", "github.io", "gitlab.com", "gmail.com", "googlegroups.com", "knownagents.com", "medium.com",
+    "mozilla.org", "npmjs.com", "phpbb.com", "pypi.org", "python.org", "readthedocs.io", "sourceforge.net",
+    "stackoverflow.com", "udger.com", "useragentstring.com", "webmasterworld.com", "whatismybrowser.com", "wikipedia.org",
+];
+
+/// As [`EXTRA`], in the very letters that stand there: in others they are something else.
+pub const EXACT: &[(&str, &str, &str, Purpose)] = &[
+    // Exabot was a search engine.
+    ("ExaBot", "ExaBot (Exa)", "Exa", AiSearch),
+    // The Leipzig Corpora Collection; some telephones have these letters.
+    ("LCC (+", "LCC", "Universit\u{e4}t Leipzig", AiTraining),
+    // In many agents' links stands openai.com.
+    ("OpenAI", "OpenAI", "OpenAI", AiUser),
+    // It says that it is like Googlebot.
+    (
+        "SentiBot www.sentibot.eu",
+        "SentiBot",
+        "SentiOne",
+        AiTraining,
+    ),
+];
+
+/// Bots that none of the lists has, by a word of their agent. No operator: nobody has written it down.
 pub const EXTRA: &[(&str, &str, Purpose)] = &[
+    ("AgentTimes", "The Agent Times", AiSearch),
+    ("amazon-kendra", "Amazon", AiSearch),
+    ("amazon-QBusiness", "Amazon", AiUser),
+    ("Applebot-Extended", "Apple", AiTraining),
+    ("Claude-Code", "Anthropic", AiUser),
+    ("CloudVertexBot", "Google", AiTraining),
+    ("CragCrawler", "CragSoftware", AiTraining),
+    ("Cursor", "Anysphere", AiUser),
+    ("GeistHaus-PageFetcher", "GeistHaus", AiUser),
+    ("GoGuidesCrawler", "GoGuides", AiSearch),
+    ("GoGuidesDiscoveryBot", "GoGuides", AiSearch),
+    ("Google-Firebase", "Google", AiUser),
+    ("GoogleAgent-URLContext", "Google", AiUser),
+    ("Mozilla-Tabstack", "Mozilla", AiUser),
+    ("MyCentralAIScraperBot", "", AiTraining),
+    ("NagetBot", "Naget", AiTraining),
+    ("NotebookLM", "Google", AiUser),
+    ("opencode", "", AiUser),
+    ("Panscient", "Panscient", AiTraining),
+    ("QueritBot", "Querit", AiSearch),
+    ("RunPod-Bot", "RunPod", AiTraining),
+    ("Shap-User", "", AiUser),
+    ("Terra Cotta", "Ceramic AI", AiTraining),
+    ("UdV-AI-Research", "", AiTraining),
+    ("UseAI", "", AiUser),
+    ("Awario", "Awario", Dataset),
+    ("Datenbank Crawler", "Datenbank", Dataset),
+    ("Echobot Bot", "Echobox", Dataset),
+    ("netEstate Imprint Crawler", "netEstate", Dataset),
+    ("ias_crawler", "Integral Ad Science", Advertising),
+    ("ias_wombles", "Integral Ad Science", Advertising),
     ("CloudflareObservatory", "Cloudflare", Monitor),
     ("DejaClick", "SmartBear", Monitor),
     ("DuplexWeb-Google", "Google", AiUser),

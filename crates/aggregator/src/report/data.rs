@@ -3,13 +3,17 @@
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 
-use super::day::{self, Client, Group, Key, Limits, Row, SiteDay};
+use super::{
+    day::{self, Client, Group, Key, Limits, Row, SiteDay},
+    keys::{Numbers, Of},
+    pack::{Named, packed},
+    series::{Durations, Series},
+};
 use crate::hour::Day;
 
 /// Days that a page holds.
@@ -98,15 +102,11 @@ struct Page<'a> {
     keys: Vec<(Of, i8)>,
     /// A key's number, and its requests packed.
     hours: Vec<(u64, String)>,
+    /// A key's number, and its bytes by day packed.
+    bytes: Vec<(u64, String)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durations: Option<Durations>,
     tables: Tables<'a>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(untagged)]
-enum Of {
-    /// A client by its place; -1: not told apart.
-    Client(i64),
-    Group(&'static str),
 }
 
 #[derive(Default, Serialize)]
@@ -135,59 +135,16 @@ struct Table<'a> {
     keys: Vec<u64>,
     /// Packed.
     days: Vec<String>,
-}
-
-/// Clients and keys as pages number them.
-#[derive(Default)]
-struct Numbers<'a> {
-    clients: Vec<&'a Client>,
-    client_at: HashMap<&'a Client, u32>,
-    keys: Vec<(Of, i8)>,
-    key_at: HashMap<(Of, i8), u64>,
-}
-
-impl<'a> Numbers<'a> {
-    fn of<'b>(days: impl Iterator<Item = &'b SiteDay>) -> Self
-    where
-        'b: 'a,
-    {
-        let clients: BTreeSet<&Client> = days.flat_map(|day| &day.clients).collect();
-        let clients: Vec<&Client> = clients.into_iter().collect();
-        let places = clients.iter().zip(0..).map(|(client, at)| (*client, at));
-        Self {
-            client_at: places.collect(),
-            clients,
-            ..Self::default()
-        }
-    }
-
-    /// `key` of `day` as one of the page's.
-    fn key(&self, day: &SiteDay, key: Key) -> Key {
-        let client = |at: u32| self.client_at[&day.clients[at as usize]];
-        Key {
-            client: key.client.map(client),
-            ..key
-        }
-    }
-
-    fn number(&mut self, of: Of, status: Option<u8>) -> u64 {
-        let key = (of, status.map_or(-1, |status| status as i8));
-        *self.key_at.entry(key).or_insert_with(|| {
-            self.keys.push(key);
-            self.keys.len() as u64 - 1
-        })
-    }
-
-    fn number_of(&mut self, key: Key) -> u64 {
-        self.number(Of::Client(key.client.map_or(-1, i64::from)), key.status)
-    }
+    /// Packed: names and how many more requests each may have at most. Empty where all is counted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missed: Vec<String>,
 }
 
 fn site_within(site: &str, days: &BTreeMap<Day, SiteDay>, range: i64, names: usize) -> Vec<u8> {
     let (first, count) = window(days.keys().copied(), range);
     let shown = || days.range(first..);
     let mut numbers = Numbers::of(shown().map(|(_, day)| day));
-    let hours = hours(shown(), first, &mut numbers);
+    let series = Series::of(shown, first, count, &mut numbers);
     let limits = |names_of_client| Limits {
         names,
         names_of_client,
@@ -218,7 +175,7 @@ fn site_within(site: &str, days: &BTreeMap<Day, SiteDay>, range: i64, names: usi
         ),
         codes: table(|day| &day.codes, &["status"], "without a status code", 0),
     };
-    write(Some(site), first, count, hours, tables, &numbers)
+    write(Some(site), first, count, series, tables, &numbers)
 }
 
 fn index_within<D: Borrow<SiteDay>>(
@@ -229,7 +186,7 @@ fn index_within<D: Borrow<SiteDay>>(
     let (first, count) = window(all.keys().copied(), range);
     let shown = || all.range(first..).map(|(at, day)| (at, day.borrow()));
     let mut numbers = Numbers::of(shown().map(|(_, day)| day));
-    let hours = hours(shown(), first, &mut numbers);
+    let series = Series::of(shown, first, count, &mut numbers);
     let keys = Group::ALL.map(|group| numbers.number(Of::Group(group.name()), None));
     let mut days = vec![Named::default(); count as usize];
     for (site, at) in sites.iter().zip(0..) {
@@ -249,32 +206,13 @@ fn index_within<D: Borrow<SiteDay>>(
             .collect(),
         keys: keys.to_vec(),
         days: packed(&days),
+        missed: Vec::new(),
     };
     let tables = Tables {
         sites: Some(sites),
         ..Tables::default()
     };
-    write(None, first, count, hours, tables, &numbers)
-}
-
-/// Each key's requests by hour: the key, then hours (as the difference to the one before) and
-/// counts.
-fn hours<'a>(
-    days: impl Iterator<Item = (&'a Day, &'a SiteDay)>,
-    first: Day,
-    numbers: &mut Numbers<'_>,
-) -> Vec<(u64, String)> {
-    let mut series: BTreeMap<Key, (u64, Vec<u64>)> = BTreeMap::new();
-    for (at, day) in days {
-        for (hour, key, count) in &day.hours {
-            let hour = (at.0 - first.0) as u64 * 24 + u64::from(*hour);
-            let (last, line) = series.entry(numbers.key(day, *key)).or_default();
-            line.extend([hour - *last, *count]);
-            *last = hour;
-        }
-    }
-    let line = |(key, (_, line)): (Key, (u64, Vec<u64>))| (numbers.number_of(key), pack(&line));
-    series.into_iter().map(line).collect()
+    write(None, first, count, series, tables, &numbers)
 }
 
 /// The table of those names that are wanted most over all days; `None` where there are none.
@@ -307,12 +245,18 @@ fn table<'a>(
     let names: Vec<&str> = kept.iter().map(|at| sums[*at].0).collect();
     let places: HashMap<&str, u64> = names.iter().copied().zip(0..).collect();
     let mut lists = vec![Named::default(); count as usize];
+    let mut missed = lists.clone();
     for (at, day, rows) in days {
-        let into = &mut lists[(at.0 - first.0) as usize];
+        let of_day = (at.0 - first.0) as usize;
+        let into = &mut lists[of_day];
         for row in rows {
             let Some(place) = places.get(row.name.as_str()) else {
                 continue;
             };
+            if row.missed > 0 {
+                missed[of_day].name(*place);
+                missed[of_day].numbers.push(row.missed);
+            }
             into.name(*place);
             into.numbers.push(row.cells.len() as u64);
             for (key, count) in &row.cells {
@@ -328,58 +272,32 @@ fn table<'a>(
         about: Vec::new(),
         keys: Vec::new(),
         days: packed(&lists),
+        missed: if missed.iter().all(|day| day.numbers.is_empty()) {
+            Vec::new()
+        } else {
+            packed(&missed)
+        },
     })
-}
-
-/// One day of a table.
-#[derive(Clone, Default)]
-struct Named {
-    last: u64,
-    numbers: Vec<u64>,
-}
-
-impl Named {
-    /// Names come in order: what is kept is the difference to the one before.
-    fn name(&mut self, place: u64) {
-        self.numbers.push(place - self.last);
-        self.last = place;
-    }
-}
-
-fn packed(days: &[Named]) -> Vec<String> {
-    days.iter().map(|day| pack(&day.numbers)).collect()
-}
-
-/// Numbers as varints (seven bits a byte, the lowest first) in base64: a third of their digits.
-fn pack(numbers: &[u64]) -> String {
-    let mut bytes = Vec::with_capacity(numbers.len() * 2);
-    for number in numbers {
-        let mut rest = *number;
-        while rest >= 0x80 {
-            bytes.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        bytes.push(rest as u8);
-    }
-    BASE64_STANDARD.encode(bytes)
 }
 
 fn write(
     site: Option<&str>,
     first: Day,
     days: i64,
-    hours: Vec<(u64, String)>,
+    series: Series,
     tables: Tables<'_>,
     numbers: &Numbers<'_>,
 ) -> Vec<u8> {
     let page = Page {
-        format: 1,
+        format: 2,
         site,
         first_day: first.to_string(),
         days,
         clients: numbers.clients.iter().copied().map(client).collect(),
         keys: numbers.keys.clone(),
-        hours,
+        hours: series.hours,
+        bytes: series.bytes,
+        durations: series.durations,
         tables,
     };
     serde_json::to_vec(&page).expect("numbers and texts are always JSON")

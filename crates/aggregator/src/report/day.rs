@@ -118,6 +118,9 @@ pub struct Key {
 pub struct Row {
     pub name: String,
     pub cells: Vec<(Key, u64)>,
+    /// It may have so many more, at most: there were more names than are counted apart.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missed: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -125,6 +128,10 @@ pub struct SiteDay {
     pub clients: Vec<Client>,
     /// Every request of the day once, by hour of the day, in order.
     pub hours: Vec<(u8, Key, u64)>,
+    /// Bytes that were sent, of the whole day, in order; of those keys that have any.
+    pub bytes: Vec<(Key, u64)>,
+    /// How long requests took: a sketch's buckets and how many are in each.
+    pub durations: Vec<(i32, u64)>,
     pub paths: Vec<Row>,
     pub agents: Vec<Row>,
     pub hosts: Vec<Row>,
@@ -146,22 +153,32 @@ impl SiteDay {
 }
 
 /// The rows that stay, in the order of their names; those whose shortened names are the same, as
-/// one. The same input always gives the same rows.
+/// one. `missed` says of a name how many more it may have. The same input always gives the same rows.
 #[must_use]
-pub fn cut<'a>(rows: &[(&'a str, Vec<(Key, u64)>)], limits: Limits) -> Vec<Row> {
-    let mut names: BTreeMap<Cow<'a, str>, BTreeMap<Key, u64>> = BTreeMap::new();
+pub fn cut<'a>(
+    rows: &[(&'a str, Vec<(Key, u64)>)],
+    missed: impl Fn(&str) -> u64,
+    limits: Limits,
+) -> Vec<Row> {
+    let mut names: BTreeMap<Cow<'a, str>, (BTreeMap<Key, u64>, u64)> = BTreeMap::new();
     for at in heaviest(rows.iter().map(|(_, cells)| cells.as_slice()), limits) {
         let (name, cells) = &rows[at];
-        let sums = names.entry(shortened(name)).or_default();
+        let (sums, missed_sum) = names.entry(shortened(name)).or_default();
         for (key, count) in cells {
             *sums.entry(*key).or_default() += count;
         }
+        *missed_sum += missed(name);
     }
-    let row = |(name, cells): (Cow<'_, str>, BTreeMap<Key, u64>)| Row {
+    let row = |(name, (cells, missed)): (Cow<'_, str>, (BTreeMap<Key, u64>, u64))| Row {
         name: name.into_owned(),
         cells: cells.into_iter().collect(),
+        missed,
     };
     names.into_iter().map(row).collect()
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The places of the rows that `limits` keep, in order.
@@ -268,7 +285,7 @@ mod tests {
         }
         rows[900].1.push((key(7), 3));
         rows[901].1.push((key(7), 2));
-        let kept = cut(&rows, FEW);
+        let kept = cut(&rows, |_| 0, FEW);
         let kept: Vec<&str> = kept.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(kept, ["/0000", "/0001", "/0900"]);
     }
@@ -278,7 +295,7 @@ mod tests {
         let cells: Vec<(Key, u64)> = (0..50).map(|client| (key(client), 1)).collect();
         let rows: Vec<_> = ["/a", "/b", "/c"].map(|name| (name, cells.clone())).into();
         let limits = Limits { names: 3, ..FEW };
-        assert_eq!(cut(&rows, limits).len(), 2);
+        assert_eq!(cut(&rows, |_| 0, limits).len(), 2);
     }
 
     #[test]
@@ -288,8 +305,8 @@ mod tests {
             (one.as_str(), vec![(key(0), 2)]),
             (&other, vec![(key(0), 3)]),
         ];
-        let kept = cut(&rows, FEW);
-        assert_eq!(kept.len(), 1);
+        let kept = cut(&rows, |_| 2, FEW);
+        assert_eq!((kept.len(), kept[0].missed), (1, 4));
         assert_eq!(kept[0].cells, [(key(0), 5)]);
         assert!(kept[0].name.len() <= NAME_BYTES_MAX && kept[0].name.ends_with('…'));
     }

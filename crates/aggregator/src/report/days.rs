@@ -8,6 +8,8 @@
 //! pieces, one behind the other: JSON of a [`SiteDay`] in zstd
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -21,7 +23,7 @@ use crate::{
     table::{Table, coalesce},
 };
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const ZSTD_LEVEL: i32 = 3;
 /// No site's day is near it: see the limits in `day`.
 const PIECE_BYTES_MAX: usize = 64 << 20;
@@ -121,8 +123,13 @@ type Traffic<'a> = [(crate::counts::Slot<'a>, crate::counts::Traffic)];
 
 /// All sites together, without names.
 fn all(content: &Content<'_>) -> SiteDay {
-    let traffic = content.sites.iter().flat_map(|(_, counts)| &counts.traffic);
-    hours(content, &coalesce(traffic.copied().collect()))
+    let sites = || content.sites.iter().map(|(_, counts)| counts);
+    let traffic = sites().flat_map(|counts| counts.traffic.iter().copied());
+    let buckets = sites().flat_map(|counts| counts.durations.buckets.iter().copied());
+    SiteDay {
+        durations: coalesce(buckets.collect()),
+        ..hours(content, &coalesce(traffic.collect()))
+    }
 }
 
 fn site_day(content: &Content<'_>, counts: &Counts<'_>) -> SiteDay {
@@ -135,7 +142,7 @@ fn site_day(content: &Content<'_>, counts: &Counts<'_>) -> SiteDay {
             .keys()
             .map(|same| (same[0].0.key, same.iter().map(cell).collect()))
             .collect();
-        cut(&rows, limits)
+        cut(&rows, |name| table.missed(name), limits)
     };
     let codes: Vec<(String, Vec<(Key, u64)>)> = counts
         .statuses
@@ -157,16 +164,29 @@ fn site_day(content: &Content<'_>, counts: &Counts<'_>) -> SiteDay {
         paths: rows(&counts.paths, PATHS),
         agents: rows(&counts.user_agents, AGENTS),
         hosts: rows(&counts.referring_hosts, HOSTS),
-        codes: cut(&codes, CODES),
+        codes: cut(&codes, |_| 0, CODES),
+        durations: counts.durations.buckets.clone(),
         ..hours(content, &counts.traffic)
     }
 }
 
-/// A day with its hours alone.
+/// A day with its hours and bytes alone.
 fn hours(content: &Content<'_>, traffic: &Traffic<'_>) -> SiteDay {
     let places = places(traffic);
     let clients = places.iter().map(|client| named(content, *client));
+    let sent = traffic.iter().filter(|(_, traffic)| traffic.with_bytes > 0);
+    let sent = sent.map(|((_, client, class), traffic)| {
+        let bytes = u64::try_from(traffic.bytes).unwrap_or(u64::MAX);
+        (key(&places, *client, *class), bytes)
+    });
+    // Hostile values of 64 bits do not overflow it.
+    let mut bytes: BTreeMap<Key, u64> = BTreeMap::new();
+    for (key, more) in sent {
+        let sum = bytes.entry(key).or_default();
+        *sum = sum.saturating_add(more);
+    }
     SiteDay {
+        bytes: bytes.into_iter().collect(),
         clients: clients.collect(),
         hours: traffic
             .iter()

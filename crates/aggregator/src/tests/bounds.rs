@@ -78,6 +78,57 @@ fn above_the_bound_totals_are_exact_and_the_summary_says_what_is_not() {
     assert!(exact > 10 && bounded > 10, "{exact} {bounded}");
 }
 
+/// `cargo xtask counts distinct` is the same with 50 million, and looks at the process's memory.
+#[test]
+fn whatever_number_of_paths_comes_what_is_kept_does_not_grow() {
+    const KEYS: usize = 200;
+    let mut world = World::new(50);
+    let settings = Settings {
+        portion: Portion {
+            counts_bytes_max: 40_000,
+            ..Portion::default()
+        },
+        limits: Limits {
+            keys: KEYS,
+            sites: 10,
+        },
+        ..Settings::default()
+    };
+    let mut aggregator = world.aggregator_set(settings);
+    let (mut sizes, mut commits) = (Vec::new(), 0);
+    for round in 0..10 {
+        for segment in 0..5 {
+            let records = (0..200).map(|number| {
+                let mut record = world.random_record();
+                record.hour_ms = BASE_MS;
+                record.site = Some("a.example".to_owned());
+                record.path = match world.rng.u8(..10) {
+                    0 => format!("/again/{}", world.rng.u8(..20)),
+                    _ => format!("/{round}/{segment}/{number}"),
+                };
+                record
+            });
+            let records = records.collect();
+            world.publish(segment % 3, records);
+        }
+        commits += aggregator.run(&mut |_| true).unwrap().commits;
+        let state = files_below(&world.analytics().join("_state/counts"));
+        sizes.push(state.values().map(Vec::len).max().unwrap());
+    }
+    // A portion ends where its counts are large, not where there is nothing more to read.
+    assert!(commits >= 20, "{commits}");
+    assert!(sizes[9] < sizes[1] * 5 / 4, "{sizes:?}");
+    for (file, found) in world.found() {
+        let right = &world.expected()[&file]["sites"]["a.example"];
+        let found = &found["sites"]["a.example"];
+        assert!(!assert_bounded(&file, found, right, KEYS));
+        let again = right["requestsPerPath"].as_object().unwrap().iter();
+        for (path, _) in again.filter(|(path, _)| path.starts_with("/again/")) {
+            assert!(found["requestsPerPath"][path].is_u64(), "{path} is heavy");
+        }
+    }
+}
+
 #[test]
 fn sites_above_their_bound_are_counted_together() {
     let mut world = World::new(5);

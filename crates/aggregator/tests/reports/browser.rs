@@ -174,6 +174,8 @@ impl Browser {
         let size =
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile});
         self.call("Emulation.setDeviceMetricsOverride", size);
+        let touch = json!({"enabled": mobile});
+        self.call("Emulation.setTouchEmulationEnabled", touch);
     }
 
     pub fn dark(&mut self, dark: bool) {
@@ -185,7 +187,11 @@ impl Browser {
     pub fn key(&mut self, key: &str) {
         for kind in ["keyDown", "keyUp"] {
             let text = (key == "Enter").then_some("\r");
-            let code = if key == "Tab" { 9 } else { 13 };
+            let code = match key {
+                "Tab" => 9,
+                "ArrowDown" => 40,
+                _ => 13,
+            };
             let mut event =
                 json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
             if let Some(text) = text {
@@ -193,6 +199,19 @@ impl Browser {
             }
             self.call("Input.dispatchKeyEvent", event);
         }
+    }
+
+    /// Touches a place, as a finger does.
+    pub fn tap(&mut self, (x, y): (f64, f64)) {
+        for (kind, points) in [
+            ("touchStart", json!([{"x": x, "y": y}])),
+            ("touchEnd", json!([])),
+        ] {
+            let event = json!({"type": kind, "touchPoints": points});
+            self.call("Input.dispatchTouchEvent", event);
+        }
+        // What a tap becomes comes a moment later.
+        self.eval("new Promise(done => setTimeout(done, 100))");
     }
 
     /// Presses the mouse at one place and lets it go at another.

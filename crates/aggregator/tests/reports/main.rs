@@ -4,7 +4,7 @@ mod browser;
 mod sample;
 mod visit;
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::LazyLock};
 
 use aggregator::{
     hour::Day,
@@ -14,7 +14,6 @@ use aggregator::{
         page,
     },
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
 use browser::Browser;
 use sample::{FIRST, Site, Wanted};
 use serde_json::Value;
@@ -24,9 +23,12 @@ const DAYS: i64 = 90;
 const HOURS: i64 = DAYS * 24;
 const SITE: &str = "shop.example";
 
+/// 20,000 requests an hour and as many paths a day.
+static BUSY: LazyLock<Site> = LazyLock::new(|| Site::new(1, DAYS + 5, 20_000, 20_000));
+
 #[test]
 fn a_busy_site_and_a_thousand_sites_have_bounded_pages() {
-    let site = Site::new(1, DAYS + 5, 20_000, 20_000);
+    let site = &*BUSY;
     let data = data::site(SITE, &site.days);
     let page = page::page("", &data);
     println!(
@@ -37,15 +39,7 @@ fn a_busy_site_and_a_thousand_sites_have_bounded_pages() {
     assert!(page.len() < 5_000_000, "{}", page.len());
     // No request is missing from the time line, however much was cut from the tables.
     let json: Value = serde_json::from_slice(&data).unwrap();
-    let series = json["hours"].as_array().unwrap().iter();
-    let shown: u64 = series
-        .flat_map(|line| {
-            unpack(line[1].as_str().unwrap())
-                .into_iter()
-                .skip(1)
-                .step_by(2)
-        })
-        .sum();
+    let shown = testbed::pages::requests(&json).unwrap();
     let days = json["days"].as_i64().unwrap();
     assert_eq!(days, DAYS);
     let all = site.requests(5 * 24, HOURS + 5 * 24, Wanted::default());
@@ -83,12 +77,17 @@ fn a_person_finds_their_way_in_a_browser() {
     page.filters();
     page.zooms();
     page.sorts_and_searches();
+    page.shows_bytes_and_durations();
     page.hostile_text_is_text();
     page.carries_filters_in_links(&file);
     page.downloads(dir.path());
     page.is_used_by_keyboard_and_screen_reader(&file);
     page.fits_a_phone_and_the_dark(&file);
     page.shows_all_sites(&index);
+    let busy = dir.path().join("busy.html");
+    fs::write(&busy, page::page("", &data::site(SITE, &BUSY.days))).unwrap();
+    page.browser.open(&busy, "");
+    page.says_how_long_it_took(&busy);
     let (addresses, complaints) = page.browser.seen();
     let foreign = |url: &&String| {
         !["file:", "data:", "about:", "blob:"]
@@ -125,17 +124,6 @@ fn index_of(days: &BTreeMap<Day, SiteDay>, count: usize) -> Vec<u8> {
         days: groups(1 + less / 8),
     }));
     data::index(days, &lines)
-}
-
-fn unpack(text: &str) -> Vec<u64> {
-    let bytes = BASE64_STANDARD.decode(text).unwrap();
-    let ends = |byte: &u8| byte & 0x80 == 0;
-    let numbers = bytes.split_inclusive(ends);
-    let number = |bytes: &[u8]| {
-        let bytes = bytes.iter().rev();
-        bytes.fold(0, |sum, byte| sum << 7 | u64::from(byte & 0x7f))
-    };
-    numbers.map(number).collect()
 }
 
 #[test]

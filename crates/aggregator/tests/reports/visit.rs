@@ -1,13 +1,16 @@
 //! What a person does with a page, and what they see then, against sums of the same days.
 
-use std::{collections::BTreeMap, fs, path::Path};
+mod access;
+mod strangers;
+
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
 use crate::{
     DAYS, HOURS, SITE,
     browser::Browser,
-    sample::{HOSTILE_AGENT, HOSTILE_PATH, Site, Wanted},
+    sample::{Site, Wanted},
 };
 
 /// A person at a page of `site`.
@@ -19,13 +22,18 @@ pub struct Visit {
 impl Visit {
     /// The number on the card of the totals with this name.
     fn total(&mut self, card: &str) -> u64 {
+        number(&json!(self.card(card, ".title")))
+    }
+
+    /// A property of what that card shows.
+    fn card(&mut self, card: &str, property: &str) -> String {
         let script = format!(
             "[...document.querySelectorAll('#totals > div')]
                 .find(one => one.querySelector('dt').textContent === {})
-                .querySelector('dd').title",
+                .querySelector('dd'){property}",
             json!(card)
         );
-        number(&self.browser.eval(&script))
+        self.browser.eval(&script).as_str().unwrap().to_owned()
     }
 
     /// The cells of a table's rows, as they are seen.
@@ -72,13 +80,7 @@ impl Visit {
             self.browser.eval("document.title"),
             json!("shop.example – Sluice report")
         );
-        let loaded = self
-            .browser
-            .eval("performance.getEntriesByType('navigation')[0].loadEventEnd");
-        println!(
-            "opened in {loaded} ms, {} bytes",
-            fs::metadata(file).unwrap().len()
-        );
+        self.says_how_long_it_took(file);
         // The last 30 days, with AI crawlers in sight.
         let from = HOURS - 30 * 24;
         let expected = self.site.requests(from, HOURS, Wanted::default());
@@ -111,7 +113,17 @@ impl Visit {
             format!("{:.1} %", 100.0 * gpt as f64 / expected as f64)
         );
         let growth = (100.0 * (gpt as f64 / before as f64 - 1.0)).round();
-        assert_eq!(rows[0][5].trim(), format!("▲ {growth} %"));
+        assert_eq!(rows[0][6].trim(), format!("▲ {growth} %"));
+    }
+
+    /// For people: no test depends on it.
+    pub fn says_how_long_it_took(&mut self, file: &Path) {
+        let loaded = "performance.getEntriesByType('navigation')[0].loadEventEnd";
+        println!(
+            "opened in {} ms, {} bytes",
+            self.browser.eval(loaded),
+            fs::metadata(file).unwrap().len()
+        );
     }
 
     pub fn filters(&mut self) {
@@ -251,145 +263,56 @@ impl Visit {
         self.click("#reset");
     }
 
-    pub fn hostile_text_is_text(&mut self) {
-        self.set("section[aria-label=Paths] input", "onerror");
-        assert_eq!(self.rows("Paths")[0][0], HOSTILE_PATH);
-        self.set("section[aria-label='User agents'] input", "calc");
-        assert_eq!(self.rows("User agents")[0][0], HOSTILE_AGENT);
-        assert_eq!(self.browser.eval("document.images.length"), json!(0));
-        assert_eq!(self.browser.eval("document.scripts.length"), json!(2));
-        assert_eq!(
-            self.browser.eval("typeof window.hacked"),
-            json!("undefined")
-        );
-        // Were something to get through after all, the policy would still stop it.
-        let inject = "{ const one = document.createElement('div');
-            one['inner' + 'HTML'] = '<img src=x onerror=\"window.hacked=3\"><style>h1{color:red}</style>';
-            document.body.append(one);
-            const two = document.createElement('script');
-            two.textContent = 'window.hacked=4';
-            document.body.append(two); }
-            new Promise(done => setTimeout(() => done(typeof window.hacked), 50))";
-        assert_eq!(self.browser.eval(inject), json!("undefined"));
-        let (_, refused) = self.browser.seen();
+    pub fn shows_bytes_and_durations(&mut self) {
+        let from = DAYS - 30;
+        let sent = |page: &mut Self| {
+            let title = page.card("Sent", ".title");
+            let bytes = title.split_once(" bytes").unwrap().0;
+            number(&json!(bytes))
+        };
+        assert_eq!(sent(self), self.site.bytes(from, DAYS, Wanted::default()));
+        let near = |text: &str, ms: f64| {
+            let digits: String = text.chars().filter(|c| !matches!(c, ',')).collect();
+            let found: f64 = digits.trim_end_matches(" ms").parse().unwrap();
+            // Its error, and what two digits leave out.
+            assert!((found / ms - 1.0).abs() < 0.06, "{text} is not {ms} ms");
+        };
+        near(&self.card("Response time", ".textContent"), 12.0);
+        let rows = self.rows("Sent and response times");
+        assert_eq!(rows[0][0], "2026-10-31", "the last day is first");
+        for (cell, ms) in rows[0][3..6].iter().zip([12.0, 80.0, 2_400.0]) {
+            near(cell, ms);
+        }
+        let bot = Some("GPTBot");
+        let gpt = Wanted {
+            bot,
+            ..Wanted::default()
+        };
+        let of_bot = self.site.bytes(from, DAYS, gpt);
+        let shown = self.rows("AI crawlers")[0][5].clone();
+        let found: f64 = shown
+            .trim_end_matches(" MB")
+            .trim_end_matches(" GB")
+            .parse()
+            .unwrap();
+        let scale = if shown.ends_with("GB") { 1e9 } else { 1e6 };
         assert!(
-            refused
-                .iter()
-                .any(|one| one.contains("Content Security Policy")),
-            "{refused:?}"
+            (found * scale / of_bot as f64 - 1.0).abs() < 0.03,
+            "{shown}: {of_bot}"
         );
-        self.click("#reset");
-    }
-
-    pub fn carries_filters_in_links(&mut self, file: &Path) {
         self.set("select[name=bot]", "GPTBot");
-        self.click("[data-days='7']");
-        let (hash, requests) = (self.hash(), self.total("Requests"));
-        self.browser.open(file, &hash);
-        assert_eq!(self.total("Requests"), requests);
-        assert_eq!(self.hash(), hash);
-        let back = self
-            .browser
-            .eval("document.querySelector('#home').getAttribute('href')");
-        assert_eq!(back, json!(format!("../report.html{hash}")));
-        // What nobody can have meant is taken for nothing.
-        self.browser.open(
-            file,
-            "#from=2026-99-99&to=x&status=%3Cimg%3E&sort.paths=zzz",
-        );
-        assert_eq!(self.total("Requests"), 0);
-        self.browser.open(file, "");
-    }
-
-    pub fn downloads(&mut self, dir: &Path) {
-        let to = json!({"behavior": "allow", "downloadPath": dir, "eventsEnabled": true});
-        self.browser.call("Browser.setDownloadBehavior", to);
-        self.set("section[aria-label='User agents'] input", "calc");
-        self.click("section[aria-label='User agents'] .head button");
-        loop {
-            let event = self.browser.wait("Browser.downloadProgress");
-            if event["params"]["state"] == "completed" {
-                break;
-            }
-        }
-        let csv = fs::read_to_string(dir.join("shop.example-agents.csv")).unwrap();
-        let mut lines = csv.trim_start_matches('\u{feff}').lines();
-        assert_eq!(lines.next(), Some("name,requests,share,requestsBefore"));
-        // A spreadsheet must not take it for a formula.
-        let row = lines.next().unwrap();
-        assert!(row.starts_with(&format!("'{HOSTILE_AGENT},")), "{row}");
-        assert_eq!(lines.next(), None);
+        self.set("input[name=from]", "2026-08-10");
+        self.set("input[name=to]", "2026-08-11");
+        assert_eq!(sent(self), self.site.bytes(7, 9, gpt));
+        assert_eq!(self.rows("Sent and response times").len(), 2);
+        let note = "document.querySelector('section[aria-label=\"Sent and response times\"] .note').textContent";
+        let note = self.browser.eval(note);
+        assert_eq!(note, json!("Response times are those of all requests."));
         self.click("#reset");
-    }
-
-    pub fn is_used_by_keyboard_and_screen_reader(&mut self, file: &Path) {
-        self.browser.open(file, "");
-        self.browser.key("Tab");
-        assert_eq!(
-            self.browser.eval("document.activeElement.id"),
-            json!("skip")
-        );
-        let seen = "document.activeElement.getBoundingClientRect().left >= 0";
-        assert_eq!(self.browser.eval(seen), json!(true));
-        self.browser.key("Enter");
-        assert_eq!(
-            self.browser.eval("document.activeElement.id"),
-            json!("main")
-        );
-        self.browser
-            .eval("document.querySelector('section[aria-label=Paths] thead button').focus()");
-        self.browser.key("Enter");
-        assert!(self.hash().contains("sort.paths=name"));
-        let outline = "getComputedStyle(document.activeElement).outlineStyle";
-        assert_eq!(self.browser.eval(outline), json!("solid"));
-        let tree = self.browser.call("Accessibility.getFullAXTree", json!({}));
-        let mut named = BTreeMap::<String, u32>::new();
-        for node in tree["nodes"].as_array().unwrap() {
-            let role = node["role"]["value"].as_str().unwrap_or_default();
-            let roles = [
-                "button",
-                "combobox",
-                "searchbox",
-                "link",
-                "table",
-                "image",
-                "region",
-                "Date",
-            ];
-            if node["ignored"] == json!(false) && roles.contains(&role) {
-                let name = node["name"]["value"].as_str().unwrap_or_default();
-                assert!(!name.trim().is_empty(), "a {role} without a name: {node}");
-                *named.entry(role.to_owned()).or_default() += 1;
-            }
-        }
-        assert!(
-            named["table"] >= 6 && named["combobox"] >= 5 && named["image"] >= 1,
-            "{named:?}"
-        );
-    }
-
-    pub fn fits_a_phone_and_the_dark(&mut self, file: &Path) {
-        self.browser.dark(true);
-        self.browser.open(file, "");
-        self.browser.picture("dark.png");
-        let ground = "getComputedStyle(document.body).backgroundColor";
-        assert_eq!(self.browser.eval(ground), json!("rgb(16, 21, 28)"));
-        self.browser.dark(false);
-        assert_eq!(self.browser.eval(ground), json!("rgb(244, 246, 248)"));
-        self.browser.size(360, 740);
-        self.browser.open(file, "");
-        self.browser.picture("phone.png");
-        let width = "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)";
-        assert_eq!(self.browser.eval(width), json!(360));
-        // Nothing hides to the right of its panel either.
-        let wide = "[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).length";
-        assert_eq!(self.browser.eval(wide), json!(0));
-        let top = "document.querySelector('#crawlers').getBoundingClientRect().top";
-        assert!(self.browser.eval(top).as_f64().unwrap() < 740.0);
-        self.browser
-            .eval("document.querySelector('#crawlers').scrollIntoView()");
-        self.browser.picture("phone-crawlers.png");
-        self.browser.size(1280, 860);
+        // What a name may have more than is listed: three on each day.
+        self.set("section[aria-label=Paths] input", "robots");
+        assert_eq!(self.rows("Paths")[0][4], "90");
+        self.click("#reset");
     }
 
     pub fn shows_all_sites(&mut self, index: &Path) {

@@ -6,6 +6,7 @@
 //! drained or read anew, and how, is the service's business.
 
 pub mod admin;
+pub mod allocator;
 mod descriptors;
 mod hangup;
 pub mod manager;

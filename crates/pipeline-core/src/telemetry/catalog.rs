@@ -288,6 +288,12 @@ catalog! {
          store's beginning.");
     AGGREGATION_CHAINS_HALTED = gauge(AGGREGATOR, "aggregation_chains_halted", "chains",
         "Chains that are not counted on until someone looks at them.");
+    AGGREGATION_REPORTS = counter(AGGREGATOR, "aggregation_reports_total", "pages",
+        "Pages of reports written, the index included.");
+    AGGREGATION_REPORT_BYTES = counter(AGGREGATOR, "aggregation_report_bytes_total", "bytes",
+        "Bytes of the pages of reports that were written.");
+    AGGREGATION_REPORTS_DURATION = histogram(AGGREGATOR, "aggregation_reports_duration_seconds", "seconds",
+        RUN_SECONDS, "Time to bring the reports up to date, where any was due.");
     AGGREGATION_ARCHIVED = counter(AGGREGATOR, "aggregation_archived_records_total", "records",
         "Records that this process has archived.");
     AGGREGATION_ARCHIVE_WAITING = gauge(AGGREGATOR, "aggregation_archive_waiting_records", "records",

@@ -66,10 +66,15 @@ pub fn table(asked: &Asked<'_>, found: &Found, out: &mut dyn Write) -> io::Resul
     if more > 0 {
         writeln!(out, "\n{more} more: --limit {}", found.rows.len())?;
     }
-    if let Some(accuracy) = found.accuracy.filter(|accuracy| !accuracy.exact) {
+    let accuracy = found.accuracy;
+    if !accuracy.exact {
+        let rest = match asked.by {
+            By::Site => "of sites that are not kept apart",
+            _ => "under \"other\"",
+        };
         writeln!(
             out,
-            "\nNot exact: a count may be too high by up to {}; {} of the requests are under \"other\".",
+            "\nNot exact: a count may be too low by up to {}; {} of the requests are {rest}.",
             accuracy.error_max, accuracy.other
         )?;
     }
@@ -93,8 +98,9 @@ pub fn json(asked: &Asked<'_>, found: &Found, out: &mut dyn Write) -> io::Result
         "requests": found.requests,
         "requestsPerClient": found.clients,
         "keys": found.rows.len(),
-        "exact": found.accuracy.is_none_or(|accuracy| accuracy.exact),
-        "errorMax": found.accuracy.map_or(0, |accuracy| accuracy.error_max),
+        "exact": found.accuracy.exact,
+        "errorMax": found.accuracy.error_max,
+        "other": found.accuracy.other,
         "rows": rows,
     });
     writeln!(out, "{object:#}")

@@ -23,6 +23,9 @@ pub struct Summary {
     accuracy: BTreeMap<String, Accuracy>,
     #[serde(default)]
     sites: BTreeMap<String, Summary>,
+    #[serde(default)]
+    sites_error_max: u64,
+    other_sites: Option<Box<Summary>>,
 }
 
 #[derive(Deserialize)]
@@ -39,9 +42,20 @@ pub struct Accuracy {
     /// Requests that are under no key of their own.
     #[serde(default)]
     pub other: u64,
-    /// How much too high a count may be.
+    /// How much too low a count may be: none is ever too high.
     #[serde(default)]
     pub error_max: u64,
+}
+
+impl Default for Accuracy {
+    /// Of what has no bound, or does not say.
+    fn default() -> Self {
+        Self {
+            exact: true,
+            other: 0,
+            error_max: 0,
+        }
+    }
 }
 
 /// What was asked for.
@@ -53,7 +67,7 @@ pub struct Found {
     pub clients: BTreeMap<String, u64>,
     /// The most frequent first, equal ones by name.
     pub rows: Vec<Row>,
-    pub accuracy: Option<Accuracy>,
+    pub accuracy: Accuracy,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +87,8 @@ impl Summary {
             .iter()
             .map(|(site, counts)| (site.clone(), counts.requests))
             .collect();
+        let sites_error_max = self.sites_error_max;
+        let other_sites = self.other_sites.take().map_or(0, |other| other.requests);
         let counts = match site {
             None => self,
             Some(site) => match self.sites.remove(site) {
@@ -83,10 +99,24 @@ impl Summary {
                 None => return Err(sites.into_keys().collect()),
             },
         };
-        let (mut rows, dimension): (Vec<Row>, _) = match by {
-            By::Path => (rows(counts.requests_per_path), "requestsPerPath"),
-            By::Agent => (rows(counts.requests_per_user_agent), "requestsPerUserAgent"),
-            By::Site => (rows(sites), "sites"),
+        let mut accuracy = match by {
+            By::Path => counts.accuracy.get("requestsPerPath").copied(),
+            By::Agent => counts.accuracy.get("requestsPerUserAgent").copied(),
+            By::Bot | By::Site => None,
+        }
+        .unwrap_or_default();
+        if by == By::Site {
+            accuracy.other = other_sites;
+        }
+        // What a site had before it was kept apart is in none of its counts.
+        if by == By::Site || site.is_some() {
+            accuracy.exact &= sites_error_max == 0;
+            accuracy.error_max += sites_error_max;
+        }
+        let mut rows: Vec<Row> = match by {
+            By::Path => rows(counts.requests_per_path),
+            By::Agent => rows(counts.requests_per_user_agent),
+            By::Site => rows(sites),
             By::Bot => {
                 let row = |(key, bot): (String, Bot)| Row {
                     key,
@@ -94,8 +124,7 @@ impl Summary {
                     operator: bot.operator.filter(|operator| !operator.is_empty()),
                     purpose: bot.purpose,
                 };
-                let rows = counts.requests_per_bot.into_iter().map(row);
-                (rows.collect(), "requestsPerBot")
+                counts.requests_per_bot.into_iter().map(row).collect()
             }
         };
         rows.sort_by(|one, other| {
@@ -106,7 +135,7 @@ impl Summary {
             requests: counts.requests,
             clients: counts.requests_per_client,
             rows,
-            accuracy: counts.accuracy.get(dimension).copied(),
+            accuracy,
         })
     }
 }

@@ -30,8 +30,10 @@ fn place() -> tempfile::TempDir {
         "accuracy": {"requestsPerPath": {"exact": false, "other": 1, "errorMax": 2}},
         "sites": {
             "a.example": {"requests": 6, "requestsPerPath": {"/a": 6}},
-            "b.example": {"requests": 4, "requestsPerPath": {"/b": 4}},
+            "b.example": {"requests": 3, "requestsPerPath": {"/b": 3}},
         },
+        "sitesErrorMax": 2,
+        "otherSites": {"requests": 1, "requestsPerPath": {"/b": 1}},
     });
     let day = dir.path().join("2015-05-17");
     fs::create_dir(&day).unwrap();
@@ -63,7 +65,7 @@ fn a_table_is_sorted_and_obeys_no_log() {
         "",
         "1 more: --limit 3",
         "",
-        "Not exact: a count may be too high by up to 2; 1 of the requests are under \"other\".",
+        "Not exact: a count may be too low by up to 2; 1 of the requests are under \"other\".",
         "",
     ];
     let table = shown("--hour 2015-05-17T10 --limit 2").unwrap();
@@ -99,13 +101,39 @@ fn json_has_all_of_it_as_it_is() {
 #[test]
 fn a_site_is_looked_at_alone() {
     let table = shown("--hour 2015-05-17T10 --site b.example").unwrap();
-    let head = "2015-05-17T10: 4 requests of b.example\n";
+    let head = "2015-05-17T10: 3 requests of b.example\n";
     assert!(table.starts_with(head), "{table}");
-    assert!(table.ends_with("       4  100.0 %  /b\n"), "{table}");
+    assert!(table.contains("       3  100.0 %  /b\n"), "{table}");
     let sites = shown("--hour 2015-05-17T10 --by site").unwrap();
     assert!(sites.contains("  a.example\n") && sites.contains("  b.example\n"));
     let one = shown("--hour 2015-05-17T10 --by site --site b.example").unwrap();
     assert!(!one.contains("  a.example\n") && one.contains("  b.example\n"));
+}
+
+#[test]
+fn sites_that_are_not_all_kept_apart_say_how_wrong_they_may_be() {
+    let table = shown("--hour 2015-05-17T10 --by site").unwrap();
+    let end = "\nNot exact: a count may be too low by up to 2; 1 of the requests are of sites that are not \
+               kept apart.\n";
+    assert!(table.ends_with(end), "{table}");
+    for words in ["", " --site b.example"] {
+        let sites = shown_json(&format!("--hour 2015-05-17T10 --by site --json{words}"));
+        assert_eq!(
+            (&sites["exact"], &sites["errorMax"]),
+            (&false.into(), &2.into())
+        );
+    }
+    // Nor has one that came back all that it had, whatever is listed of it.
+    let paths = shown_json("--hour 2015-05-17T10 --by path --json --site b.example");
+    assert_eq!(
+        (&paths["exact"], &paths["errorMax"]),
+        (&false.into(), &2.into())
+    );
+    let bots = shown_json("--hour 2015-05-17T10 --by bot --json");
+    assert_eq!(
+        (&bots["exact"], &bots["errorMax"]),
+        (&true.into(), &0.into())
+    );
 }
 
 #[test]

@@ -19,12 +19,18 @@ const STATUS = { 0: 'No status', 1: '1xx', 2: '2xx', 3: '3xx', 4: '4xx', 5: '5xx
 
 let crawlersAll = 0;
 let botsAll = 0;
-const botColumns = (all) => [
-  { key: 'bot', label: 'Bot', value: (row) => row.name, cell: botCell },
-  { key: 'operator', label: 'Operator', wide: true, value: (row) => row.operator },
-  { key: 'purpose', label: 'Purpose', wide: true, value: (row) => row.purpose, text: (row) => purposeText(row.purpose) },
-  ...countColumns(all),
-];
+const hasBytes = model.bytes.length > 0;
+const botColumns = (all) => {
+  const counts = countColumns(all);
+  return [
+    { key: 'bot', label: 'Bot', value: (row) => row.name, cell: botCell },
+    { key: 'operator', label: 'Operator', wide: true, value: (row) => row.operator },
+    { key: 'purpose', label: 'Purpose', wide: true, value: (row) => row.purpose, text: (row) => purposeText(row.purpose) },
+    ...counts.slice(0, -1),
+    ...(hasBytes ? [bytesColumn] : []),
+    ...counts.slice(-1),
+  ];
+};
 
 function botCell(row) {
   const about = [row.operator, purposeText(row.purpose)].filter(Boolean).join(' · ');
@@ -57,8 +63,18 @@ const tables = Object.entries(model.tables).map(([id, data]) => {
   const [title, label] = NAMES[id];
   const first = { key: 'name', label, value: (row) => row.name };
   if (id === 'sites') first.cell = siteCell;
-  return { id, data, sums, shown: table(id, panel(title), title, [first, ...countColumns(() => sums.all)]) };
+  const columns = [first, ...countColumns(() => sums.all)];
+  // Where there were more names than are counted apart.
+  if (data.missed) columns.push({ key: 'missed', label: 'Up to … more', number: true, wide: true, value: (row) => row.missed, text: (row) => (row.missed ? NUMBER.format(row.missed) : '–') });
+  return { id, data, sums, shown: table(id, panel(title), title, columns) };
 });
+const dayColumns = [
+  { key: 'name', label: 'Day', value: (row) => row.name },
+  countColumns(() => 0)[0],
+  ...(hasBytes ? [{ ...bytesColumn, wide: false }] : []),
+  ...Object.keys(model.durations ? QUANTILES : {}).map((key) => ({ key, label: key, number: true, wide: key !== 'p99', value: (row) => row[key] ?? -1, text: (row) => msText(row[key]), csv: (row) => row[key]?.toPrecision(4) ?? '', csvLabel: `${key}Ms` })),
+];
+const daily = dayColumns.length > 2 ? table('days', panel('Sent and response times'), 'Sent and response times', dayColumns, '-name') : null;
 const bots = model.clients.some(({ isBot }) => isBot) ? table('bots', panel('Bots', 1), 'Bots', botColumns(() => botsAll)) : null;
 
 function panel(title, place) {
@@ -68,9 +84,9 @@ function panel(title, place) {
   return made;
 }
 
-function table(id, section, title, columns) {
+function table(id, section, title, columns, begin) {
   const live = new Proxy({}, { get: (_, name) => state[name] });
-  return makeTable({ id, section, title, columns, state: live, changed: writeAddress });
+  return makeTable({ id, section, title, columns, begin, state: live, changed: writeAddress });
 }
 
 function siteCell(row) {
@@ -91,11 +107,19 @@ function spanText(hours) {
   return hours % 24 ? `${hours} h` : hours === 24 ? 'day' : `${hours / 24} days`;
 }
 
-function clientRows(sums, belongs) {
-  const groups = groupSums(sums, ({ client }) => (client && belongs(client) ? client : undefined));
+function clientRows(sums, sent, belongs) {
+  const byClient = (of) => groupSums(of, ({ client }) => (client && belongs(client) ? client : undefined));
+  const bytes = byClient(sent);
   const rows = [];
-  for (const [client, { now, before }] of groups) if (now > 0) rows.push({ ...client, now, before, of: client });
+  for (const [client, { now, before }] of byClient(sums)) if (now > 0) rows.push({ ...client, now, before, bytes: bytes.get(client)?.now ?? 0, of: client });
   return rows;
+}
+
+// The whole days of the range, where these are not the range itself.
+function daysNote(what) {
+  const [first, end] = wholeDays(state.from, state.to);
+  const same = first * 24 === state.from && end * 24 === state.to;
+  return same ? '' : `${what} by whole days: ${rangeText(first * 24, end * 24)}.`;
 }
 
 function show() {
@@ -104,18 +128,23 @@ function show() {
   const all = total(sums);
   showForm();
   byId('range').textContent = `${rangeText(from, to)} · data up to ${hourText(model, model.end).replace('T', ' ')}:00 UTC`;
-  showTotals(sums, all);
+  const [first, end] = wholeDays(from, to);
+  const sent = sumSeries(model, filter, first * 24, end * 24, model.bytes);
+  showTotals(sums, all, total(sent), quantiles(model, first, end));
 
   const points = Math.min(32, Math.max(2, to - from));
-  const ai = clientRows(sums, ({ group }) => group === 'ai');
+  const ai = clientRows(sums, sent, ({ group }) => group === 'ai');
   for (const row of ai) {
     row.line = shape(sums.filter(({ series }) => series.client === row.of).map(({ series }) => series), from, to, points);
   }
   crawlersAll = all.now;
   const noted = rangeBefore(model, from, to) === null ? 'No trend: there is nothing as long before this range.' : `Trend: against the ${spanText(to - from)} before. Share: of all requests shown.`;
-  crawlers.show(ai, noted);
+  const sentNote = hasBytes ? daysNote('Sent') : '';
+  crawlers.show(ai, `${noted} ${sentNote}`.trim());
   botsAll = all.now;
-  bots?.show(clientRows(sums, ({ isBot }) => isBot));
+  bots?.show(clientRows(sums, sent, ({ isBot }) => isBot), sentNote);
+  const narrowed = Object.values(filter).some(Boolean);
+  daily?.show(sumDays(model, filter, from, to), [daysNote('Counted'), narrowed && model.durations ? 'Response times are those of all requests.' : ''].filter(Boolean).join(' '));
   chart.show();
   for (const one of tables) {
     const found = sumTable(model, one.data, filter, from, to);
@@ -125,20 +154,19 @@ function show() {
   byId('said').textContent = `${NUMBER.format(all.now)} requests from ${rangeText(from, to)}`;
 }
 
-function tableNote(data, { rest, first, end }) {
-  const { from, to, filter } = state;
-  const notes = [];
-  if (first * 24 !== from || end * 24 !== to) notes.push(`Counted by whole days: ${rangeText(first * 24, end * 24)}.`);
+function tableNote(data, { rest }) {
+  const { filter } = state;
+  const notes = [daysNote('Counted')];
   const ofBots = ['purpose', 'operator', 'bot'].some((name) => filter[name]);
   const blind = [];
   if ((filter.group && !data.by.includes('group')) || (ofBots && !data.by.includes('client'))) blind.push('client');
   if (filter.status && !data.by.includes('status')) blind.push('status');
   if (blind.length) notes.push(`Not split by ${blind.join(' and ')}: shown are all requests.`);
   else if (rest > 0) notes.push(`${NUMBER.format(rest)} more requests ${data.rest}.`);
-  return notes.join(' ');
+  return notes.filter(Boolean).join(' ');
 }
 
-function showTotals(sums, all) {
+function showTotals(sums, all, sent, durations) {
   const of = (belongs) => total(sums.filter(({ series }) => belongs(series)));
   const cards = [
     ['Requests', all],
@@ -150,15 +178,20 @@ function showTotals(sums, all) {
   ];
   const card = ([label, sum], i) => {
     const share = i === 0 ? '' : percent(sum.now, all.now);
-    return element(
-      'div',
-      {},
-      element('dt', { textContent: label }),
-      element('dd', { title: NUMBER.format(sum.now) }, NUMBER.format(sum.now)),
-      element('dd', { className: 'muted' }, share, ' ', growthCell(all.before === null ? { now: sum.now, before: null } : { now: sum.now, before: sum.before ?? 0 })),
-    );
+    return totalCard(label, NUMBER.format(sum.now), NUMBER.format(sum.now), share, ' ', trend(sum));
   };
-  byId('totals').replaceChildren(...cards.map(card));
+  const trend = (sum) => growthCell(all.before === null ? { now: sum.now, before: null } : { now: sum.now, before: sum.before ?? 0 });
+  const more = [];
+  if (hasBytes) more.push(totalCard('Sent', bytesText(sent.now), `${NUMBER.format(sent.now)} bytes. ${daysNote('Counted')}`, trend(sent)));
+  if (durations) {
+    const title = `Half of the requests took no longer. ${daysNote('Counted')} Whoever asked.`;
+    more.push(totalCard('Response time', msText(durations.p50), title, `p90 ${msText(durations.p90)}, p99 ${msText(durations.p99)}`));
+  }
+  byId('totals').replaceChildren(...cards.map(card), ...more);
+}
+
+function totalCard(label, text, title, ...below) {
+  return element('div', {}, element('dt', { textContent: label }), element('dd', { title, textContent: text }), element('dd', { className: 'muted' }, ...below));
 }
 
 // ---- the form --------------------------------------------------------------------------------

@@ -31,6 +31,19 @@ function unpack(text) {
   return numbers;
 }
 
+// Places that grow, each with a count: `{ places, counts }`.
+function unpackPairs(text) {
+  const packed = unpack(text);
+  const places = new Int32Array(packed.length / 2);
+  const counts = new Float64Array(packed.length / 2);
+  for (let i = 0, place = 0; i < places.length; i++) {
+    place += packed[2 * i];
+    places[i] = place;
+    counts[i] = packed[2 * i + 1];
+  }
+  return { places, counts };
+}
+
 function readModel(data) {
   const start = Date.parse(data.firstDay + 'T00:00:00Z') / 1000;
   const clients = data.clients.map(([name, kind, operator = '', purpose = '']) => ({
@@ -45,17 +58,8 @@ function readModel(data) {
     const client = clients[of];
     return { client, group: client ? client.group : of === -1 ? null : of, status };
   });
-  const series = data.hours.map(([key, text]) => {
-    const packed = unpack(text);
-    const hours = new Int32Array(packed.length / 2);
-    const counts = new Float64Array(packed.length / 2);
-    for (let i = 0, hour = 0; i < hours.length; i++) {
-      hour += packed[2 * i];
-      hours[i] = hour;
-      counts[i] = packed[2 * i + 1];
-    }
-    return { ...keys[key], hours, counts };
-  });
+  const readSeries = ([key, text]) => ({ ...keys[key], ...unpackPairs(text) });
+  const series = data.hours.map(readSeries).map(({ places: hours, ...rest }) => ({ ...rest, hours }));
   let last = 0;
   let first = data.days * 24;
   for (const { hours } of series) {
@@ -68,6 +72,9 @@ function readModel(data) {
     clients,
     keys,
     series,
+    // By days.
+    bytes: data.bytes.map(readSeries).map(({ places, ...rest }) => ({ ...rest, hours: places.map((day) => day * 24) })),
+    durations: data.durations,
     tables: data.tables,
     days: data.days,
     hours: data.days * 24,
@@ -118,10 +125,10 @@ function rangeBefore(model, from, to) {
   return before < 0 || model.first >= from ? null : before;
 }
 
-// Each series that passes, with its requests now and before.
-function sumSeries(model, filter, from, to) {
+// Each series that passes, with its requests (or with `of` its bytes) now and before.
+function sumSeries(model, filter, from, to, of = model.series) {
   const before = rangeBefore(model, from, to);
-  return model.series
+  return of
     .filter((series) => passes(filter, series))
     .map((series) => ({
       series,
@@ -146,6 +153,46 @@ function groupSums(sums, of) {
 
 function total(sums) {
   return groupSums(sums, () => 'all').get('all') ?? { now: 0, before: null };
+}
+
+// The whole days that hold a range.
+function wholeDays(from, to) {
+  return [Math.floor(from / 24), Math.ceil(to / 24)];
+}
+
+const QUANTILES = { p50: 0.5, p90: 0.9, p99: 0.99 };
+
+// How long requests took on these days, in ms; within 1 %. null where none says.
+function quantiles(model, first, end) {
+  const { gamma, shift, days } = model.durations ?? { days: [] };
+  const sums = new Map();
+  for (let day = first; day < end; day++) {
+    const { places, counts } = unpackPairs(days[day] ?? '');
+    places.forEach((place, i) => sums.set(place, (sums.get(place) ?? 0) + counts[i]));
+  }
+  const buckets = [...sums].sort(([a], [b]) => a - b);
+  const all = buckets.reduce((sum, [, count]) => sum + count, 0);
+  if (all === 0) return null;
+  const value = (place) => (place === 0 ? 0 : (2 * gamma ** (place - shift)) / (gamma + 1));
+  const found = { requests: all };
+  for (const [name, share] of Object.entries(QUANTILES)) {
+    let below = 0;
+    const [place] = buckets.find(([, count]) => (below += count) >= Math.ceil(share * all));
+    found[name] = value(place);
+  }
+  return found;
+}
+
+// Each day of the range that has requests: its requests, bytes and durations.
+function sumDays(model, filter, from, to) {
+  const [first, end] = wholeDays(from, to);
+  const rows = [];
+  for (let day = first; day < end; day++) {
+    const sum = (of) => total(sumSeries(model, filter, day * 24, day * 24 + 24, of)).now;
+    const now = sum(model.series);
+    if (now > 0) rows.push({ name: dayText(model, day * 24), now, before: null, bytes: sum(model.bytes), ...quantiles(model, day, day + 1), requests: now });
+  }
+  return rows;
 }
 
 // Requests by group in steps of `step` hours: `{ times, groups: { human: [...] } }`.
@@ -178,7 +225,7 @@ function shape(list, from, to, points) {
 // Rows of a table that counts by whole days: each name with its requests now and before, and what
 // the table does not list.
 function sumTable(model, table, filter, from, to) {
-  const [first, end] = [Math.floor(from / 24), Math.ceil(to / 24)];
+  const [first, end] = wholeDays(from, to);
   const before = rangeBefore(model, first * 24, end * 24);
   const open = model.keys.map((key) => passes(filter, key));
   const sums = (start, stop) => {
@@ -202,13 +249,18 @@ function sumTable(model, table, filter, from, to) {
     }
     return counts;
   };
+  const missed = new Float64Array(table.names.length);
+  for (let day = first; day < end && table.missed; day++) {
+    const { places, counts } = unpackPairs(table.missed[day]);
+    places.forEach((name, i) => (missed[name] += counts[i]));
+  }
   const now = sums(first, end);
   const then = before === null ? null : sums(before / 24, first);
   const rows = [];
   for (let i = 0; i < now.length; i++) {
     const was = then ? then[i] : null;
     // A site that is silent is still to be found.
-    if (now[i] > 0 || table.keys) rows.push({ name: table.names[i], about: table.about?.[i], now: now[i], before: was });
+    if (now[i] > 0 || table.keys) rows.push({ name: table.names[i], about: table.about?.[i], now: now[i], before: was, missed: missed[i] });
   }
   const all = total(sumSeries(model, filter, first * 24, end * 24));
   const listed = rows.reduce((sum, row) => sum + row.now, 0);

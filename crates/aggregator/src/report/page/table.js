@@ -16,6 +16,22 @@ function element(tag, props = {}, ...children) {
 const NUMBER = new Intl.NumberFormat('en');
 const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 
+const BYTES = ['B', 'kB', 'MB', 'GB', 'TB', 'PB', 'EB'];
+
+function bytesText(bytes) {
+  const step = bytes < 1 ? 0 : Math.min(BYTES.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** step;
+  return `${step && value < 100 ? value.toFixed(1) : NUMBER.format(Math.round(value))} ${BYTES[step]}`;
+}
+
+function msText(ms) {
+  if (ms === undefined || ms === null) return '–';
+  if (ms >= 9950) return `${NUMBER.format(Math.round(ms / 100) / 10)} s`;
+  return `${ms >= 99.5 ? NUMBER.format(Math.round(ms)) : ms.toPrecision(2).replace(/e.*/, '')} ms`;
+}
+
+const bytesColumn = { key: 'bytes', label: 'Sent', number: true, wide: true, value: (row) => row.bytes ?? 0, text: (row) => (row.bytes ? bytesText(row.bytes) : '–') };
+
 function percent(part, whole) {
   if (!whole) return '–';
   const value = (100 * part) / whole;
@@ -87,7 +103,7 @@ function countColumns(all) {
 
 // The table of `section`. `columns`: the first one heads its row; `state` keeps order and search,
 // `changed` says that they did.
-function makeTable({ id, section, title, columns, state, changed }) {
+function makeTable({ id, section, title, columns, begin = '-requests', state, changed }) {
   let rows = [];
   let limit = ROWS_FIRST;
   const search = element('input', {
@@ -132,10 +148,10 @@ function makeTable({ id, section, title, columns, state, changed }) {
   );
 
   function order() {
-    const asked = state.sort[id] ?? '';
-    const down = asked.startsWith('-');
-    const column = columns.find(({ key }) => key === asked.replace(/^-/, ''));
-    return column ? { column, down } : { column: columns.find(({ key }) => key === 'requests'), down: true };
+    for (const asked of [state.sort[id] ?? '', begin]) {
+      const column = columns.find(({ key }) => key === asked.replace(/^-/, ''));
+      if (column) return { column, down: asked.startsWith('-') };
+    }
   }
 
   function sortBy(column) {

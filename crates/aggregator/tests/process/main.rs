@@ -1,5 +1,7 @@
 //! The binary as people and their supervisors meet it: arguments, exit codes, signals, listener.
 
+mod top;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -55,6 +57,12 @@ impl Place {
 
     /// Appends a segment of `count` records to partition 0 and gives its path.
     fn store(&self, count: u32) -> PathBuf {
+        let line = "{\"timestamp\":\"2015-05-17T10:05:03Z\",\"path\":\"/\",\"userAgent\":\"-\"}";
+        self.store_lines(&vec![line; count as usize])
+    }
+
+    fn store_lines(&self, lines: &[impl AsRef<str>]) -> PathBuf {
+        let count = lines.len() as u32;
         let store = Store::open(&self.data().join("logs")).unwrap();
         let chain = store.chain("logs", PartitionId(0));
         let start = Start {
@@ -84,8 +92,11 @@ impl Place {
             totals_before: end.totals,
             last: None,
         };
-        let line = "{\"timestamp\":\"2015-05-17T10:05:03Z\",\"path\":\"/\",\"userAgent\":\"-\"}\n";
-        let segment = draft.encode(line.repeat(count as usize).as_bytes(), 1);
+        let ndjson: String = lines
+            .iter()
+            .map(|line| format!("{}\n", line.as_ref()))
+            .collect();
+        let segment = draft.encode(ndjson.as_bytes(), 1);
         assert_eq!(chain.publish(&segment).unwrap(), Published::Linked);
         chain.segment_path(end.next)
     }
@@ -294,6 +305,11 @@ fn the_service_stays_up_with_a_damaged_chain_and_says_so() {
     wait_for("no halt", || {
         serving.metric("aggregation_chains_halted") == 0.0
     });
+    // The index and the page of what names no site.
+    wait_for("pages", || {
+        serving.metric("aggregation_reports_total") >= 2.0
+    });
+    assert!(serving.metric("aggregation_report_bytes_total") > 2.0 * 50_000.0);
     let (code, log) = serving.ends(Some(Signal::INT));
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains(path.to_str().unwrap()), "{log}");
