@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use kafka_link::Cluster;
 use pipeline_core::{
     config::{Config, ConfigFile, Fault},
+    dlq::rate::SECONDS_LEFT_MAX,
     lifecycle::{
         Hangup, Hangups, Readiness, Shutdown,
         admin::{self, Admin},
@@ -20,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{Access, reload::Reloader},
-    dlq::{Dlq, OpenError, rate::SECONDS_LEFT_MAX, replay::Replayer},
+    dlq::{Dlq, OpenError, replay::Replayer},
     http::{
         App,
         connections::Connections,

@@ -82,6 +82,14 @@ impl Chunk {
             Content::Skipped | Content::Lost => 0,
         }
     }
+
+    /// The time in the log of its first message.
+    fn oldest_ms(&self) -> Option<i64> {
+        match &self.content {
+            Content::Messages(block) => Some(block.messages.first()?.timestamp_ms),
+            Content::Skipped | Content::Lost => None,
+        }
+    }
 }
 
 /// Why a batch was due.
@@ -90,7 +98,9 @@ pub enum Trigger {
     Size,
     Bytes,
     Interval,
-    Forced,
+    /// The group rebalances.
+    Revoke,
+    Shutdown,
 }
 
 impl Trigger {
@@ -101,7 +111,8 @@ impl Trigger {
             Self::Size => "size",
             Self::Bytes => "bytes",
             Self::Interval => "interval",
-            Self::Forced => "forced",
+            Self::Revoke => "revoke",
+            Self::Shutdown => "shutdown",
         }
     }
 }
@@ -118,6 +129,14 @@ pub struct Batch {
     pub trigger: Trigger,
 }
 
+impl Batch {
+    /// The time in the log of its first message.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.chunks.iter().find_map(Chunk::oldest_ms)
+    }
+}
+
 #[derive(Debug)]
 pub struct Batcher {
     limits: FlushLimits,
@@ -128,7 +147,7 @@ pub struct Batcher {
     first: Offset,
     /// Where the last chunk ends.
     next: Offset,
-    forced: bool,
+    forced: Option<Trigger>,
 }
 
 impl Batcher {
@@ -141,7 +160,7 @@ impl Batcher {
             bytes: 0,
             first,
             next: first,
-            forced: false,
+            forced: None,
         }
     }
 
@@ -180,9 +199,15 @@ impl Batcher {
         self.bytes
     }
 
+    /// The time in the log of the first message that is here.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.chunks.iter().find_map(Chunk::oldest_ms)
+    }
+
     /// From now on all that is here is due.
-    pub fn force(&mut self) {
-        self.forced = true;
+    pub fn force(&mut self, why: Trigger) {
+        self.forced = Some(why);
     }
 
     #[must_use]
@@ -192,8 +217,8 @@ impl Batcher {
             Some(Trigger::Size)
         } else if self.bytes >= self.limits.batch_bytes_max {
             Some(Trigger::Bytes)
-        } else if self.forced {
-            Some(Trigger::Forced)
+        } else if let Some(why) = self.forced {
+            Some(why)
         } else if now.saturating_duration_since(oldest) >= self.limits.flush_interval {
             Some(Trigger::Interval)
         } else {
@@ -251,6 +276,7 @@ pub enum DrainState {
 #[derive(Clone, Copy, Debug)]
 pub struct Drain {
     pub deadline: Instant,
+    pub why: Trigger,
 }
 
 impl Drain {

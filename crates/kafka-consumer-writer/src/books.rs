@@ -5,6 +5,9 @@
 //! never in nobody's books; [`Books::tick`] lets it go. One lock, taken once per save, and held
 //! while the metrics are made, so that a record is in one place there and not in none.
 
+mod behind;
+mod lag;
+
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +24,7 @@ use pipeline_core::{
     telemetry::catalog::{self, label},
 };
 
+use self::lag::Lag;
 use crate::{partition::Memory, takeover::HaltReason};
 
 /// How long a partition given up stays in the sums: longer than a take-over takes.
@@ -78,8 +82,7 @@ struct Chapter {
     /// one is not yet read.
     other_log: bool,
     let_go: Option<Instant>,
-    /// Not a number as long as it is not known.
-    lag: Gauge,
+    lag: Lag,
 }
 
 impl Default for Books {
@@ -213,6 +216,7 @@ impl Books {
         chapter.halt = None;
         chapter.let_go = Some(now);
         chapter.oldest_received_ms = None;
+        chapter.lag.oldest_read_ms = None;
         self.show_held(&state);
         true
     }
@@ -267,6 +271,14 @@ impl Books {
         }
     }
 
+    /// Since when the oldest message that the member has read and that is not in the chain has been
+    /// in the log, by Kafka's time.
+    pub fn oldest_read(&self, partition: PartitionId, holder: Holder, ms: Option<i64>) {
+        if let Some(chapter) = self.lock().held_by(partition, holder) {
+            chapter.lag.oldest_read_ms = ms;
+        }
+    }
+
     /// Every second or so.
     pub fn tick(&self, now: Instant, now_ms: i64) {
         let mut state = self.lock();
@@ -283,10 +295,13 @@ impl Books {
         for partition in gone {
             state.set_totals(partition, Totals::default());
             if let Some(gone) = state.chapters.remove(&partition) {
-                gone.lag.set(0.0);
+                gone.lag.end();
             }
             self.show_totals(&state);
             self.show_unread(&state);
+        }
+        for chapter in state.chapters.values_mut() {
+            chapter.show_lag_seconds(now, now_ms);
         }
         // The window of the partition that reaches least.
         let newest_start = state
@@ -341,11 +356,7 @@ impl State {
             unread: false,
             other_log: false,
             let_go: None,
-            lag: {
-                let lag = gauge!(catalog::CONSUMER_LAG, label::PARTITION => partition.to_string());
-                lag.set(f64::NAN);
-                lag
-            },
+            lag: Lag::new(partition),
         })
     }
 
@@ -366,19 +377,29 @@ impl State {
 }
 
 impl Chapter {
-    #[allow(clippy::cast_precision_loss)]
     fn show_lag(&mut self) {
-        self.lag.set(self.lag().map_or(f64::NAN, |lag| lag as f64));
+        let records = self.lag();
+        self.lag.show_records(records);
+    }
+
+    fn show_lag_seconds(&mut self, now: Instant, now_ms: i64) {
+        if let Some((next, log_end)) = self.known_next().zip(self.log_end) {
+            self.lag.look(next, log_end, now);
+            self.lag.show_seconds(now, now_ms);
+        }
     }
 
     fn lag(&self) -> Option<i64> {
-        let next = match (self.next, self.halt) {
+        Some((self.log_end?.0 - self.known_next()?.0).max(0))
+    }
+
+    fn known_next(&self) -> Option<Offset> {
+        Some(match (self.next, self.halt) {
             // Of a chain that cannot be read, nothing is known to be stored.
             (None, halt) => (halt.is_some() || self.unread).then_some(Offset(0))?,
             (Some(_), _) if self.other_log => Offset(0),
             (Some(next), _) => next,
-        };
-        Some((self.log_end?.0 - next.0).max(0))
+        })
     }
 }
 

@@ -9,7 +9,11 @@ use kafka_link::{Cluster, ClusterConfig, ErrorKind, KafkaError, NewTopic, TopicS
 use metrics::gauge;
 use pipeline_core::{
     config::{CreateTopic, Kafka},
-    telemetry::catalog::{self, WEAK_SETTINGS, label},
+    dlq::rate::WriteRate,
+    telemetry::{
+        catalog::{self, WEAK_SETTINGS, label},
+        volumes::watch,
+    },
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +74,12 @@ pub async fn run(
     beside.spawn(scrub::keep(shared.clone()));
     let first = log_ends.cluster().clone();
     beside.spawn(log_ends.keep());
+    for (volume, dir) in [
+        ("store", shared.store.root()),
+        ("consumer_dlq", shared.dead_letters.dir()),
+    ] {
+        beside.spawn(watch(volume, dir.to_owned()));
+    }
     tokio::select! {
         ready = topic_ready(&first, kafka) => ready?,
         () = shutdown.cancelled() => return Ok(()),
@@ -128,15 +138,26 @@ async fn show_gauges(shared: Arc<Shared>) {
     let buffer_bytes = gauge!(catalog::CONSUMER_BUFFER_BYTES);
     let dlq_records = gauge!(catalog::CONSUMER_DLQ_RECORDS);
     let dlq_bytes = gauge!(catalog::CONSUMER_DLQ_BYTES);
+    let dlq_oldest = gauge!(catalog::CONSUMER_DLQ_OLDEST_AGE);
+    let dlq_seconds_left = gauge!(catalog::CONSUMER_DLQ_SECONDS_LEFT);
+    let mut dlq_rate = WriteRate::new(Instant::now());
+    let mut dlq_bytes_before = shared.dead_letters.bytes();
     let mut clock = tokio::time::interval(Duration::from_secs(1));
     loop {
         clock.tick().await;
-        shared.books.tick(Instant::now(), now_ms());
+        let (now, now_ms, dlq) = (Instant::now(), now_ms(), &shared.dead_letters);
+        shared.books.tick(now, now_ms);
+        let grown = dlq.bytes().saturating_sub(dlq_bytes_before);
+        dlq_bytes_before = dlq.bytes();
+        dlq_rate.wrote(grown, now);
+        dlq_seconds_left.set(dlq_rate.seconds_left(dlq.room(), now));
+        let oldest = dlq.oldest_ms();
         #[allow(clippy::cast_precision_loss)]
         {
             buffer_bytes.set(shared.budget.used() as f64);
-            dlq_records.set(shared.dead_letters.records() as f64);
-            dlq_bytes.set(shared.dead_letters.bytes() as f64);
+            dlq_records.set(dlq.records() as f64);
+            dlq_bytes.set(dlq.bytes() as f64);
+            dlq_oldest.set(oldest.map_or(0, |oldest| (now_ms - oldest).max(0)) as f64 / 1_000.0);
         }
     }
 }

@@ -18,6 +18,7 @@
 //! What a payload means is its owner's business. This file never decides when to sync, and never
 //! writes to a file that has failed once.
 
+pub mod rate;
 mod read;
 
 use std::{

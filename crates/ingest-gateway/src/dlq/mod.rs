@@ -9,7 +9,6 @@ mod bytes;
 pub mod entry;
 pub mod filter;
 pub mod mark;
-pub mod rate;
 
 pub mod names;
 pub mod standing;

@@ -5,12 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pipeline_core::dlq::rate::{SECONDS_LEFT_MAX, WriteRate};
 use tokio::sync::watch;
 
-use super::{
-    Command, Entry, Files, Refusal, Totals, files,
-    rate::{self, WriteRate},
-};
+use super::{Command, Entry, Files, Refusal, Totals, files};
 use crate::{producer::settle::now_ms, telemetry};
 
 /// After which the thread makes durable what it has taken, whatever else waits.
@@ -47,7 +45,7 @@ impl Gauges {
         let age_ms = oldest_ms.map_or(0, |oldest| now_ms().saturating_sub(oldest).max(0));
         let seconds_left = self.rate.seconds_left(files.room(), now);
         telemetry::dlq(files.totals(), seconds_left, age_ms);
-        self.age = oldest_ms.is_some() || seconds_left < rate::SECONDS_LEFT_MAX;
+        self.age = oldest_ms.is_some() || seconds_left < SECONDS_LEFT_MAX;
     }
 
     /// The next command; `None` when there will be none.

@@ -109,8 +109,9 @@ fn forced_flush_ends_within_its_deadline() {
         }
         let drain = Drain {
             deadline: start + Duration::from_millis(1_000),
+            why: Trigger::Shutdown,
         };
-        batcher.force();
+        batcher.force(Trigger::Shutdown);
         let (mut now, mut saved) = (start, Offset(0));
         let mut in_flight: Option<(Instant, Offset)> = None;
         let end = loop {

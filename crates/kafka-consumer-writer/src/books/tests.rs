@@ -217,3 +217,32 @@ fn the_lag_is_kept_as_long_as_the_totals_and_said_once_it_is_known() {
     books.log_end(PartitionId(1), Offset(12));
     assert_eq!(lag(1), Some(5));
 }
+
+#[test]
+fn a_partition_is_as_far_behind_as_its_oldest_record_that_is_not_in_the_chain() {
+    let books = Books::default();
+    let (begin, partition) = (Instant::now(), PartitionId(0));
+    let second = Duration::from_secs(1);
+    let seconds = |now, now_ms| {
+        books.tick(now, now_ms);
+        books.lock().chapter(partition).lag.seconds(now, now_ms)
+    };
+    find(&books, 0, 7);
+    let holder = books.take([partition]);
+    books.log_end(partition, Offset(10));
+    // Nobody has read it yet: it counts from when it was seen.
+    assert_eq!(seconds(begin, 0), 0.0);
+    assert_eq!(seconds(begin + second * 5, 5_000), 5.0);
+    // What was read says how long it has been in the log.
+    books.oldest_read(partition, holder, Some(1_000));
+    assert_eq!(seconds(begin + second * 6, 61_000), 60.0);
+    // Stored; whatever is read after that is of its own age.
+    books.chain(partition, holder, &memory(10));
+    assert_eq!(seconds(begin + second * 7, 62_000), 0.0);
+    // A partition that halts is behind by what is known of it.
+    books.halt(partition, holder, Some(HaltReason::Damaged));
+    books.oldest_read(partition, holder, None);
+    books.log_end(partition, Offset(11));
+    assert_eq!(seconds(begin + second * 8, 63_000), 0.0);
+    assert_eq!(seconds(begin + second * 9, 64_000), 1.0);
+}

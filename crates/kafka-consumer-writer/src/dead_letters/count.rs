@@ -14,6 +14,7 @@ use super::{
     marks::Marks,
     runs::KeySet,
     survey,
+    waiting::Waiting,
 };
 
 /// What is kept while the records are counted: it is not to wait for that, nor to be counted twice.
@@ -22,7 +23,7 @@ pub(super) struct Meanwhile {
     /// No file had them before.
     keys: KeySet,
     /// Of these, durable.
-    records: u64,
+    waiting: Waiting,
 }
 
 impl DeadLetters {
@@ -62,23 +63,24 @@ impl DeadLetters {
     }
 
     /// But for what is kept meanwhile.
-    pub(super) fn count_records(&self) -> io::Result<u64> {
+    pub(super) fn count_records(&self) -> io::Result<Waiting> {
         let marks = Marks::read(&self.dir)?;
-        let mut records = 0;
+        let mut waiting = Waiting::default();
         survey(&self.dir, &marks, &mut |seen| {
             let (place, offset) = (seen.place, seen.entry.offset);
             let meanwhile = self.lock_meanwhile();
             let is_kept = |it: &Meanwhile| it.keys.contains(place, offset);
             if seen.entry.kind != EntryKind::Unsaved && !meanwhile.as_ref().is_some_and(is_kept) {
                 self.lock_keys().found(place, offset);
-                records += u64::from(!seen.progress.is_done());
+                let waits = !seen.progress.is_done();
+                waiting.add(u64::from(waits), seen.entry.timestamp_ms);
             }
             Ok(())
         })?;
         for (place, offset) in marks.keys() {
             self.lock_keys().found(place, offset);
         }
-        Ok(records)
+        Ok(waiting)
     }
 
     /// In the midst of no keeping: what is in the files by now is met there, the rest is kept
@@ -89,11 +91,10 @@ impl DeadLetters {
     }
 
     /// None is kept between the sum and the end of the count.
-    pub(super) fn end_count(&self, counted: io::Result<u64>) -> io::Result<()> {
+    pub(super) fn end_count(&self, counted: io::Result<Waiting>) -> io::Result<()> {
         let _open = self.open.lock().expect("no panic under this lock");
         let meanwhile = self.lock_meanwhile().take().unwrap_or_default();
-        let records = counted? + meanwhile.records;
-        self.records.store(records, Ordering::Relaxed);
+        *self.lock_waiting() = counted?.with(meanwhile.waiting);
         Ok(())
     }
 
@@ -112,10 +113,16 @@ impl DeadLetters {
     /// These are durable.
     pub(super) fn kept(&self, place: &Place, entries: &[&Entry<'_>]) {
         let counted = self.lock_keys().synced(place, entries);
-        self.records.fetch_add(counted, Ordering::Relaxed);
+        let oldest = entries.iter().map(|entry| entry.timestamp_ms).min();
+        let oldest = oldest.unwrap_or_default();
+        self.lock_waiting().add(counted, oldest);
         if let Some(meanwhile) = self.lock_meanwhile().as_mut() {
-            meanwhile.records += counted;
+            meanwhile.waiting.add(counted, oldest);
         }
+    }
+
+    pub(super) fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no panic under this lock")
     }
 
     fn lock_others(&self) -> MutexGuard<'_, Vec<(PathBuf, u64)>> {

@@ -26,6 +26,7 @@ mod runs;
 mod survey;
 pub mod tidy;
 mod unsaved;
+mod waiting;
 
 use std::{
     collections::BTreeSet,
@@ -50,6 +51,7 @@ use count::Meanwhile;
 use files::{files, is_records_file, len, list_others};
 use keys::Keys;
 use marks::Marks;
+use waiting::Waiting;
 
 /// Kind of the files, in their header.
 pub const FILE_KIND: [u8; 4] = *b"cdlq";
@@ -78,7 +80,8 @@ pub struct DeadLetters {
     writer: String,
     /// Of all files, as far as is known.
     bytes: AtomicU64,
-    records: AtomicU64,
+    /// Never held over a call to the file system, as `keys`.
+    waiting: Mutex<Waiting>,
     /// Never held over a call to the file system: those who must not block take it too.
     keys: Mutex<Keys>,
     /// Copies of failed saves, as far as they are known; as `keys`.
@@ -131,7 +134,7 @@ impl DeadLetters {
             );
         }
         let mut keys = Keys::default();
-        let mut records = 0;
+        let mut waiting = Waiting::default();
         for path in files(dir)? {
             if !is_records_file(&path) {
                 continue;
@@ -140,7 +143,8 @@ impl DeadLetters {
             let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
                 let read = read_payload(payload, &mut |place, entry| {
                     let waits = !marks.of(place, entry.offset).is_done();
-                    records += u64::from(keys.found(place, entry.offset) && waits);
+                    let counts = keys.found(place, entry.offset) && waits;
+                    waiting.add(u64::from(counts), entry.timestamp_ms);
                 });
                 unreadable += u64::from(read.is_err());
             });
@@ -169,7 +173,7 @@ impl DeadLetters {
             bytes_max,
             writer: name,
             bytes: AtomicU64::new(0),
-            records: AtomicU64::new(records),
+            waiting: Mutex::new(waiting),
             keys: Mutex::new(keys),
             copies: Mutex::default(),
             open: Mutex::default(),
@@ -185,7 +189,24 @@ impl DeadLetters {
     /// Poison and undecidable records that wait for someone's decision.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.records.load(Ordering::Relaxed)
+        self.lock_waiting().records
+    }
+
+    /// The time in Kafka of the oldest of them.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.lock_waiting().oldest_ms
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Bytes that still fit.
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.bytes())
     }
 
     /// Bytes of all files.

@@ -96,6 +96,27 @@ fn a_key_is_written_once_by_each_process_and_counted_once() {
 }
 
 #[test]
+fn the_oldest_that_waits_is_known_also_after_a_new_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |writer| DeadLetters::open(dir.path(), 1 << 20, [writer; 16]).expect("opens");
+    let queue = open(1);
+    assert_eq!(queue.oldest_ms(), None);
+    let at = |offset, timestamp_ms| Entry {
+        timestamp_ms,
+        ..entry(offset, b"x")
+    };
+    queue.keep(&place(0), &[at(4, 500)]).expect("kept");
+    queue.keep(&place(0), &[at(5, 700)]).expect("kept");
+    assert_eq!(queue.oldest_ms(), Some(500));
+    queue.keep(&place(1), &[at(9, 300)]).expect("kept");
+    assert_eq!(queue.oldest_ms(), Some(300));
+    let other = open(2);
+    assert_eq!(other.oldest_ms(), Some(300));
+    other.recount_records().expect("counted");
+    assert_eq!(other.oldest_ms(), Some(300));
+}
+
+#[test]
 fn a_hung_disk_keeps_nobody_from_the_counts() {
     let dir = tempfile::tempdir().expect("a directory");
     let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");

@@ -26,7 +26,7 @@ use commit::Commits;
 pub use exchange::{Action, LoadOutcome, Memory, SaveJob, SaveOutcome};
 use running::{Came, Running};
 
-use crate::batcher::{Batcher, Chunk, Drain, DrainState, FlushLimits};
+use crate::batcher::{Batcher, Chunk, Drain, DrainState, FlushLimits, Trigger};
 
 /// Pauses after trouble with disk or broker.
 const BACKOFF: Backoff = Backoff {
@@ -248,8 +248,8 @@ impl PartitionCore {
         match std::mem::replace(&mut self.state, State::Loading { asked: None }) {
             State::Claiming { memory, .. } if ok => {
                 let mut batcher = Batcher::new(self.settings.flush, memory.end.next);
-                if self.drain.is_some() {
-                    batcher.force();
+                if let Some(drain) = self.drain {
+                    batcher.force(drain.why);
                 }
                 self.state = State::Running(Running::new(batcher, memory));
             }
@@ -269,13 +269,13 @@ impl PartitionCore {
     }
 
     /// Read no more, save what is here, within the deadline.
-    pub fn drain(&mut self, deadline: Instant) {
+    pub fn drain(&mut self, deadline: Instant, why: Trigger) {
         let deadline = self
             .drain
             .map_or(deadline, |drain| drain.deadline.min(deadline));
-        self.drain = Some(Drain { deadline });
+        self.drain = Some(Drain { deadline, why });
         if let State::Running(running) = &mut self.state {
-            running.batcher.force();
+            running.batcher.force(why);
         }
     }
 
@@ -309,6 +309,15 @@ impl PartitionCore {
         match &self.state {
             State::Running(running) => running.bytes(),
             _ => 0,
+        }
+    }
+
+    /// The time in the log of the oldest message that was read and is not in the chain.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        match &self.state {
+            State::Running(running) => running.oldest_ms(),
+            _ => None,
         }
     }
 

@@ -167,6 +167,16 @@ impl Running {
         self.batcher.bytes() + saving
     }
 
+    /// The time in the log of the oldest message in memory.
+    pub fn oldest_ms(&self) -> Option<i64> {
+        let saving = match &self.saving {
+            Saving::InFlight { batch, .. } => batch.oldest_ms(),
+            Saving::Resting { job, .. } => job.batch.oldest_ms(),
+            Saving::Idle(_) | Saving::Moving => None,
+        };
+        saving.or_else(|| self.batcher.oldest_ms())
+    }
+
     /// All that was read is in the chain.
     pub fn all_saved(&self) -> bool {
         self.batcher.is_empty() && matches!(self.saving, Saving::Idle(_))

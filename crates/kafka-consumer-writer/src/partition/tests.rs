@@ -8,7 +8,11 @@ use std::{
 use pipeline_core::store::{ChainEnd, Draft, Fate, FateRun, Totals};
 
 use super::*;
-use crate::{batcher::Content, budget::Budget, window::Window};
+use crate::{
+    batcher::{Content, Trigger},
+    budget::Budget,
+    window::Window,
+};
 
 const SETTINGS: Settings = Settings {
     flush: FlushLimits {
@@ -219,7 +223,7 @@ fn what_is_saved_is_flushed_at_the_deadline_also_without_its_commit() {
     let deadline = now + Duration::from_secs(2);
     let mut core = running(0, now);
     core.fetched(Offset(0), [gap(5, now, 1)]);
-    core.drain(deadline);
+    core.drain(deadline, Trigger::Revoke);
     let job = save(&mut core, now).expect("forced");
     assert_eq!(core.drain_state(deadline), DrainState::OutOfTime);
     core.saved(job.serial, landed(&job), now);
@@ -254,7 +258,7 @@ fn a_drain_ends_with_everything_committed_or_at_its_deadline() {
         let chunks = random.i64(0..200);
         core.fetched(Offset(0), (1..=chunks).map(|n| gap(n, start, 100)));
         let deadline = start + Duration::from_secs(2);
-        core.drain(deadline);
+        core.drain(deadline, Trigger::Revoke);
         assert_eq!(core.fetch_from(u64::MAX), None);
         let mut now = start;
         let mut coming: VecDeque<(Instant, Box<SaveJob>)> = VecDeque::new();

@@ -27,7 +27,7 @@ use stall::Progress;
 pub use stall::Turns;
 
 use crate::{
-    batcher::DrainState,
+    batcher::{DrainState, Trigger},
     books::Holder,
     partition::Action,
     shared::{Held, Shared},
@@ -217,6 +217,7 @@ impl Session {
         self.pump_fetch(now);
         if now >= self.look_at {
             self.judge_doubtful(now);
+            self.tell_ages();
         }
     }
 
@@ -247,7 +248,7 @@ impl Session {
                 "rebalance"
             );
             self.ending = Some(End::Rejoin);
-            self.drain(now + self.shared.revoke_timeout());
+            self.drain(now + self.shared.revoke_timeout(), Trigger::Revoke);
         }
     }
 
@@ -255,13 +256,14 @@ impl Session {
         if !matches!(self.ending, Some(End::Lost | End::Fenced)) {
             self.ending = Some(End::Shutdown { flushed: false });
             // The rest is for the last commit and for leaving the group.
-            self.drain(now + self.shared.shutdown_timeout.mul_f64(0.8));
+            let deadline = now + self.shared.shutdown_timeout.mul_f64(0.8);
+            self.drain(deadline, Trigger::Shutdown);
         }
     }
 
-    fn drain(&mut self, deadline: Instant) {
+    fn drain(&mut self, deadline: Instant, why: Trigger) {
         for slot in self.slots.values_mut() {
-            slot.core.drain(deadline);
+            slot.core.drain(deadline, why);
         }
     }
 

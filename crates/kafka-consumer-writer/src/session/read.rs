@@ -98,4 +98,12 @@ impl Session {
             }
         }
     }
+
+    /// How long what was read, and is not in the chains, has been in the logs.
+    pub(super) fn tell_ages(&self) {
+        for (partition, slot) in &self.slots {
+            let books = &self.shared.books;
+            books.oldest_read(*partition, self.holder, slot.core.oldest_ms());
+        }
+    }
 }

@@ -5,7 +5,7 @@ mod count;
 use std::time::{Duration, Instant};
 
 use kafka_consumer_writer::{
-    batcher::{Chunk, Content, DrainState, FlushLimits},
+    batcher::{Chunk, Content, DrainState, FlushLimits, Trigger},
     budget::Budget,
     dead_letters::Place,
     partition::{Action, CommitDue, LoadOutcome, PartitionCore, SaveJob, SaveOutcome, Settings},
@@ -142,7 +142,7 @@ impl World {
                 if let Some(writer) = self.random.choice(&mut self.writers) {
                     let deadline = self.now + Duration::from_secs(2);
                     if let Some(core) = &mut writer.core {
-                        core.drain(deadline);
+                        core.drain(deadline, Trigger::Revoke);
                     }
                 }
             }

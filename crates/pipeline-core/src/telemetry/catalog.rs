@@ -65,7 +65,6 @@ pub mod label {
 const GATEWAY: &[Service] = &[Service::Gateway];
 const WRITER: &[Service] = &[Service::Writer];
 const AGGREGATOR: &[Service] = &[Service::Aggregator];
-const ON_OWN_DISK: &[Service] = &[Service::Gateway, Service::Aggregator];
 const ON_KAFKA: &[Service] = &[Service::Gateway, Service::Writer];
 const EVERYWHERE: &[Service] = &[Service::Gateway, Service::Writer, Service::Aggregator];
 
@@ -218,6 +217,11 @@ catalog! {
     CONSUMER_LOG_ENDS_AGE = gauge(WRITER, "consumer_log_ends_age_seconds", "seconds",
         "How much older than this look the ends of the logs are that consumer_lag_records was \
          counted from: 0 while Kafka answers.");
+    CONSUMER_LAG_SECONDS = gauge(WRITER, "consumer_lag_seconds", "seconds",
+        "How long the oldest record that is not in the chain has been in the log, for each \
+         partition: by Kafka's time where it has been read, else since this process has seen it; \
+         NaN until Kafka has said where the log ends.")
+        .with_open(label::PARTITION);
     CONSUMER_DEDUP_REACH = gauge(WRITER, "consumer_dedup_reach_seconds", "seconds",
         "How far back the duplicate window reaches, in the partition where it reaches least.");
     CONSUMER_BUFFER_BYTES = gauge(WRITER, "consumer_buffer_bytes", "bytes",
@@ -249,6 +253,12 @@ catalog! {
         "Records in the consumer's dead letter queue.");
     CONSUMER_DLQ_BYTES = gauge(WRITER, "consumer_dlq_bytes", "bytes",
         "Bytes of the consumer's dead letter queue on disk.");
+    CONSUMER_DLQ_OLDEST_AGE = gauge(WRITER, "consumer_dlq_oldest_age_seconds", "seconds",
+        "Since Kafka took the oldest record that waits in the consumer's dead letter queue for a \
+         decision; 0 when none does.");
+    CONSUMER_DLQ_SECONDS_LEFT = gauge(WRITER, "consumer_dlq_seconds_left", "seconds",
+        "Until the consumer's dead letter queue is full at the rate of the last minute or so; at \
+         most a year (31536000), which it also says while nothing is written there.");
     CONSUMER_TAKEOVER_DURATION = histogram(WRITER, "consumer_takeover_duration_seconds", "seconds",
         SECONDS, "Reading a partition's chain when it is taken over.");
     STORE_SNAPSHOTS = counter(WRITER, "store_snapshots_total", "snapshots",
@@ -305,10 +315,10 @@ catalog! {
     BUILD_INFO = gauge(EVERYWHERE, "sluice_build_info", "info",
         "Always 1; its labels say which service, version and commit this is.")
         .of_build();
-    VOLUME_SIZE = gauge(ON_OWN_DISK, "volume_size_bytes", "bytes",
+    VOLUME_SIZE = gauge(EVERYWHERE, "volume_size_bytes", "bytes",
         "Size of the file system that this is on; 0 where this service does not use it.")
         .with(label::VOLUME, || VOLUMES.to_vec());
-    VOLUME_FREE = gauge(ON_OWN_DISK, "volume_free_bytes", "bytes",
+    VOLUME_FREE = gauge(EVERYWHERE, "volume_free_bytes", "bytes",
         "What of it a service may still write; 0 also where this service does not use it.")
         .with(label::VOLUME, || VOLUMES.to_vec());
     PROCESS_DRAINING = gauge(EVERYWHERE, "process_draining", "bool",

@@ -24,15 +24,11 @@ fn page() -> String {
          are in [`deploy/observability`](../deploy/observability/), what to do at an alert in the \
          [runbook](runbook.md).\n",
     );
-    let groups: [(&str, &[Service]); 6] = [
+    let groups: [(&str, &[Service]); 5] = [
         ("ingest-gateway", &[Service::Gateway]),
         ("kafka-consumer-writer", &[Service::Writer]),
         ("aggregator", &[Service::Aggregator]),
         ("Gateway and writer", &[Service::Gateway, Service::Writer]),
-        (
-            "Gateway and aggregator",
-            &[Service::Gateway, Service::Aggregator],
-        ),
         (
             "Every service",
             &[Service::Gateway, Service::Writer, Service::Aggregator],

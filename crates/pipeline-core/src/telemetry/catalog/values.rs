@@ -60,7 +60,7 @@ pub const FATES: [&str; 6] = [
 ];
 
 /// Why a batch was flushed.
-pub const FLUSH_REASONS: [&str; 4] = ["size", "bytes", "interval", "forced"];
+pub const FLUSH_REASONS: [&str; 5] = ["size", "bytes", "interval", "revoke", "shutdown"];
 
 /// How a run of the aggregator ended; `halted`: some chain is damaged, the others were counted.
 pub const RUN_OUTCOMES: [&str; 6] = [
@@ -100,4 +100,11 @@ pub const CONNECTION_END_REASONS: [&str; 5] =
     ["handshake", "idle", "slow_head", "slow_body", "made_room"];
 
 /// What is kept on a disk.
-pub const VOLUMES: [&str; 5] = ["producer_dlq", "rejects", "store", "analytics", "archive"];
+pub const VOLUMES: [&str; 6] = [
+    "producer_dlq",
+    "rejects",
+    "store",
+    "consumer_dlq",
+    "analytics",
+    "archive",
+];
