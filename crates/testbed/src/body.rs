@@ -346,7 +346,7 @@ mod tests {
         for number in 0..200 {
             for index in 0..10 {
                 let year = mix.time(number, index).parts().year;
-                let stray = year < 2000 || year > 2090;
+                let stray = !(2000..=2090).contains(&year);
                 assert_eq!(mix.is_stray(number, index), stray);
                 *years.entry(year).or_insert(0) += u32::from(stray);
             }

@@ -73,7 +73,10 @@ fn a_check_sees_each_byte_and_says_nothing_of_what_is_removed() {
         fs::write(&path, whole).unwrap();
     }
     fs::remove_file(chain.segment_path(all[0])).unwrap();
-    assert!(matches!(chain.check(all[0]), Err(ChainFault::Missing { .. })));
+    assert!(matches!(
+        chain.check(all[0]),
+        Err(ChainFault::Missing { .. })
+    ));
     chain.put_watermark(all[1]).unwrap();
     assert_eq!(chain.check(all[0]).unwrap(), None);
 }
