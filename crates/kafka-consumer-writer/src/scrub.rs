@@ -311,8 +311,9 @@ mod tests {
     #[test]
     fn what_is_doubted_stays_so_until_a_load_has_judged_that_very_segment() {
         let mut rounds = Rounds::default();
-        let now = Instant::now() + SETTLED_AFTER;
-        rounds.taken(P, Instant::now());
+        let taken = Instant::now();
+        let now = taken + SETTLED_AFTER;
+        rounds.taken(P, taken);
         rounds.found(P, Offset(30));
         assert_eq!(rounds.doubted(P), Some(Offset(30)));
         assert_eq!(rounds.all_doubted().collect::<Vec<_>>(), [P]);
