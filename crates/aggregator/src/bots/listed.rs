@@ -235,7 +235,7 @@ fn domain(host: &str) -> Option<String> {
     };
     let top = labels.last()?;
     if labels.len() < 2
-        || !labels.iter().all(|label| fits(label))
+        || !labels.iter().all(fits)
         || !top.bytes().all(|byte| byte.is_ascii_alphabetic())
     {
         return None;
