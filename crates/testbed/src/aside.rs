@@ -92,6 +92,23 @@ impl Aside {
         messages.filter(|it| **it != Message::Poison).count() as u64
     }
 
+    /// Undecidable messages that stand at or behind these ends of the partitions' logs, and were
+    /// first sent when the logs were known to be as long.
+    pub fn undecidable_from<'a>(
+        &'a self,
+        ends: &'a [i64],
+    ) -> impl Iterator<Item = (u32, i64)> + 'a {
+        let places = self.messages.iter();
+        let found = places.filter(move |((partition, offset), message)| {
+            let end = ends.get(*partition as usize).copied().unwrap_or(0);
+            let Message::Undecidable { since } = message else {
+                return false;
+            };
+            *offset >= end && since.is_none_or(|since| since >= end)
+        });
+        found.map(|(place, _)| *place)
+    }
+
     /// Undecidable records, each counted once.
     pub fn records(&self) -> u64 {
         self.undecidable.len() as u64
@@ -260,6 +277,8 @@ pub mod tests {
         );
         assert_eq!((aside.undecidable(), aside.messages_of(3)), (3, 3));
         assert_eq!(aside.at(3, 3), None);
+        assert_eq!(aside.undecidable_from(&[]).count(), 3);
+        assert_eq!(aside.undecidable_from(&[0, 0, 0, 3]).count(), 0);
         assert!(aside.strange().is_empty());
         aside
             .read_file(&file[..file.len() - 1])

@@ -128,6 +128,7 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
         store,
         echo,
         gateway_sleeps: false,
+        judged_to: Vec::new(),
         may_hit_kafka: !matches!(kafka, Kafka::Foreign) && plan.stand.replication > 1,
     };
     for number in 1..=plan.rounds {
@@ -203,6 +204,8 @@ struct Campaign {
     store: Arc<Mutex<Store>>,
     echo: Echo,
     gateway_sleeps: bool,
+    /// Where the logs ended when what was stored was judged last.
+    judged_to: Vec<i64>,
     may_hit_kafka: bool,
 }
 

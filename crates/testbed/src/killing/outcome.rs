@@ -35,8 +35,6 @@ pub struct Tally {
     pub leaders_killed: u32,
     /// How often all was at rest, and what was stored was what was accepted.
     pub judged: u32,
-    /// Accepted records that were undecidable when that was judged last.
-    pub undecidable: u64,
 }
 
 impl fmt::Display for Outcome {
