@@ -316,11 +316,12 @@ impl Campaign {
 
         stand.aggregator.start()?;
         let archived = poll_until(MAX_WAIT + MARGIN, || {
+            // Both of one look: before its first run an aggregator says 0 of either.
             let metrics = stand.aggregator.metrics().ok();
-            let name = "aggregation_archive_waiting_records";
-            let waiting = metrics.and_then(|metrics| metrics.sum(name));
-            let read = Stand::metric(std::slice::from_ref(&stand.aggregator), READ);
-            Ok((waiting == Some(0.0) && read > Some(0.0)).then_some(()))
+            let of = |name| metrics.as_ref().and_then(|metrics| metrics.sum(name));
+            let done =
+                of("aggregation_archive_waiting_records") == Some(0.0) && of(READ) > Some(0.0);
+            Ok(done.then_some(()))
         })?;
         archived.context("not all of it is archived in time")?;
         stand.aggregator.terminate()?;
