@@ -108,6 +108,10 @@ fn create(dir: &Path, access: Access) -> io::Result<()> {
             Ok(()) => {}
             // Someone else was faster; a file of that name fails at the next step.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && level.is_dir() => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let detail = format!("{} is no directory, and one is wanted", level.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, detail));
+            }
             Err(error) => return Err(error),
         }
         sync_dir(parent(level))?;
@@ -322,7 +326,13 @@ mod tests {
         create_dirs(&deep).unwrap();
         assert!(deep.is_dir());
         fs::write(dir.path().join("file"), b"").unwrap();
-        assert!(create_dirs(&dir.path().join("file/below")).is_err());
+        for wanted in ["file", "file/below"] {
+            let error = create_dirs(&dir.path().join(wanted)).unwrap_err();
+            assert!(
+                error.to_string().contains("file is no directory"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -49,6 +49,10 @@ pub struct Which {
     pub dir: Option<PathBuf>,
     #[command(flatten)]
     pub place: Where,
+    /// Only this offset
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..),
+        conflicts_with_all = ["from_offset", "to_offset"])]
+    pub offset: Option<i64>,
     /// Only from this offset on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     pub from_offset: Option<i64>,
@@ -101,6 +105,9 @@ impl Which {
     }
 
     fn offsets(&self) -> Range<Offset> {
+        if let Some(only) = self.offset {
+            return Offset(only)..Offset(only.saturating_add(1));
+        }
         let from = Offset(self.from_offset.unwrap_or(0));
         from..Offset(self.to_offset.unwrap_or(i64::MAX))
     }

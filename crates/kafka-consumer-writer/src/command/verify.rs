@@ -12,12 +12,15 @@ use pipeline_core::{
     command::{Progress, print, say},
     config::{Config, Kafka},
     lifecycle::{CommonArgs, exit},
-    store::verify::{ChainReport, Damage, Report, Which, verify},
+    store::verify::{Absent, ChainReport, Damage, Report, Which, verify},
 };
 use serde_json::{Value, json};
 
 use self::kafka::{Comparison, Side};
 use super::Where;
+
+/// Where the files cannot tell.
+const ASK_KAFKA: &str = "verify --kafka says what this store has committed";
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Verify {
@@ -133,6 +136,7 @@ fn print_json(
         "id": report.store.0,
         "whole": report.is_whole(),
         "damage": damage_json(&report.damage),
+        "absent": report.absent.iter().map(absent_json).collect::<Vec<_>>(),
         "chains": chains,
     });
     match compared {
@@ -157,6 +161,10 @@ fn print_json(
         }
     }
     print_answer(&answer, out)
+}
+
+fn absent_json(absent: &Absent) -> Value {
+    json!({"topic": absent.topic, "first": absent.first, "last": absent.last})
 }
 
 fn damage_json(damage: &[Damage]) -> Vec<Value> {
@@ -219,6 +227,24 @@ fn print_text(
         }
     }
     print_damage(&report.damage, out)?;
+    for Absent { topic, first, last } in &report.absent {
+        let which = match (first.0, last.0) {
+            (first, last) if first == last => format!("p{first:05}"),
+            (first, last) => format!("p{first:05} to p{last:05}"),
+        };
+        writeln!(
+            out,
+            "{topic} {which}: no chain, though later ones are there: never begun, or gone ({ASK_KAFKA})"
+        )?;
+    }
+    if report.chains.is_empty() {
+        writeln!(
+            out,
+            "{}: no chain is there, nothing was proved: a new store, or its chains are gone \
+             ({ASK_KAFKA})",
+            root.display()
+        )?;
+    }
     writeln!(
         out,
         "{}: {} chains, {segments} segments, {stored} records stored, {bytes} bytes: {}",

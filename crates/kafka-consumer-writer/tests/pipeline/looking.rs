@@ -83,6 +83,12 @@ async fn segments_are_listed_and_their_records_printed_by_place_and_time() {
     let expected = format!("{}\n{}\n", line(1, 1), line(2, 0));
     assert_eq!(cat(&range, false), expected);
     assert_eq!(ls(&range).len(), 2 + 1);
+    let one = Which {
+        offset: Some(6),
+        ..partition(0)
+    };
+    assert_eq!(cat(&one, false), format!("{}\n", line(2, 0)));
+    assert_eq!(ls(&one).len(), 1 + 1);
     let framed = json_lines(&cat(&range, true));
     assert_eq!(framed[1]["offset"], 6);
     assert_eq!(framed[1]["batchId"], batch_id(2).to_string());

@@ -279,3 +279,29 @@ fn verify_without_a_store_says_so_in_json_too() {
         "{json}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_chain_is_there_nothing_is_said_to_be_proved_and_kafka_knows_better() {
+    let rig = made(1).await;
+    fs::remove_dir_all(rig.chain(0).dir()).expect("removed");
+    let (code, text) = ask(&rig, false);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("logs p00000: no chain"), "{text}");
+    fs::remove_dir_all(rig.dir.path().join("logs/_live")).expect("removed");
+    let (code, text) = ask(&rig, false);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("no chain is there, nothing was proved"),
+        "{text}"
+    );
+    let ended = command(&rig, &["verify", "--kafka"]).wait_with_output();
+    let ended = ended.expect("it ends");
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let said = String::from_utf8(ended.stdout).expect("UTF-8");
+    for partition in ["p00000", "p00001"] {
+        assert!(
+            said.contains(&format!("{partition}: no chain; kafka")),
+            "{said}"
+        );
+    }
+}

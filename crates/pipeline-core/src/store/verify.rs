@@ -1,6 +1,7 @@
 //! The offline proof that a store is whole. Reads every byte from each chain's watermark on, goes
 //! on behind damage, changes nothing.
 
+mod across;
 mod report;
 
 use std::{
@@ -11,6 +12,8 @@ use std::{
     thread,
 };
 
+pub use self::across::Absent;
+use self::across::{Marks, absent, copies};
 pub use self::report::{ChainReport, Damage, Report, Which};
 use super::{
     chain::{Chain, Listing},
@@ -60,17 +63,27 @@ pub fn verify(root: &Path, which: &Which, progress: &Progress<'_>) -> Result<Rep
             }),
         }
     }
+    let absent = match which.partition {
+        Some(_) => Vec::new(),
+        None => absent(chains.iter().map(|(chain, _)| chain)),
+    };
+    let proved = prove_all(&chains, total, progress);
+    let dirs = chains.iter().map(|(chain, _)| chain.dir());
+    damage.extend(copies(dirs.zip(proved.iter().map(|(_, marks)| *marks))));
     Ok(Report {
         store: store.id().clone(),
-        chains: prove_all(&chains, total, progress),
+        chains: proved.into_iter().map(|(report, _)| report).collect(),
+        absent,
         damage,
     })
 }
 
 type Listed = (Chain, Result<Listing, StoreError>);
 
+type Proved = (ChainReport, Marks);
+
 /// Each thread takes the next chain that nobody has taken.
-fn prove_all(chains: &[Listed], total: u64, progress: &Progress<'_>) -> Vec<ChainReport> {
+fn prove_all(chains: &[Listed], total: u64, progress: &Progress<'_>) -> Vec<Proved> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = threads.clamp(1, THREADS_MAX).min(chains.len());
     let taken = AtomicUsize::new(0);
@@ -86,7 +99,7 @@ fn prove_all(chains: &[Listed], total: u64, progress: &Progress<'_>) -> Vec<Chai
             reports.push((index, prove(chain, listing, &mut step)));
         }
     };
-    let mut reports: Vec<(usize, ChainReport)> = thread::scope(|scope| {
+    let mut reports: Vec<(usize, Proved)> = thread::scope(|scope| {
         let tasks: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let ended = tasks.into_iter().map(|task| task.join());
         ended.flat_map(|task| task.expect("no panic")).collect()
@@ -95,18 +108,14 @@ fn prove_all(chains: &[Listed], total: u64, progress: &Progress<'_>) -> Vec<Chai
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
-fn prove(
-    chain: &Chain,
-    listing: &Result<Listing, StoreError>,
-    step: &mut dyn FnMut(),
-) -> ChainReport {
+fn prove(chain: &Chain, listing: &Result<Listing, StoreError>, step: &mut dyn FnMut()) -> Proved {
     match listing {
         Ok(listing) => Proof::of(chain, listing).run(step),
         Err(error) => {
             let none = Listing::default();
             let mut proof = Proof::of(chain, &none);
             proof.unreadable(chain.dir().to_owned(), error);
-            proof.report
+            (proof.report, proof.marks)
         }
     }
 }
@@ -115,6 +124,7 @@ struct Proof<'a> {
     chain: &'a Chain,
     listing: &'a Listing,
     report: ChainReport,
+    marks: Marks,
     /// The end of what was checked, unless the segment there is unknown: at a watermark, behind
     /// damage.
     anchor: Option<Anchor>,
@@ -131,6 +141,7 @@ impl<'a> Proof<'a> {
         Self {
             chain,
             listing,
+            marks: Marks::default(),
             report: ChainReport {
                 topic: chain.topic().to_owned(),
                 partition: chain.partition(),
@@ -146,7 +157,7 @@ impl<'a> Proof<'a> {
         }
     }
 
-    fn run(mut self, step: &mut dyn FnMut()) -> ChainReport {
+    fn run(mut self, step: &mut dyn FnMut()) -> Proved {
         self.begin();
         let mut names = self.listing.segments.clone();
         if let Some(watermark) = self.listing.watermark
@@ -164,7 +175,7 @@ impl<'a> Proof<'a> {
             step();
         }
         self.check_snapshots();
-        self.report
+        (self.report, self.marks)
     }
 
     /// Without one a chain is whole all the same, unless segments have been removed. One that knows
@@ -319,6 +330,7 @@ impl<'a> Proof<'a> {
         if let Err(detail) = check_place(&trailer, self.report.start.as_ref(), previous, totals) {
             self.damaged(path, detail);
         }
+        self.marks.saw(&trailer, hash);
         self.report.segments += 1;
         self.report.bytes += file_len;
         self.report.next = trailer.next;

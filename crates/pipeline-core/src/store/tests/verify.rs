@@ -341,3 +341,39 @@ fn a_topic_that_cannot_be_listed_is_damage_and_ends_no_proof() {
     assert!(report.is_whole());
     assert_eq!(report.chains.len(), 1);
 }
+
+#[test]
+fn a_chain_that_is_there_twice_is_damage_and_one_that_may_be_gone_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(33);
+    let chain = random_chain(dir.path(), &mut rng, 8);
+    let topic = chain.dir().parent().unwrap();
+    let copy = topic.join("p00007");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(chain.dir()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    // Also where the first one goes on.
+    for _ in 0..2 {
+        let report = prove(dir.path());
+        let [damage] = report.damage.as_slice() else {
+            panic!("{report:?}");
+        };
+        assert_eq!(damage.path, copy);
+        assert!(damage.detail.contains("a copy"), "{}", damage.detail);
+        extend(&mut rng, &chain);
+    }
+    let own = chain.partition().0;
+    let absent: Vec<_> = prove(dir.path())
+        .absent
+        .into_iter()
+        .map(|it| (it.topic, it.first.0, it.last.0))
+        .collect();
+    let gap = |first, last| (chain.topic().to_owned(), first, last);
+    let expected = [gap(0, own - 1), gap(own + 1, 6)];
+    assert_eq!(absent, expected);
+    fs::remove_dir_all(copy).unwrap();
+    assert_eq!(prove(dir.path()).absent.len(), 1);
+    assert!(prove(dir.path()).is_whole());
+}

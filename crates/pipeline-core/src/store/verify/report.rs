@@ -7,6 +7,7 @@ use super::super::{
     owner::StoreId,
     trailer::Totals,
 };
+use super::Absent;
 use crate::ids::{Offset, PartitionId};
 
 /// What `verify` found of one chain.
@@ -53,7 +54,11 @@ pub struct Report {
     pub store: StoreId,
     /// In order of topic and partition.
     pub chains: Vec<ChainReport>,
-    /// What lies in no chain: a topic's directory that cannot be listed.
+    /// Partitions without a chain, though later ones have one. A writer that was killed while it
+    /// took a topic for the first time leaves that, too: the files cannot tell.
+    pub absent: Vec<Absent>,
+    /// What lies in no chain alone: a topic's directory that cannot be listed, a chain that is
+    /// there twice.
     pub damage: Vec<Damage>,
 }
 
