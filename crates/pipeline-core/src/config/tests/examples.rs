@@ -8,7 +8,7 @@ use crate::config::{
     yaml::{self, Node},
 };
 
-const EXAMPLES: [&str; 2] = [
+pub const EXAMPLES: [&str; 2] = [
     "config/examples/config.v2.local.yaml",
     "config/examples/config.v2.production.yaml",
 ];
@@ -27,7 +27,7 @@ fn both_examples_are_good_as_they_are() {
 }
 
 /// A key behind `#` without a blank is commented out, words stand behind `# `.
-fn with_comments_taken_away(yaml: &str) -> String {
+pub fn with_comments_taken_away(yaml: &str) -> String {
     let lines: Vec<String> = yaml
         .lines()
         .map(|line| {

@@ -1,7 +1,9 @@
 mod auth;
 mod defaults;
 mod examples;
+mod mutated;
 mod refused;
+mod wrong;
 
 use std::fs;
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The key that the fault is about; an item of a list stands for the list.
-fn place(fault: &Fault) -> String {
+pub fn place(fault: &Fault) -> String {
     let path = fault.path.strip_suffix("[0]").unwrap_or(&fault.path);
     path.replace("[0]", "[]")
 }
@@ -26,28 +26,7 @@ fn a_misspelt_key_is_refused_with_its_path_and_the_one_that_was_meant() {
 #[test]
 fn a_value_of_the_wrong_type_is_refused_with_its_path() {
     for key in usable() {
-        let mut wrong = vec![json!([[1]])];
-        match key.kind {
-            Kind::Section => wrong.extend([json!([{"a": 1}]), json!("words")]),
-            Kind::Sections => wrong.extend([json!({"a": 1}), json!("words")]),
-            _ => wrong.extend([json!([{"a": 1}]), json!({"a": 1})]),
-        }
-        if matches!(
-            key.kind,
-            Kind::Name | Kind::Path | Kind::Topic | Kind::Brokers | Kind::Choice(_)
-        ) {
-            wrong.push(json!(17));
-        }
-        if matches!(key.kind, Kind::Count { .. } | Kind::Bool) {
-            // In quotes it is text, and nobody meant text.
-            wrong.push(json!("1"));
-            wrong.push(json!("true"));
-            wrong.push(json!(1.5));
-        }
-        if key.default != OFF && key.default != "[]" {
-            wrong.push(json!(null));
-        }
-        for value in wrong {
+        for value in wrong::types(key) {
             let fault = only_fault(&with(key.path, &value));
             assert_eq!(place(&fault), key.path, "{value}: {fault}");
             assert!(!fault.allowed.is_empty() && !fault.found.is_empty());
@@ -58,37 +37,7 @@ fn a_value_of_the_wrong_type_is_refused_with_its_path() {
 #[test]
 fn a_value_out_of_range_is_refused_with_its_path_and_the_range() {
     for key in usable() {
-        let wrong = match key.kind {
-            Kind::Count { min, max } | Kind::Size { min, max } => {
-                vec![json!(i128::from(min) - 1), json!(u128::from(max) + 1)]
-            }
-            Kind::Duration { min, max } => match min {
-                0 => vec![json!("-1ms"), json!(format!("{}ms", max + 1))],
-                _ => vec![
-                    json!(format!("{}ms", min - 1)),
-                    json!(format!("{}ms", max + 1)),
-                ],
-            },
-            Kind::Share => vec![json!(0), json!(-0.5), json!(100.5)],
-            Kind::Addr => vec![
-                json!("127.0.0.1"),
-                json!("127.0.0.1:65536"),
-                json!("host:1"),
-            ],
-            Kind::Choice(_) => vec![json!("other"), json!("")],
-            Kind::Brokers => vec![json!([]), json!(["kafka"]), json!([""])],
-            Kind::Topic => vec![json!("a/b"), json!(""), json!("x".repeat(250))],
-            Kind::Name => vec![json!(" "), json!("x".repeat(250)), json!("a\nb")],
-            Kind::HeaderName => vec![json!("a b"), json!("")],
-            Kind::LogFilter => vec![json!("loud"), json!("")],
-            Kind::Path => vec![json!(""), json!("~/sluice")],
-            Kind::Bool => vec![json!("yes"), json!(1)],
-            Kind::Section => vec![json!("on"), json!(true)],
-            Kind::Host => vec![json!("a b"), json!("a.example:80"), json!(".")],
-            Kind::Sha256 => vec![json!("0".repeat(63)), json!("g".repeat(64))],
-            Kind::Secret | Kind::Sections => vec![json!(["x"])],
-        };
-        for value in wrong {
+        for value in wrong::values(key) {
             let fault = only_fault(&with(key.path, &value));
             assert_eq!(place(&fault), key.path, "{value}: {fault}");
         }
