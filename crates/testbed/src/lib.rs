@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod counting;
 pub mod duckdb;
+pub mod fixtures;
 pub mod generate;
 pub mod http;
 pub mod kafka;

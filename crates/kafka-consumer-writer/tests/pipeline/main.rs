@@ -8,6 +8,7 @@ mod rig;
 mod damaged;
 mod deciding;
 mod disk;
+mod fixtures;
 mod frozen;
 mod groups;
 mod halts;
