@@ -13,9 +13,9 @@ use pipeline_core::{
 use segment::fold_segment;
 
 use crate::{
-    archive::tally::Arrival,
+    archive::{ChainId, tally::Arrival},
     fold::Delta,
-    manifest::{ChainState, LastSegment, Manifest, hex},
+    manifest::{ChainState, LastSegment, Manifest, TakenOver, hex},
     run::Settings,
 };
 
@@ -79,6 +79,8 @@ struct Source {
     committed: Option<Position>,
     /// The greatest name when the run began: nothing behind it is this run's business.
     bound: Option<Offset>,
+    /// Chains of its name that are gone, and counted.
+    gone: Vec<TakenOver>,
     /// A segment that cannot be folded, and why: found out after a part of it was.
     bad: Option<(Offset, String)>,
     state: Reading,
@@ -145,8 +147,11 @@ impl Backlog {
                 // One chain's trouble with the disk, say: the others are counted.
                 Err(error) => (None, Reading::Halted(error.to_string())),
             };
+            let id = ChainId::new(chain.topic(), chain.partition());
+            let gone = manifest.taken_over.iter().filter(|gone| gone.chain == id);
             sources.push(Source {
                 bound,
+                gone: gone.cloned().collect(),
                 chain,
                 committed: at.clone(),
                 at,
@@ -338,6 +343,10 @@ impl Source {
             }
             // From START, never from a watermark: what is below it was never counted.
             (None, Some(start)) => {
+                if let Some(detail) = self.gone.iter().find_map(|gone| gone.clash(&start)) {
+                    let path = self.chain.start_path();
+                    return Err(ChainFault::Damaged { path, detail });
+                }
                 let cursor = Cursor {
                     next: start.first_offset,
                     last: None,

@@ -44,6 +44,9 @@ pub struct Manifest {
     pub aside: u64,
     /// In order of topic and partition.
     pub chains: Vec<ChainState>,
+    /// Counted by a rebuild, from the archive alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_over: Vec<TakenOver>,
     /// The hours of each are named by its state, so that a manifest does not grow with them.
     pub days: BTreeMap<Day, Entry>,
     pub archive: Archive,
@@ -70,6 +73,37 @@ pub struct LastSegment {
     pub hash: String,
 }
 
+/// What the archive has of a chain that is gone: of a store that was lost, or of one's beginning.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TakenOver {
+    pub store: String,
+    pub chain: ChainId,
+    /// The topic that it was of, where that is known.
+    pub topic_id: Option<String>,
+    /// No record of it is at this offset or behind.
+    pub next: Offset,
+    pub records: u64,
+    /// Of these, counted aside.
+    pub aside: u64,
+}
+
+impl TakenOver {
+    /// Why a chain of its name that begins so is not to be counted: it may hold the same records.
+    #[must_use]
+    pub fn clash(&self, start: &Start) -> Option<String> {
+        let same = |id: &String| *id == start.topic_id;
+        let may_be = start.first_offset < self.next && self.topic_id.as_ref().is_none_or(same);
+        may_be.then(|| {
+            format!(
+                "begins at {}, and what the archive has of it up to {} is counted (of store {}): \
+                 `aggregator rebuild` decides",
+                start.first_offset, self.next, self.store
+            )
+        })
+    }
+}
+
 impl Manifest {
     #[must_use]
     pub fn first() -> Self {
@@ -81,6 +115,7 @@ impl Manifest {
             expired: 0,
             aside: 0,
             chains: Vec::new(),
+            taken_over: Vec::new(),
             days: BTreeMap::new(),
             archive: Archive::default(),
         }
@@ -93,10 +128,24 @@ impl Manifest {
         Some(entry.name(Period::Day(day)))
     }
 
-    /// Records read from all chains.
+    /// Records read from all chains, those included that are gone.
     #[must_use]
     pub fn read(&self) -> u64 {
-        self.chains.iter().map(|chain| chain.read).sum()
+        let taken_over = self.taken_over.iter().map(|taken| taken.records);
+        self.chains.iter().map(|chain| chain.read).sum::<u64>() + taken_over.sum::<u64>()
+    }
+
+    /// What is counted of this store: read from its chains, counted in days, counted aside.
+    #[must_use]
+    pub fn books(&self) -> [u64; 3] {
+        let gone: u64 = self.taken_over.iter().map(|taken| taken.records).sum();
+        let gone_aside: u64 = self.taken_over.iter().map(|taken| taken.aside).sum();
+        let counted = (self.counted + gone_aside).saturating_sub(gone);
+        [
+            self.read() - gone,
+            counted,
+            self.aside.saturating_sub(gone_aside),
+        ]
     }
 
     /// That each record read is counted once, in its hour or aside, and is archived once or will be.

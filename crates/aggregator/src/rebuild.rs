@@ -9,6 +9,7 @@
 //! that one who still carries it out puts nothing twice.
 
 mod anew;
+mod gone;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,11 +17,15 @@ use std::{
 };
 
 use anew::{Anew, hold};
-use pipeline_core::{fsx, store::Store};
+use gone::Gone;
+use pipeline_core::{
+    fsx,
+    store::{Chain, ChainFault, Start, Store},
+};
 
 use crate::{
     archive::{
-        Archiving, files,
+        Archiving, ChainId, files,
         pending::{Archive, PlannedFile},
     },
     fold::Delta,
@@ -29,7 +34,7 @@ use crate::{
     reports::Reports,
     run::{GoOn, RunError, Settings, Step, ask},
     state::StateError,
-    summaries::Due,
+    summaries::{self, Due},
 };
 
 /// How far its manifest's number is ahead, so that none of its states has the name of one that an
@@ -51,6 +56,9 @@ pub struct Rebuilt {
     pub archived: u64,
     /// Stored once, and in neither archive nor live segments.
     pub missing: u64,
+    /// Of chains that are gone: counted from the archive, and in nothing any more.
+    pub taken_over: u64,
+    pub nowhere: u64,
     /// The manifest put.
     pub number: u64,
 }
@@ -63,6 +71,8 @@ pub struct Sources<'a> {
     pub settings: Settings,
     /// Go on although records are missing.
     pub without_missing: bool,
+    /// Count what the archive has of stores and chains that are gone.
+    pub adopt: bool,
 }
 
 /// Makes all state anew and brings the summaries up to date.
@@ -88,12 +98,22 @@ pub fn rebuild(
         store: Some(store.id().0.clone()),
         ..Manifest::first()
     };
+    let chains = store.chains()?;
+    let gone = Gone::new(
+        from.logs,
+        &store.id().0,
+        starts(&chains)?,
+        last_readable(&dir, &numbers),
+        from.adopt,
+    )?;
     let mut anew = Anew {
         delta: Delta::new(from.settings.strip_query),
         plain_bytes: 0,
         keeper: Keeper::anew(&dir, manifest),
         settings: from.settings,
         held: HashMap::new(),
+        elsewhere: HashMap::new(),
+        gone,
         archived: BTreeMap::new(),
         report: Rebuilt {
             files_all: found.len() as u64,
@@ -103,10 +123,10 @@ pub fn rebuild(
     };
     for file in &found {
         ask(go_on, Step::ReadForArchive)?;
-        anew.file(file, &store, go_on)?;
+        anew.file(file, go_on)?;
     }
     let there: BTreeSet<&str> = found.iter().filter_map(name).collect();
-    let plan = unfinished(&dir, &numbers, &store, &there);
+    let plan = unfinished(&anew.gone, &there);
     let mut planned = HashMap::new();
     for file in &plan {
         hold(&mut planned, file);
@@ -115,19 +135,15 @@ pub fn rebuild(
         plan,
         ..Archive::default()
     };
-    let chains = store.chains()?;
     for chain in &chains {
         anew.chain(chain, &planned, &mut archive, from.archiving, go_on)?;
     }
     anew.flush(go_on)?;
-    anew.end(archive, from, go_on)?;
+    let (mut keeper, report) = anew.end(archive, from, go_on)?;
     for chain in &chains {
         ask(go_on, Step::SyncChain)?;
         chain.sync()?;
     }
-    let Anew {
-        mut keeper, report, ..
-    } = anew;
     ask(go_on, Step::SyncStates)?;
     let counts = dir.counts();
     fsx::sync_dir(counts).map_err(StateError::io("fsync", counts))?;
@@ -145,6 +161,7 @@ pub fn rebuild(
     let mut due = Due::default();
     due.find_old(&keeper)?;
     due.render(&keeper, go_on)?;
+    summaries::remove_uncounted(&keeper, go_on)?;
     Reports::default().render(&keeper, go_on)?;
     Ok(Rebuilt {
         number: keeper.manifest.number,
@@ -157,17 +174,34 @@ fn name(found: &files::Found) -> Option<&str> {
 }
 
 /// What the last readable manifest has planned and nobody has put.
-fn unfinished(
-    dir: &StateDir,
-    numbers: &[u64],
-    store: &Store,
-    there: &BTreeSet<&str>,
-) -> Vec<PlannedFile> {
+fn unfinished(gone: &Gone, there: &BTreeSet<&str>) -> Vec<PlannedFile> {
+    let plan = gone.last().map_or(&[][..], |last| &last.archive.plan);
+    let stands = |file: &&PlannedFile| file.parts.iter().all(|part| gone.stands(&part.chain));
+    let missing = |file: &&PlannedFile| !there.contains(file.name.as_str());
+    let unfinished = plan.iter().filter(stands).filter(missing);
+    unfinished.cloned().collect()
+}
+
+fn last_readable(dir: &StateDir, numbers: &[u64]) -> Option<Manifest> {
     let readable = |number: &u64| dir.read(*number).ok().flatten();
-    let last = numbers.iter().rev().find_map(readable);
-    let last = last.filter(|last| last.store.as_ref() == Some(&store.id().0));
-    let plan = last.map_or_else(Vec::new, |last| last.archive.plan);
-    plan.into_iter()
-        .filter(|file| !there.contains(file.name.as_str()))
-        .collect()
+    numbers.iter().rev().find_map(readable)
+}
+
+fn starts(chains: &[Chain]) -> Result<HashMap<ChainId, Start>, RunError> {
+    let mut starts = HashMap::new();
+    for chain in chains {
+        if let Some(start) = chain.start().map_err(fault)? {
+            starts.insert(ChainId::new(chain.topic(), chain.partition()), start);
+        }
+    }
+    Ok(starts)
+}
+
+fn fault(fault: ChainFault) -> RunError {
+    match fault {
+        ChainFault::Io(error) => RunError::Store(error),
+        ChainFault::Damaged { path, detail } | ChainFault::Missing { path, detail } => {
+            StateError::Damaged { path, detail }.into()
+        }
+    }
 }

@@ -163,7 +163,7 @@ pub fn archive(archiving: &Archiving, keeper: &Keeper, go_on: GoOn<'_>) -> Resul
 }
 
 /// Removes a directory's files, and then itself where nothing else is in it.
-fn remove_dir(keeper: &Keeper, dir: &Path, go_on: GoOn<'_>) -> Result<(), RunError> {
+pub fn remove_dir(keeper: &Keeper, dir: &Path, go_on: GoOn<'_>) -> Result<(), RunError> {
     for name in names(dir)? {
         let path = dir.join(name);
         if path.is_dir() {

@@ -42,7 +42,7 @@ use crate::{
     reports::Reports,
     retention::{self, Removals},
     state::StateError,
-    summaries::Due,
+    summaries::{self, Due},
 };
 
 /// Portions after which summaries are brought up to date though the run goes on.
@@ -243,6 +243,7 @@ impl Aggregator {
                 archive::run::clean_up(archiving)?;
             }
             self.due.find_old(keeper)?;
+            summaries::remove_uncounted(keeper, go_on)?;
             self.reports.forget();
         }
         let store = self.store(keeper)?;
@@ -373,12 +374,13 @@ pub fn ask(go_on: GoOn<'_>, step: Step) -> Result<(), RunError> {
 
 fn show_books(keeper: &Keeper) {
     let manifest = &keeper.manifest;
-    let (read, waiting) = (manifest.read() as f64, manifest.archive.waiting() as f64);
+    let waiting = manifest.archive.waiting() as f64;
+    let [read, counted, aside] = manifest.books().map(|records| records as f64);
     // They add up at every scrape.
     telemetry::together(|| {
         metrics::gauge!(catalog::AGGREGATION_READ).set(read);
-        metrics::gauge!(catalog::AGGREGATION_COUNTED).set(manifest.counted as f64);
-        metrics::gauge!(catalog::AGGREGATION_SET_ASIDE).set(manifest.aside as f64);
+        metrics::gauge!(catalog::AGGREGATION_COUNTED).set(counted);
+        metrics::gauge!(catalog::AGGREGATION_SET_ASIDE).set(aside);
         metrics::gauge!(catalog::AGGREGATION_ARCHIVE_WAITING).set(waiting);
     });
 }

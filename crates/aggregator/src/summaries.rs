@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, path::Path};
 use pipeline_core::fsx;
 
 use crate::{
+    archive::files,
     hour::{Day, Hour, Period},
     keeper::Keeper,
-    render,
+    render, retention,
     run::{GoOn, RunError, Step, ask},
     state::StateError,
 };
@@ -79,6 +80,30 @@ impl Due {
         self.days.clear();
         Ok(written)
     }
+}
+
+/// Removes summaries of hours and days in which nothing is counted: a rebuild has found less.
+pub fn remove_uncounted(keeper: &Keeper, go_on: GoOn<'_>) -> Result<(), RunError> {
+    let analytics = keeper.dir.analytics();
+    for name in files::names(analytics)? {
+        let Some(day) = Day::parse(&name) else {
+            continue;
+        };
+        if !keeper.manifest.days.contains_key(&day) {
+            retention::remove_dir(keeper, &analytics.join(name), go_on)?;
+            continue;
+        }
+        let found = files::names(&analytics.join(&name))?;
+        let hours = keeper.hours(day)?;
+        for hour in (day.hours().start.0..day.hours().end.0).map(Hour) {
+            let path = render::hour_path(analytics, hour);
+            let stands = |name: &String| path.file_name() == Some(name.as_ref());
+            if !hours.contains_key(&hour) && found.iter().any(stands) {
+                keeper.remove(&path, go_on)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts `bytes` in the place of whatever stands at `path`. Durable once its directory is fsynced.

@@ -20,6 +20,10 @@ pub struct Rebuild {
     /// storage.archiveRetention is set, which removes some)
     #[arg(long)]
     without_missing: bool,
+    /// Count what the archive has of a store, or of chains, that are lost for good, and go on with
+    /// the store that is there
+    #[arg(long)]
+    adopt: bool,
 }
 
 impl Rebuild {
@@ -32,11 +36,17 @@ impl Rebuild {
                     "{} records, {} of them in {} files of the archive, {} aside: manifest {}",
                     rebuilt.records, rebuilt.archived, rebuilt.files, rebuilt.aside, rebuilt.number
                 ));
-                if rebuilt.missing > 0 {
+                if rebuilt.taken_over > 0 {
                     say(&format!(
-                        "{} records are in neither archive nor live segments any more: they are in \
-                         no summary",
-                        rebuilt.missing
+                        "{} of these are of chains that are gone: the archive alone has them",
+                        rebuilt.taken_over
+                    ));
+                }
+                let missing = rebuilt.missing + rebuilt.nowhere;
+                if missing > 0 {
+                    say(&format!(
+                        "{missing} records are in neither archive nor live segments any more: they \
+                         are in no summary"
                     ));
                 }
                 exit::OK
@@ -65,6 +75,7 @@ impl Rebuild {
             archiving: &service::archiving(config, usize::MAX),
             settings: service::settings(config),
             without_missing: self.without_missing,
+            adopt: self.adopt,
         };
         let outcome = rebuild(&sources, &mut show, &mut |step| {
             fsx::before(step.name());

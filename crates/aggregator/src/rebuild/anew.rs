@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pipeline_core::{
     Offset, fsx,
-    store::{Chain, ChainFault, Store, StoredRecord, Trailer, Visited},
+    store::{Chain, ChainFault, StoredRecord, Trailer, Visited},
 };
 
-use super::{Rebuilt, Sources};
+use super::{
+    Rebuilt, Sources, fault,
+    gone::{self, Gone},
+};
 use crate::{
     archive::{
         self, Archiving, ChainId, Place, files,
@@ -28,10 +31,20 @@ pub type Held = HashMap<ChainId, HashMap<Place, Vec<(Offset, Offset)>>>;
 
 pub fn hold(held: &mut Held, file: &PlannedFile) {
     for part in &file.parts {
-        let places = held.entry(part.chain.clone()).or_default();
-        let parts = places.entry(file.place).or_default();
-        parts.push((part.first, part.next));
+        hold_part(held, file.place, part);
     }
+}
+
+fn hold_part(held: &mut Held, place: Place, part: &Part) {
+    let places = held.entry(part.chain.clone()).or_default();
+    let parts = places.entry(place).or_default();
+    parts.push((part.first, part.next));
+}
+
+fn overlaps(held: &Held, place: Place, part: &Part) -> bool {
+    let parts = held.get(&part.chain).and_then(|held| held.get(&place));
+    let overlaps = |held: &(Offset, Offset)| part.first < held.1 && held.0 < part.next;
+    parts.is_some_and(|parts| parts.iter().any(overlaps))
 }
 
 fn holds(held: &Held, chain: &ChainId, place: Place, offset: Offset) -> bool {
@@ -52,14 +65,26 @@ fn edges(held: [&Held; 2], chain: &ChainId, segment: &Trailer) -> Vec<Offset> {
     edges.into_iter().collect()
 }
 
+/// What a file has of one chain.
+struct Early {
+    /// Of a chain that is gone are the records below it: see [`Gone::below`].
+    below: Offset,
+    next: Offset,
+    records: u64,
+    gone: u64,
+}
+
 /// What is made so far.
 pub struct Anew<'a> {
     pub delta: Delta,
     pub plain_bytes: u64,
     pub keeper: Keeper,
     pub settings: Settings,
-    /// What the archive holds.
+    /// What the archive holds of the chains that are there.
     pub held: Held,
+    /// And of stores that are gone, by their id.
+    pub elsewhere: HashMap<String, Held>,
+    pub gone: Gone,
     /// Records of each chain in it.
     pub archived: BTreeMap<ChainId, u64>,
     pub report: Rebuilt,
@@ -68,45 +93,53 @@ pub struct Anew<'a> {
 
 impl Anew<'_> {
     /// Counts the rows of a file.
-    pub fn file(
-        &mut self,
-        found: &files::Found,
-        store: &Store,
-        go_on: GoOn<'_>,
-    ) -> Result<(), RunError> {
+    pub fn file(&mut self, found: &files::Found, go_on: GoOn<'_>) -> Result<(), RunError> {
         let damaged = |detail: String| StateError::Damaged {
             path: found.path.clone(),
             detail,
         };
         let archived = found.open()?;
         let about = &archived.about;
-        if about.store != store.id().0 {
-            let detail = format!("is of the store {}, not of {}", about.store, store.id().0);
-            return Err(damaged(detail).into());
-        }
         let file = &about.file;
-        let twice = |part: &Part| {
-            let parts = self
-                .held
-                .get(&part.chain)
-                .and_then(|held| held.get(&file.place));
-            let overlaps = |held: &(Offset, Offset)| part.first < held.1 && held.0 < part.next;
-            parts.is_some_and(|parts| parts.iter().any(overlaps))
-        };
-        if file.parts.iter().any(twice) {
-            let detail = "holds records that another file holds, too".to_owned();
-            return Err(damaged(detail).into());
-        }
-        hold(&mut self.held, file);
+        let mut early: BTreeMap<ChainId, Early> = BTreeMap::new();
         for part in &file.parts {
-            *self.archived.entry(part.chain.clone()).or_default() += part.records;
+            let below = self.gone.below(about, part, &found.path)?;
+            let held = if below == gone::ALL {
+                self.elsewhere.entry(about.store.clone()).or_default()
+            } else {
+                &mut self.held
+            };
+            if overlaps(held, file.place, part) {
+                let detail = "holds records that another file holds, too".to_owned();
+                return Err(damaged(detail).into());
+            }
+            hold_part(held, file.place, part);
+            let early = early.entry(part.chain.clone()).or_insert(Early {
+                below,
+                next: part.next,
+                records: 0,
+                gone: 0,
+            });
+            early.next = early.next.max(part.next);
+            early.records += part.records;
         }
+        let any_gone = |part: &Part| part.first < early[&part.chain].below;
+        let any_gone = file.parts.iter().any(any_gone);
         let mut line = Vec::new();
         for columns in archived.groups(&found.path) {
             let columns = columns?;
             for row in columns.rows() {
                 line.clear();
                 row.append_json(&mut line);
+                if any_gone {
+                    let here = |chain: &ChainId| {
+                        chain.partition.0 == row.partition() && *chain.topic == *row.topic()
+                    };
+                    let of = early.iter_mut().find(|(chain, _)| here(chain));
+                    if let Some((_, early)) = of.filter(|(_, early)| row.offset() < early.below.0) {
+                        early.gone += 1;
+                    }
+                }
                 let stored = StoredRecord {
                     offset: Offset(row.offset()),
                     received_ms: row.received_ms(),
@@ -119,6 +152,15 @@ impl Anew<'_> {
             }
             self.flush_if_large(go_on)?;
             self.report.archived += columns.count() as u64;
+        }
+        for (chain, early) in early {
+            let next = early.next.min(early.below);
+            let (records, gone) = (early.records, early.gone);
+            self.gone.take(about, &chain, records, gone, next);
+            self.report.taken_over += gone;
+            if early.below != gone::ALL {
+                *self.archived.entry(chain).or_default() += records - gone;
+            }
         }
         self.report.files += 1;
         (self.progress)(&self.report);
@@ -197,6 +239,7 @@ impl Anew<'_> {
         let mut records =
             records.ok_or_else(|| damaged("was removed before it was counted".to_owned()))?;
         let mut counted = 0;
+        let (ended, mut again) = (self.gone.ended(&id), 0);
         // A part holds all records of its place: so none reaches over the edge of one that a file
         // holds. Segments that were set aside and read once more may.
         let edges = edges([&self.held, planned], &id, trailer);
@@ -211,6 +254,7 @@ impl Anew<'_> {
             let added = self.add(&stored);
             added.map_err(|error| damaged(error.to_string()))?;
             counted += 1;
+            again += u64::from(ended.is_some_and(|ended| stored.offset < ended));
             if !holds(planned, &id, place, stored.offset) {
                 let behind = edges.partition_point(|edge| *edge <= stored.offset);
                 pend[behind - 1].add(place, stored.line);
@@ -227,6 +271,7 @@ impl Anew<'_> {
             };
             archive.add(&arrival, archiving.clock.now_ms());
         }
+        self.gone.again(&id, again);
         self.report.segments += 1;
         (self.progress)(&self.report);
         Ok(counted)
@@ -269,40 +314,36 @@ impl Anew<'_> {
 
     /// What is missing is said, and what was archived is taken in.
     pub fn end(
-        &mut self,
+        self,
         mut archive: Archive,
         from: &Sources<'_>,
         go_on: GoOn<'_>,
-    ) -> Result<(), RunError> {
+    ) -> Result<(Keeper, Rebuilt), RunError> {
         ask(go_on, Step::PutManifest)?;
+        let (mut keeper, mut report) = (self.keeper, self.report);
         if let Some((chain, records)) = self.archived.first_key_value() {
             return Err(RunError::Books(format!(
                 "the archive holds {records} records of {chain}, which the store does not have"
             )));
         }
-        let missing = self.report.missing;
+        let (nowhere, taken_over) = self.gone.end();
+        report.nowhere = nowhere;
+        let missing = report.missing;
         let may_be = from.without_missing || from.archiving.policy.archive_retention.is_some();
-        if missing > 0 && !may_be {
+        if missing + nowhere > 0 && !may_be {
             return Err(RunError::Books(format!(
-                "{missing} records that were stored are in neither archive nor live segments; \
-                 --without-missing goes on without them"
+                "{} records that were stored are in neither archive nor live segments; \
+                 --without-missing goes on without them",
+                missing + nowhere
             )));
         }
-        archive.archived = self.report.archived + missing;
-        let manifest = &mut self.keeper.manifest;
+        archive.archived = report.archived + missing;
+        let manifest = &mut keeper.manifest;
         manifest.archive = archive;
+        manifest.taken_over = taken_over;
         manifest.counted += missing;
         manifest.expired += missing;
         archive::run::mark(from.archiving, manifest);
-        Ok(())
-    }
-}
-
-fn fault(fault: ChainFault) -> RunError {
-    match fault {
-        ChainFault::Io(error) => RunError::Store(error),
-        ChainFault::Damaged { path, detail } | ChainFault::Missing { path, detail } => {
-            StateError::Damaged { path, detail }.into()
-        }
+        Ok((keeper, report))
     }
 }

@@ -30,7 +30,9 @@ pub enum RunError {
     )]
     NoManifest { dir: PathBuf, trace: PathBuf },
     #[error(
-        "{} has counted store {counted}, but {} holds store {found}",
+        "{} has counted store {counted}, but {} holds store {found}: is storage.logsDir the right \
+         directory? Where that store is lost for good, `aggregator rebuild --adopt` counts what the \
+         archive has of it, and goes on with the other",
         dir.display(),
         logs.display()
     )]
@@ -38,6 +40,17 @@ pub enum RunError {
         dir: PathBuf,
         logs: PathBuf,
         counted: String,
+        found: String,
+    },
+    #[error(
+        "{what} is of {of}, but {} holds {found}: are storage.logsDir, archiveDir and analyticsDir \
+         the right directories? Where that is lost for good, --adopt counts what the archive has of it",
+        logs.display()
+    )]
+    NotAdopted {
+        what: String,
+        of: String,
+        logs: PathBuf,
         found: String,
     },
     #[error(transparent)]
@@ -56,6 +69,7 @@ impl RunError {
             | Self::Books(_)
             | Self::NoManifest { .. }
             | Self::OtherStore { .. }
+            | Self::NotAdopted { .. }
             | Self::State(StateError::Damaged { .. }) => true,
         }
     }

@@ -75,7 +75,7 @@ impl Archived {
     pub(super) fn publish(&mut self, partition: i32, records: usize) {
         let chain = self.world.chain(partition);
         let end = chain.walk(None, &mut |_| true).unwrap();
-        let first = end.map_or(5, |end| end.next.0);
+        let first = end.map_or(self.world.start_at, |end| end.next.0);
         let mut lines = Vec::new();
         for _ in 0..records {
             let record = self.world.random_record();

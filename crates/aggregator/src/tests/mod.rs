@@ -1,5 +1,6 @@
 //! Whole runs over real stores; here what they share: a store that remembers what was put into it.
 
+mod adopted;
 mod archive;
 mod bounds;
 mod damage;
@@ -74,6 +75,8 @@ struct World {
     rng: fastrand::Rng,
     put: Vec<Put>,
     aside: u64,
+    /// Where chains begin.
+    start_at: i64,
 }
 
 impl World {
@@ -92,6 +95,7 @@ impl World {
             rng: fastrand::Rng::with_seed(seed),
             put: Vec::new(),
             aside: 0,
+            start_at: 5,
         }
     }
 
@@ -202,7 +206,7 @@ impl World {
             format: 1,
             cluster_id: "cluster".to_owned(),
             topic_id: "0123456789abcdef0123456789abcdef".to_owned(),
-            first_offset: Offset(5),
+            first_offset: Offset(self.start_at),
         };
         chain.put_start(&start).unwrap();
         let end = chain.walk(None, &mut |_| true).unwrap().unwrap();

@@ -12,9 +12,17 @@ use crate::{
 
 const HOURS: i64 = 60 * MINUTE;
 
-fn rebuild_with(
+pub(super) fn rebuild_with(
     archived: &Archived,
     without_missing: bool,
+    go_on: &mut dyn FnMut(Step) -> bool,
+) -> Result<Rebuilt, RunError> {
+    rebuild_as(archived, (without_missing, false), go_on)
+}
+
+pub(super) fn rebuild_as(
+    archived: &Archived,
+    (without_missing, adopt): (bool, bool),
     go_on: &mut dyn FnMut(Step) -> bool,
 ) -> Result<Rebuilt, RunError> {
     let now_ms = archived.now_ms.clone();
@@ -32,12 +40,13 @@ fn rebuild_with(
             ..Settings::default()
         },
         without_missing,
+        adopt,
     };
     rebuild(&sources, &mut |_| {}, go_on)
 }
 
 /// What people see, without the manifests' numbers.
-fn shown(archived: &Archived) -> BTreeMap<String, Value> {
+pub(super) fn shown(archived: &Archived) -> BTreeMap<String, Value> {
     let files = archived.world.summaries().into_iter();
     files
         .map(|(name, bytes)| {
@@ -55,7 +64,7 @@ fn shown(archived: &Archived) -> BTreeMap<String, Value> {
 }
 
 /// Some archived and removed, some archived, some planned, some pending.
-fn begin(seed: u64) -> Archived {
+pub(super) fn begin(seed: u64) -> Archived {
     let mut archived = Archived::new(seed);
     for _ in 0..2 {
         archived.publish_all();
