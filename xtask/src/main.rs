@@ -11,6 +11,7 @@ mod ci;
 mod counts;
 mod demo;
 mod deploy;
+mod drill;
 mod fuzz;
 mod kafka;
 mod overload;
@@ -44,6 +45,7 @@ enum Command {
     Bots(bots::Command),
     #[command(subcommand)]
     Deploy(deploy::Command),
+    Drill(drill::Args),
     Fuzz(fuzz::Args),
     Overload(overload::Args),
     Ci(ci::Args),
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Bots(command) => bots::run(&command),
         Command::Deploy(command) => deploy::run(&command),
+        Command::Drill(args) => drill::run(&args),
         Command::Counts(command) => counts::run(&command),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Chaos(args) => chaos::run(&args),

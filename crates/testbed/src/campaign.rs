@@ -9,7 +9,6 @@
 //! ```
 
 pub(crate) mod act;
-mod disk;
 pub mod schedule;
 
 use std::{
@@ -25,11 +24,11 @@ use anyhow::{Context, Result, bail};
 
 use self::{
     act::{Actor, Kafka},
-    disk::SmallDisk,
     schedule::{Ground, Kind, Round},
 };
 use crate::{
     body::Mix,
+    disk::SmallDisk,
     kafka::Cluster,
     ledger::Ledger,
     load::{self, Load},
@@ -45,6 +44,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 const WRITE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long some clients wait for an answer: less than a gateway may be frozen.
 const IMPATIENCE: [Duration; 2] = [Duration::from_millis(1_000), Duration::from_millis(2_500)];
+const DISK_BYTES: u64 = 48 << 20;
 /// The queue's bound where no disk can be filled.
 const DLQ_BYTES: &str = "256KiB";
 /// How long after a round the next record may take to be accepted.
@@ -87,7 +87,7 @@ pub struct Outcome {
 /// found twice while the rounds run. A verdict that does not hold is no error.
 pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome> {
     let small = dir.join("small-disk");
-    let disk = SmallDisk::mount(&small)?;
+    let disk = SmallDisk::mount(&small, DISK_BYTES)?;
     let mut setup = settings(plan, disk.is_some());
     let kafka = match &plan.cluster {
         Some(cluster) => {

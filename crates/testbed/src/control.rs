@@ -58,17 +58,29 @@ impl Control {
     /// # Errors
     /// When the broker does not answer, or has no such topic.
     pub fn leaders(&self, topic: &str) -> Result<Vec<u32>> {
+        let leaders = self.of_partitions(topic, "leader")?;
+        leaders
+            .into_iter()
+            .map(|it| Ok(u32::try_from(it)?))
+            .collect()
+    }
+
+    /// Where the logs of a topic's partitions end, in order.
+    ///
+    /// # Errors
+    /// As [`Control::leaders`].
+    pub fn ends(&self, topic: &str) -> Result<Vec<u64>> {
+        self.of_partitions(topic, "end")
+    }
+
+    fn of_partitions(&self, topic: &str, what: &str) -> Result<Vec<u64>> {
         let state = self.ask("GET", b"")?;
         let topics = state["topics"].as_array().into_iter().flatten();
         let mut found = topics.filter(|found| found["name"] == topic);
         let found = found.next().with_context(|| format!("no topic {topic}"))?;
         let partitions = found["partitions"].as_array().into_iter().flatten();
-        partitions
-            .map(|partition| {
-                let leader = partition["leader"].as_u64().context("a leader")?;
-                Ok(u32::try_from(leader)?)
-            })
-            .collect()
+        let number = |it: &Value| it[what].as_u64().with_context(|| format!("no {what}"));
+        partitions.map(number).collect()
     }
 
     fn ask(&self, method: &str, body: &[u8]) -> Result<Value> {

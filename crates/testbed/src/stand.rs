@@ -193,8 +193,19 @@ impl Stand {
     /// # Errors
     /// When its configuration cannot be written.
     pub fn add_gateway(&mut self) -> Result<&mut Service> {
+        self.add_gateway_with(&[])
+    }
+
+    /// The same with settings of its own, which only one that is not the first can have.
+    ///
+    /// # Errors
+    /// As [`Stand::add_gateway`].
+    pub fn add_gateway_with(&mut self, settings: &[(&str, &str)]) -> Result<&mut Service> {
         let number = self.gateways.len();
         let mut config = self.config.clone();
+        for (path, value) in settings {
+            config.set(path, value);
+        }
         let own_kafka = self.plan.gateways_kafka.as_deref();
         if let Some(kafka) = own_kafka {
             config.set("kafka.brokers", files::brokers(kafka));

@@ -6,6 +6,7 @@
 mod analytics;
 mod bad_input;
 mod campaign;
+mod drill;
 mod end_to_end;
 mod groups;
 mod kafka_away;

@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use testbed::{
     http::get,
     load::Load,
-    process::{Process, free_port, poll_until},
+    process::poll_until,
+    prometheus::{self, Prometheus},
     service::Service,
     skip,
     stand::{Plan, Stand},
@@ -44,7 +45,7 @@ fn is_elsewhere(test: &str) -> bool {
 
 /// Whether a program of the Debian package `prometheus` is there; noted where it is not.
 fn has(program: &str, test: &str) -> bool {
-    let there = Command::new(program).arg("--version").output().is_ok();
+    let there = prometheus::has(program);
     if !there {
         let why = format!("{program} (Debian: prometheus) is not installed");
         skip::skipped(test, &why);
@@ -78,17 +79,19 @@ fn a_real_prometheus_reads_every_metric_and_fills_every_panel() -> Result<()> {
     if is_elsewhere("the dashboard") {
         return Ok(());
     }
-    let (promtool, prometheus) = (
+    let (promtool, wanted) = (
         has("promtool", "promtool on the metrics"),
         has("prometheus", "the dashboard on a real Prometheus"),
     );
-    if !promtool && !prometheus {
+    if !promtool && !wanted {
         return Ok(());
     }
     let dir = RunDir::new("observability");
     let mut stand = Stand::up(&dir, Plan::from_env())?;
-    let prometheus = prometheus
-        .then(|| Prometheus::start(&dir, &stand))
+    let config = fs::read_to_string(deployed("prometheus.yml"))?;
+    let rules = deployed("rules").canonicalize()?.join("*.yml");
+    let prometheus = wanted
+        .then(|| Prometheus::start(&config, &rules, &stand))
         .transpose()?;
     // It goes on, as what is over has no rate.
     let gentle = testbed::load::Plan {
@@ -101,7 +104,7 @@ fn a_real_prometheus_reads_every_metric_and_fills_every_panel() -> Result<()> {
             check_metrics(service)?;
         }
     }
-    let Some(prometheus) = prometheus else {
+    let Some(mut prometheus) = prometheus else {
         return Ok(());
     };
     let mut empty = queries()?;
@@ -109,7 +112,7 @@ fn a_real_prometheus_reads_every_metric_and_fills_every_panel() -> Result<()> {
     let filled = poll_until(DATA_WITHIN, || {
         let mut still = Vec::new();
         for (panel, query) in empty.drain(..) {
-            if !prometheus.has_data(&query)? {
+            if prometheus.query(&query)?.is_empty() {
                 still.push((panel, query));
             }
         }
@@ -155,83 +158,6 @@ fn queries() -> Result<Vec<(String, String)>> {
         }
     }
     Ok(queries)
-}
-
-struct Prometheus {
-    address: std::net::SocketAddr,
-    _process: Process,
-}
-
-impl Prometheus {
-    /// With the configuration that is deployed, but for where the services are and how often it
-    /// looks.
-    fn start(dir: &Path, stand: &Stand) -> Result<Self> {
-        let mut config = fs::read_to_string(deployed("prometheus.yml"))?;
-        let rules = deployed("rules").canonicalize()?.join("*.yml");
-        for (found, wanted) in [
-            ("127.0.0.1:9101", stand.gateways[0].admin.to_string()),
-            ("127.0.0.1:9102", stand.writers[0].admin.to_string()),
-            ("127.0.0.1:9103", stand.aggregator.admin.to_string()),
-            ("rules/*.yml", rules.display().to_string()),
-            ("scrape_interval: 15s", "scrape_interval: 1s".to_owned()),
-            (
-                "evaluation_interval: 30s",
-                "evaluation_interval: 1s".to_owned(),
-            ),
-        ] {
-            assert!(config.contains(found), "{found} is not in prometheus.yml");
-            config = config.replace(found, &wanted);
-        }
-        let file = dir.join("prometheus.yml");
-        fs::write(&file, config)?;
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                dir.join("tsdb").display()
-            ))
-            .arg(format!("--web.listen-address={address}"));
-        let log = dir.join("prometheus.log");
-        Ok(Self {
-            address,
-            _process: Process::spawn(command, "prometheus", &log)?,
-        })
-    }
-
-    /// Whether the query gives a number; one that cannot be parsed is an error.
-    fn has_data(&self, query: &str) -> Result<bool> {
-        let Ok(response) = get(
-            self.address,
-            &format!("/api/v1/query?query={}", escaped(query)),
-        ) else {
-            // It is still starting.
-            return Ok(false);
-        };
-        let answer = match response.status {
-            200 => response.json(),
-            503 => return Ok(false),
-            status => bail!("{query}: {status} {}", response.text()),
-        };
-        let found = answer["data"]["result"].as_array().context("a result")?;
-        let numbers = found.iter().filter_map(|it| it["value"][1].as_str());
-        Ok(numbers.into_iter().any(|number| number != "NaN"))
-    }
-}
-
-/// For a query string (RFC 3986, 2.1).
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(byte as char);
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 /// A command line of the runbook: what is called, its words before the first option, and its

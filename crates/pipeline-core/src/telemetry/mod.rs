@@ -5,6 +5,7 @@
 pub mod build;
 pub mod catalog;
 pub(crate) mod process;
+mod repeats;
 pub mod volumes;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, Telemetry};
 use catalog::{Kind, Label, Service};
@@ -26,7 +27,8 @@ use catalog::{Kind, Label, Service};
 /// stays small.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Starts logging to stderr. Call once, first; a second call changes nothing.
+/// Starts logging to stderr, at most ten lines a second at `info`. Call once, first; a second call
+/// changes nothing.
 pub fn start_logging(telemetry: &Telemetry) {
     let filter = EnvFilter::new(&telemetry.log_level);
     let builder = tracing_subscriber::fmt()
@@ -34,12 +36,17 @@ pub fn start_logging(telemetry: &Telemetry) {
         .with_writer(std::io::stderr)
         // Of a log that takes nothing, as its disk is full, it would tell that same log, and panic.
         .log_internal_errors(false);
+    let repeats = repeats::Repeats::start();
     // An error says that logging is on already.
     let _ = match telemetry.log_format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let builder = builder.with_ansi(std::io::stderr().is_terminal());
+            builder.finish().with(repeats).try_init()
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            builder.finish().with(repeats).try_init()
+        }
     };
 }
 

@@ -6,12 +6,10 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{
-    disk::SmallDisk,
-    schedule::{Fault, LostAck, Step},
-};
+use super::schedule::{Fault, LostAck, Step};
 use crate::{
     control::Control,
+    disk::SmallDisk,
     http,
     kafka::{self, Cluster, Node},
     proxy::{Ack, Proxies},

@@ -1,5 +1,5 @@
-//! A disk for the dead letters that can be filled: a small tmpfs, mounted for the run. Needs to be
-//! root; who is not bounds the queue in bytes instead.
+//! A disk that can be filled: a small tmpfs, mounted for the run. Needs to be root; who is not does
+//! without, and says so.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-const BYTES: u64 = 48 << 20;
 const FILLER: &str = "filler";
 
 /// Mounted until dropped, or until this process ends in whatever way. What lies in it when it is
@@ -28,10 +27,10 @@ impl SmallDisk {
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn mount(dir: &Path) -> Result<Option<Self>> {
+    pub fn mount(dir: &Path, bytes: u64) -> Result<Option<Self>> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={BYTES},mode=755")])
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=755")])
             .arg("sluice-chaos")
             .arg(dir)
             .stderr(Stdio::null())
@@ -64,7 +63,7 @@ impl SmallDisk {
             .append(true)
             .open(self.dir.join(FILLER))?;
         let zeros = vec![0; usize::try_from(free.saturating_sub(room_bytes))?];
-        // The gateway writes, too: full is what was wanted.
+        // Others write, too: full is what was wanted.
         let _ = filler.write_all(&zeros);
         Ok(())
     }
@@ -132,7 +131,8 @@ mod tests {
     #[test]
     fn a_mount_ends_with_whoever_mounted_it() {
         let dir = tempfile::tempdir().expect("a directory");
-        let Some(mut disk) = SmallDisk::mount(&dir.path().join("small")).expect("made") else {
+        let Some(mut disk) = SmallDisk::mount(&dir.path().join("small"), 1 << 20).expect("made")
+        else {
             skip::optional("a small disk", "this process may not mount");
             return;
         };

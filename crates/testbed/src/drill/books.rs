@@ -1,0 +1,73 @@
+//! Records that were accepted and are nowhere: what the books are for. With `kafka.async: true` a
+//! gateway that is killed loses its queue, as the configuration's page says.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::{
+    BOOKS, Expected, Wave,
+    ground::{ASYNC, Ground, SOON},
+    senders::{records, send},
+};
+use crate::stand::Stand;
+
+pub const LOST: Wave = Wave {
+    name: "lost: a gateway that answers before anything is kept is killed with a full queue",
+    alerts: &[Expected {
+        alert: BOOKS,
+        label: "",
+        cause: "kafka.async: true, and kill -9 while Kafka is frozen",
+    }],
+    cause: |ground| {
+        ground.has_lost = true;
+        let gateway = ground.stand.addresses[ASYNC];
+        let instance = ground.stand.gateways[ASYNC].admin;
+        let accepted = format!("log_records_accepted_total{{instance=\"{instance}\"}}");
+        let before = ground.prometheus.query(&accepted)?;
+        let before = before.first().copied().unwrap_or(0.0);
+        ground.control()?.command(&json!({"do": "pause"}))?;
+        // The first of them may be on its way already; with what waits there is enough.
+        let body = records(200, 0);
+        for _ in 0..3 {
+            send(gateway, body.as_bytes());
+        }
+        ground.wait_above(&accepted, before + 500.0)?;
+        // The rules see it a second later.
+        sleep(Duration::from_millis(1_500));
+        ground.stand.gateways[ASYNC].kill()?;
+        ground.control()?.command(&json!({"do": "resume"}))?;
+        ground.stand.gateways[ASYNC].start()?;
+        ground.stand.gateways[ASYNC].wait_ready()
+    },
+    mend: |ground| {
+        // What the runbook asks for says that the store itself is whole.
+        let verify = "kafka-consumer-writer verify --config config.yaml --kafka";
+        let whole = ground.runbook(0, BOOKS, verify)?;
+        if whole.code != 0 {
+            bail!("{whole:?}");
+        }
+        Ok(())
+    },
+};
+
+impl Ground {
+    /// The books have something to say, and nothing is missing.
+    ///
+    /// # Errors
+    /// When they say nothing, or something is.
+    pub fn books_balance(&mut self) -> Result<()> {
+        let missing = "sluice:books_missing_records:sum6h";
+        self.wait_above(missing, f64::NEG_INFINITY)?;
+        let found = self.prometheus.query(missing)?;
+        if found.iter().any(|missing| *missing > 0.0) || self.watch.fires(BOOKS, "") {
+            bail!("{found:?} records are missing, and none was lost");
+        }
+        let waits = Stand::metric(&self.stand.gateways, "producer_dlq_records");
+        if waits.is_none() {
+            bail!("a gateway does not answer within {SOON:?}");
+        }
+        Ok(())
+    }
+}
