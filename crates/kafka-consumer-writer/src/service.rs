@@ -171,6 +171,7 @@ pub fn new_cluster(kafka: &Kafka) -> Cluster {
         connect_timeout: CONNECT_TIMEOUT,
         request_timeout: REQUEST_TIMEOUT,
         response_bytes_max: RESPONSE_BYTES_MAX,
+        security: kafka.security.clone(),
     })
 }
 

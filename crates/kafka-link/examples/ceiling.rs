@@ -86,6 +86,7 @@ mod ours {
             connect_timeout: TIMEOUT,
             request_timeout: TIMEOUT,
             response_bytes_max: 64 << 20,
+            security: Default::default(),
         })
     }
 

@@ -15,13 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pipeline_core::{Offset, PartitionId};
+use pipeline_core::{Offset, PartitionId, config::KafkaSecurity};
 use uuid::Uuid;
 
 use crate::{
     EncodedBatch, KafkaError, MessageBlock,
     error::{Context, ErrorKind},
-    net::{Call, Lane, Limits, Pool},
+    net::{Call, Lane, Limits, Pool, Security},
 };
 use fetch::{Growth, Parked};
 use metadata::Metadata;
@@ -37,6 +37,7 @@ pub struct ClusterConfig {
     /// For every call that has no timeout of its own.
     pub request_timeout: Duration,
     pub response_bytes_max: usize,
+    pub security: KafkaSecurity,
 }
 
 /// Cheap to clone; clones share connections and metadata.
@@ -149,6 +150,7 @@ impl Cluster {
             client_id: config.client_id.clone(),
             connect_timeout: config.connect_timeout,
             response_bytes_max: config.response_bytes_max,
+            security: Arc::new(Security::new(config.security.clone())),
         };
         Self {
             inner: Arc::new(Inner {

@@ -12,6 +12,9 @@ pub enum ErrorKind {
     Retry,
     /// Nothing happened; metadata is stale (it has been dropped already); try again.
     RefreshAndRetry,
+    /// Nothing happened: TLS or SASL with the broker failed. Someone has to change something, but
+    /// files are read anew at the next attempt, so trying again may help.
+    Auth,
     /// The message or batch is too large: split it.
     TooLarge,
     /// The broker will never take this data; of a fetch: the data is damaged.
@@ -33,9 +36,10 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Retry,
         Self::RefreshAndRetry,
+        Self::Auth,
         Self::TooLarge,
         Self::Poison,
         Self::Fatal,
@@ -53,6 +57,7 @@ impl ErrorKind {
         match self {
             Self::Retry => "retry",
             Self::RefreshAndRetry => "refresh",
+            Self::Auth => "auth",
             Self::TooLarge => "too_large",
             Self::Poison => "poison",
             Self::Fatal => "fatal",

@@ -21,4 +21,4 @@ pub use cluster::{
 };
 pub use error::{ErrorKind, KafkaError, produce_errors};
 pub use group::{Assignment, Beat, Committed, GroupConfig, Member, Pulse};
-pub use net::PRODUCE_CONNECTIONS;
+pub use net::{PRODUCE_CONNECTIONS, security_faults};

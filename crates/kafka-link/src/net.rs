@@ -1,4 +1,5 @@
-//! Bytes to and from brokers: one connection, the pool of them, and the versions of calls.
+//! Bytes to and from brokers: one connection (with TLS and SASL where they are on), the pool of
+//! them, and the versions of calls.
 //!
 //! Knows frames, correlation and time; never what an answer means.
 
@@ -7,8 +8,13 @@ mod connection;
 mod frame;
 mod pool;
 mod race;
+mod refusal;
+mod sasl;
+mod scram;
+mod security;
 mod shape;
 mod socket;
+mod tls;
 mod trouble;
 
 pub(crate) use calls::Call;
@@ -16,4 +22,6 @@ pub(crate) use connection::{Limits, Pending};
 pub use pool::PRODUCE_CONNECTIONS;
 pub(crate) use pool::{EXCLUSIVE_MAX, Lane, Lease, Pool};
 pub(crate) use race::{first_answer, join_all};
+pub(crate) use security::Security;
+pub use security::security_faults;
 pub(crate) use trouble::CallError;

@@ -18,6 +18,7 @@ pub mod store;
 pub mod command;
 pub mod config;
 pub mod lifecycle;
+pub mod pem;
 pub mod telemetry;
 
 pub use ids::{BatchId, Offset, PartitionId};

@@ -158,6 +158,7 @@ pub(crate) fn cluster_config(config: &Config) -> ClusterConfig {
         connect_timeout: CONNECT_TIMEOUT.min(config.ingestion.producer_write_timeout),
         request_timeout: LOOKUP_TIMEOUT,
         response_bytes_max: RESPONSE_BYTES_MAX,
+        security: config.kafka.security.clone(),
     }
 }
 

@@ -2,21 +2,17 @@
 //! hangup. What cannot be used changes nothing; connections that run go on with what they have.
 
 use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::{Arc, RwLock},
 };
 
 use pipeline_core::{
     config::{Fault, ServerTls},
     lifecycle::Hangups,
+    pem,
 };
-use rustls::{
-    InconsistentKeys, ServerConfig,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-};
+use rustls::{InconsistentKeys, ServerConfig, crypto::ring};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -30,7 +26,6 @@ use crate::telemetry::{self, Reload};
 
 const CERT_PATH: &str = "server.tls.certFile";
 const KEY_PATH: &str = "server.tls.keyFile";
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The first byte of a TLS handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 /// To who speaks plain HTTP here.
@@ -127,11 +122,11 @@ async fn read_aside(files: &ServerTls) -> Result<Usable, Vec<Fault>> {
 }
 
 fn read(files: &ServerTls) -> Result<Usable, Vec<Fault>> {
-    let chain = bytes_of(&files.cert_file)
-        .and_then(|bytes| certificates(&bytes))
+    let chain = pem::read(&files.cert_file)
+        .and_then(|bytes| pem::certificates(&bytes))
         .map_err(|why| cert_fault(&files.cert_file, &why));
-    let key = bytes_of(&files.key_file)
-        .and_then(|bytes| private_key(&bytes))
+    let key = pem::read(&files.key_file)
+        .and_then(|bytes| pem::private_key(&bytes))
         .map_err(|why| key_fault(&files.key_file, &why));
     let (chain, key) = match (chain, key) {
         (Ok(chain), Ok(key)) => (chain, key),
@@ -161,37 +156,6 @@ fn read(files: &ServerTls) -> Result<Usable, Vec<Fault>> {
 fn ends(certificate: &[u8]) -> i64 {
     parse_x509_certificate(certificate).map_or(i64::MAX, |(_, parsed)| {
         parsed.validity.not_after.timestamp()
-    })
-}
-
-fn bytes_of(file: &PathBuf) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    File::open(file)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("it cannot be read: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
-    }
-    Ok(bytes)
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match all {
-        Ok(all) if all.is_empty() => Err("it holds no certificate".to_owned()),
-        Ok(all) => Ok(all),
-        Err(error) => Err(format!("it is not PEM: {error:?}")),
-    }
-}
-
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        pem::Error::NoItemsFound if memchr::memmem::find(pem, b"ENCRYPTED").is_some() => {
-            "its key is encrypted".to_owned()
-        }
-        pem::Error::NoItemsFound => "it holds no private key".to_owned(),
-        // Nothing of a key is ever shown.
-        _ => "it is not PEM".to_owned(),
     })
 }
 

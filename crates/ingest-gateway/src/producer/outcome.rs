@@ -39,7 +39,7 @@ pub fn judge(kind: ErrorKind) -> Verdict {
         ErrorKind::UnknownOutcome => verdict(Next::Retry, true, true),
         ErrorKind::TooLarge => verdict(Next::Split, false, false),
         ErrorKind::Poison => verdict(Next::Isolate, false, false),
-        ErrorKind::Fatal => verdict(Next::Dlq, false, true),
+        ErrorKind::Fatal | ErrorKind::Auth => verdict(Next::Dlq, false, true),
         // None of these answers a produce. Should one come, nothing is known of what happened.
         ErrorKind::Rejoin
         | ErrorKind::Lost

@@ -331,6 +331,7 @@ mod tests {
                 connect_timeout: second,
                 request_timeout: second,
                 response_bytes_max: 1 << 20,
+                security: Default::default(),
             }),
             topic: "t".into(),
             acks: Acks::All,

@@ -26,6 +26,7 @@ pub async fn stored(brokers: &[String]) -> Vec<Stored> {
         connect_timeout: LONG,
         request_timeout: LONG,
         response_bytes_max: 64 << 20,
+        security: Default::default(),
     });
     let info = cluster.topic(TOPIC).await.unwrap();
     let ids: Vec<_> = info.partitions.iter().map(|p| p.id).collect();

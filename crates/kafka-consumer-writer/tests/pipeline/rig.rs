@@ -67,6 +67,7 @@ impl Rig {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             response_bytes_max: 64 << 20,
+            security: Default::default(),
         });
         Self {
             broker,

@@ -227,7 +227,7 @@ impl Inner {
         }
         match self.refresh(topic, deadline).await {
             Ok(view) => Ok(view),
-            Err(error) if error.kind == ErrorKind::Retry => {
+            Err(error) if matches!(error.kind, ErrorKind::Retry | ErrorKind::Auth) => {
                 let old = self.metadata.usable_though_old(topic);
                 old.ok_or(error)
             }

@@ -253,6 +253,8 @@ mod tests {
                     ErrorKind::OffsetOutOfRange => assert_eq!(context, Fetch, "{at}"),
                     // No broker says that: metadata does.
                     ErrorKind::OtherTopic => panic!("{at}"),
+                    // Nor that, other than while a connection is made.
+                    ErrorKind::Auth => panic!("{at}"),
                     ErrorKind::Rejoin | ErrorKind::Lost | ErrorKind::Fenced => {
                         assert!(matches!(context, Group | Commit), "{at}");
                     }

@@ -7,7 +7,8 @@ use kafka_protocol::{
     messages::{
         CreateTopicsRequest, DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest,
         HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest, MetadataRequest,
-        OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+        OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest,
+        SaslHandshakeRequest, SyncGroupRequest,
     },
     protocol::{Request, VersionRange},
 };
@@ -272,5 +273,23 @@ impl Call for DescribeConfigsRequest {
                 ]),
             ]),
         ],
+    };
+}
+
+impl Call for SaslHandshakeRequest {
+    const NAME: &'static str = "SASL handshake";
+    // In 0 what follows is no call of the protocol.
+    const OURS: VersionRange = VersionRange { min: 1, max: 1 };
+    const ANSWER: Layout = Layout {
+        flexible: i16::MAX,
+        fields: &[I16, each(&[TEXT])],
+    };
+}
+
+impl Call for SaslAuthenticateRequest {
+    const NAME: &'static str = "SASL authenticate";
+    const ANSWER: Layout = Layout {
+        flexible: 2,
+        fields: &[I16, TEXT, BYTES, I64.since(1)],
     };
 }

@@ -1,4 +1,5 @@
-//! One TCP connection to one broker: frames out, frames in, matched by correlation id.
+//! One connection to one broker, over TCP or TLS, logged in where there is a login: frames out,
+//! frames in, matched by correlation id.
 //!
 //! One task owns the socket and ends with the connection; callers hand it whole frames. So a
 //! caller that goes away never leaves half a frame behind, and whether a request was written is
@@ -28,7 +29,11 @@ use super::{
     Call, CallError,
     calls::API_VERSIONS,
     frame::{decode_answer, encode_frame},
+    refusal::Manner,
+    sasl,
+    security::{Credentials, Security},
     socket::{Frame, Shared, Ticket, own_socket},
+    tls,
     trouble::Trouble,
 };
 
@@ -38,11 +43,12 @@ const QUEUE_LEN_MAX: usize = 256;
 const UNSUPPORTED_VERSION: i16 = 35;
 const API_VERSIONS_VERSION: i16 = 3;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Limits {
     pub client_id: String,
     pub connect_timeout: Duration,
     pub response_bytes_max: usize,
+    pub security: Arc<Security>,
 }
 
 pub(crate) struct Connection {
@@ -52,55 +58,96 @@ pub(crate) struct Connection {
     queue: mpsc::Sender<Frame>,
     shared: Arc<Shared>,
     task: AbortHandle,
+    /// From then on it gets no new request: the broker would close it soon after.
+    spent_at: Option<Instant>,
 }
 
 impl Connection {
-    /// Connects to `host:port` and learns which versions the broker speaks.
+    /// Connects to `host:port`, learns which versions the broker speaks, and logs in.
     pub(crate) async fn open(peer: &Arc<str>, limits: &Limits) -> Result<Self, CallError> {
         let deadline = Instant::now() + limits.connect_timeout;
-        let failed =
-            |what: String| CallError::unsent(format!("failed to connect to {peer}: {what}"));
-        let (host, port) = split_address(peer).map_err(failed)?;
-        let stream = match timeout_at(deadline.into(), TcpStream::connect((host, port))).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(failed(error.to_string())),
-            Err(_) => {
-                return Err(failed(format!(
-                    "no connection within {:?}",
-                    limits.connect_timeout
-                )));
-            }
+        let failed = |error: CallError| CallError {
+            sent: false,
+            message: format!("failed to connect to {peer}: {}", error.message),
+            ..error
         };
-        // Without it a request in two packets waits for the broker's delayed acknowledgement.
-        stream
-            .set_nodelay(true)
-            .map_err(|error| failed(error.to_string()))?;
+        let (host, port) = split_address(peer).map_err(|what| failed(CallError::unsent(what)))?;
+        let credentials = limits
+            .security
+            .credentials(deadline)
+            .await
+            .map_err(failed)?;
+        let stream = connect(host, port, deadline, limits.connect_timeout)
+            .await
+            .map_err(failed)?;
+        let mut connection = Self::over(stream, peer, host, limits, &credentials, deadline)
+            .await
+            .map_err(failed)?;
+        // What is sent here changes nothing: for the caller, the connection was not there yet.
+        let opened = connection.begin(&credentials, deadline).await;
+        match opened {
+            Ok(()) => Ok(connection),
+            Err(error) => Err(CallError {
+                sent: false,
+                ..error
+            }),
+        }
+    }
+
+    async fn over(
+        stream: TcpStream,
+        peer: &Arc<str>,
+        host: &str,
+        limits: &Limits,
+        credentials: &Credentials,
+        deadline: Instant,
+    ) -> Result<Self, CallError> {
+        let manner = Manner {
+            tls: credentials.tls.is_some(),
+            certified: credentials.certified,
+            sasl: credentials.login.is_some(),
+        };
         let shared = Arc::new(Shared::new());
         let (queue, frames) = mpsc::channel(QUEUE_LEN_MAX);
-        let task = tokio::spawn(own_socket(
-            stream,
-            frames,
-            Arc::clone(&shared),
-            limits.response_bytes_max,
-        ));
-        let mut connection = Self {
+        let (for_task, bytes_max) = (Arc::clone(&shared), limits.response_bytes_max);
+        let task = match &credentials.tls {
+            None => {
+                let halves = stream.into_split();
+                tokio::spawn(own_socket(halves, frames, for_task, manner, bytes_max))
+            }
+            Some(config) => {
+                let config = Arc::clone(config);
+                let stream =
+                    tls::handshake(stream, config, host, manner.certified, deadline).await?;
+                let halves = tokio::io::split(stream);
+                tokio::spawn(own_socket(halves, frames, for_task, manner, bytes_max))
+            }
+        };
+        Ok(Self {
             peer: Arc::clone(peer),
             client_id: StrBytes::from_string(limits.client_id.clone()),
             versions: HashMap::new(),
             queue,
             shared,
             task: task.abort_handle(),
-        };
-        // What is sent here changes nothing: for the caller, the connection was not there yet.
-        connection.versions =
-            connection
-                .ask_versions(deadline)
-                .await
-                .map_err(|error| CallError {
-                    sent: false,
-                    ..error
-                })?;
-        Ok(connection)
+            spent_at: None,
+        })
+    }
+
+    async fn begin(
+        &mut self,
+        credentials: &Credentials,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        self.versions = self.ask_versions(deadline).await?;
+        if let Some(login) = &credentials.login {
+            let began = Instant::now();
+            let ends = sasl::log_in(self, login, deadline).await?;
+            // Early enough for what is on its way then, and not all connections at once.
+            let share = 0.7 + 0.15 * fastrand::f64();
+            self.spent_at = ends.map(|ends| began + (ends - began).mul_f64(share));
+        }
+        Ok(())
     }
 
     /// The version in which both sides speak `R`.
@@ -139,8 +186,31 @@ impl Connection {
         })
     }
 
+    /// One call while the connection is being opened.
+    pub(super) async fn ask<R: Call>(
+        &self,
+        request: &R,
+        deadline: Instant,
+    ) -> Result<R::Response, CallError> {
+        let version = self.version::<R>()?;
+        let mut body = self
+            .start_raw(request, version)?
+            .wait(self, deadline)
+            .await?;
+        decode_answer(&mut body, version, &R::ANSWER).map_err(|error| self.malformed(&error))
+    }
+
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.shared.lock().closed.is_some()
+    }
+
+    /// Whether it is to get no new request.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_closed() || self.spent_at.is_some_and(|at| Instant::now() >= at)
     }
 
     /// Requests written or to be written whose answer has not come, wanted or not.
@@ -163,8 +233,11 @@ impl Connection {
         let (answer, receiver) = oneshot::channel();
         let id = {
             let mut state = self.shared.lock();
-            if let Some(reason) = &state.closed {
-                return Err(unsent(reason));
+            if let Some(closed) = &state.closed {
+                return Err(CallError {
+                    trouble: closed.trouble,
+                    ..unsent(&closed.reason)
+                });
             }
             state.last_used = Instant::now();
             let id = state.next_id;
@@ -292,14 +365,14 @@ impl RawPending {
     ) -> Result<Bytes, CallError> {
         let peer = &connection.peer;
         let started = Instant::now();
+        let mut trouble = Trouble::Network;
         let message = match timeout_at(deadline.into(), &mut self.receiver).await {
             Ok(Ok(body)) => return Ok(body),
             Ok(Err(_)) => {
-                let state = self.shared.lock();
-                let reason = state
-                    .closed
-                    .as_deref()
-                    .unwrap_or("the connection was closed");
+                let closed = self.shared.lock().closed.clone();
+                trouble = closed.as_ref().map_or(trouble, |closed| closed.trouble);
+                let reason = closed.map(|closed| closed.reason);
+                let reason = reason.as_deref().unwrap_or("the connection was closed");
                 format!("broker {peer}: {reason}")
             }
             Err(_) => {
@@ -313,7 +386,7 @@ impl RawPending {
         };
         Err(CallError {
             sent: !self.ticket.withdraw(),
-            trouble: Trouble::Network,
+            trouble,
             message,
         })
     }
@@ -325,6 +398,23 @@ impl Drop for RawPending {
             self.shared.lock().waiting.remove(&self.id);
         }
     }
+}
+
+async fn connect(
+    host: &str,
+    port: u16,
+    deadline: Instant,
+    at_most: Duration,
+) -> Result<TcpStream, CallError> {
+    let stream = timeout_at(deadline.into(), TcpStream::connect((host, port)))
+        .await
+        .map_err(|_| CallError::unsent(format!("no connection within {at_most:?}")))?
+        .map_err(|error| CallError::unsent(error.to_string()))?;
+    // Without it a request in two packets waits for the broker's delayed acknowledgement.
+    stream
+        .set_nodelay(true)
+        .map_err(|error| CallError::unsent(error.to_string()))?;
+    Ok(stream)
 }
 
 /// Before version 3 the request has no fields.

@@ -281,7 +281,7 @@ impl Lease {
 
 fn drop_unusable(open: &mut Vec<Arc<Connection>>) {
     open.retain(|connection| {
-        !connection.is_closed() && (connection.in_flight() > 0 || connection.idle_for() < IDLE_MAX)
+        !connection.is_spent() && (connection.in_flight() > 0 || connection.idle_for() < IDLE_MAX)
     });
 }
 
@@ -301,6 +301,7 @@ mod tests {
             client_id: "test".to_owned(),
             connect_timeout: Duration::ZERO,
             response_bytes_max: 0,
+            security: Arc::default(),
         });
         let lane = pool.lane(&"a:1".into(), Lane::Produce);
         lane.throttle(i32::MAX);

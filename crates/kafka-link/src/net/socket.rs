@@ -13,12 +13,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, oneshot},
+};
+
+use super::{
+    refusal::{self, Manner},
+    trouble::Trouble,
 };
 
 /// A request to be written.
@@ -63,9 +64,34 @@ pub(super) struct Shared(Mutex<State>);
 pub(super) struct State {
     pub waiting: HashMap<i32, oneshot::Sender<Bytes>>,
     pub next_id: i32,
-    /// Why, once it is.
-    pub closed: Option<String>,
+    /// Once it is.
+    pub closed: Option<Closed>,
+    /// That have come.
+    pub answers: usize,
     pub last_used: Instant,
+}
+
+/// Why it is.
+#[derive(Clone, Debug)]
+pub(super) struct Closed {
+    pub trouble: Trouble,
+    pub reason: String,
+}
+
+impl Closed {
+    fn network(reason: impl Into<String>) -> Self {
+        Self {
+            trouble: Trouble::Network,
+            reason: reason.into(),
+        }
+    }
+
+    fn refused(reason: impl Into<String>) -> Self {
+        Self {
+            trouble: Trouble::Refused,
+            reason: reason.into(),
+        }
+    }
 }
 
 impl Shared {
@@ -74,6 +100,7 @@ impl Shared {
             waiting: HashMap::new(),
             next_id: 0,
             closed: None,
+            answers: 0,
             last_used: Instant::now(),
         }))
     }
@@ -85,75 +112,123 @@ impl Shared {
     }
 
     pub(super) fn close(&self, reason: &str) {
+        self.close_as(Closed::network(reason));
+    }
+
+    fn close_as(&self, closed: Closed) {
         let mut state = self.lock();
         // The first reason is the cause; what follows from it says less.
-        state.closed.get_or_insert_with(|| reason.to_owned());
+        state.closed.get_or_insert(closed);
         // Dropping their senders tells those who wait.
         state.waiting.clear();
     }
 }
 
-/// The task of a connection.
+/// The task of a connection, by the two halves of its stream.
 pub(super) async fn own_socket(
-    stream: TcpStream,
+    (reader, writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     frames: mpsc::Receiver<Frame>,
     shared: Arc<Shared>,
+    manner: Manner,
     response_bytes_max: usize,
 ) {
-    let (reader, writer) = stream.into_split();
-    let reason = tokio::select! {
-        reason = write_frames(writer, frames) => reason,
-        reason = read_frames(reader, &shared, response_bytes_max) => reason,
+    let closed = tokio::select! {
+        closed = write_frames(writer, frames, manner) => closed,
+        closed = read_frames(reader, &shared, manner, response_bytes_max) => closed,
     };
-    shared.close(&reason);
+    shared.close_as(closed);
 }
 
-async fn write_frames(mut writer: OwnedWriteHalf, mut frames: mpsc::Receiver<Frame>) -> String {
+async fn write_frames(
+    mut writer: impl AsyncWrite + Unpin,
+    mut frames: mpsc::Receiver<Frame>,
+    manner: Manner,
+) -> Closed {
     while let Some(frame) = frames.recv().await {
-        if frame.ticket.take()
-            && let Err(error) = writer.write_all(&frame.bytes).await
-        {
-            return format!("failed to write: {error}");
+        if !frame.ticket.take() {
+            continue;
+        }
+        // What TLS has taken is not on its way yet.
+        let written = async {
+            writer.write_all(&frame.bytes).await?;
+            writer.flush().await
+        };
+        if let Err(error) = written.await {
+            return failed("write", &error, manner);
         }
     }
-    "the connection was dropped".to_owned()
+    Closed::network("the connection was dropped")
 }
 
-async fn read_frames(mut reader: OwnedReadHalf, shared: &Shared, bytes_max: usize) -> String {
+async fn read_frames(
+    mut reader: impl AsyncRead + Unpin,
+    shared: &Shared,
+    manner: Manner,
+    bytes_max: usize,
+) -> Closed {
     loop {
-        let body = match read_frame(&mut reader, bytes_max).await {
+        let body = match read_frame(&mut reader, manner, bytes_max).await {
             Ok(body) => body,
-            Err(reason) => return reason,
+            Err(mut closed) => {
+                if closed.reason == ENDED {
+                    let answers = shared.lock().answers;
+                    closed.reason.push_str(refusal::hint(manner, answers));
+                }
+                return closed;
+            }
         };
         let id = i32::from_be_bytes([body[0], body[1], body[2], body[3]]);
         let waiting = {
             let mut state = shared.lock();
             state.last_used = Instant::now();
+            state.answers = state.answers.saturating_add(1);
             state.waiting.remove(&id)
         };
         let Some(answer) = waiting else {
-            return format!("an answer came to no request of ours (correlation id {id})");
+            return Closed::network(format!(
+                "an answer came to no request of ours (correlation id {id})"
+            ));
         };
         // Nobody may want it any more.
         let _ = answer.send(body);
     }
 }
 
-async fn read_frame(reader: &mut OwnedReadHalf, bytes_max: usize) -> Result<Bytes, String> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => "the broker closed the connection".to_owned(),
-        _ => format!("failed to read: {error}"),
-    };
+const ENDED: &str = "the broker closed the connection";
+
+fn failed(what: &str, error: &io::Error, manner: Manner) -> Closed {
+    match refusal::of_tls(error, manner.certified) {
+        Some(why) => Closed::refused(why),
+        None if refusal::is_end(error) => Closed::network(ENDED),
+        None => Closed::network(format!("failed to {what}: {error}")),
+    }
+}
+
+async fn read_frame(
+    reader: &mut (impl AsyncRead + Unpin),
+    manner: Manner,
+    bytes_max: usize,
+) -> Result<Bytes, Closed> {
+    let failed = |error: io::Error| failed("read", &error, manner);
     let len = reader.read_i32().await.map_err(failed)?;
+    if !manner.tls && refusal::is_tls_record(len) {
+        return Err(Closed::refused(refusal::SPEAKS_TLS));
+    }
     let len = usize::try_from(len)
         .ok()
         .filter(|len| (4..=bytes_max).contains(len))
-        .ok_or_else(|| format!("an answer of {len} bytes came, allowed are 4 to {bytes_max}"))?;
+        .ok_or_else(|| {
+            Closed::network(format!(
+                "an answer of {len} bytes came, allowed are 4 to {bytes_max}"
+            ))
+        })?;
     let mut body = BytesMut::with_capacity(len);
     let mut bounded = reader.take(len as u64);
     while body.len() < len {
         if bounded.read_buf(&mut body).await.map_err(failed)? == 0 {
-            return Err("the broker closed the connection inside an answer".to_owned());
+            return Err(Closed::network(
+                "the broker closed the connection inside an answer",
+            ));
         }
     }
     Ok(body.freeze())

@@ -17,6 +17,8 @@ pub(crate) enum Trouble {
     Network,
     /// The broker does not speak the call as we need it.
     Unsupported,
+    /// TLS or SASL: one of the two sides does not want the other.
+    Refused,
 }
 
 impl CallError {
@@ -24,6 +26,14 @@ impl CallError {
         Self {
             sent: false,
             trouble: Trouble::Network,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self {
+            sent: false,
+            trouble: Trouble::Refused,
             message: message.into(),
         }
     }
@@ -39,6 +49,7 @@ impl CallError {
     pub(crate) fn in_context(self, context: Context) -> KafkaError {
         let kind = match self.trouble {
             Trouble::Unsupported => ErrorKind::Fatal,
+            Trouble::Refused => ErrorKind::Auth,
             Trouble::Network if self.sent => context.unanswered(),
             Trouble::Network => ErrorKind::Retry,
         };

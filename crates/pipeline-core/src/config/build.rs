@@ -1,5 +1,7 @@
 //! From values by path to a [`Config`], with the rules between keys.
 
+mod kafka;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -7,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Aggregation, Auth, Compression, Config, Consumer, CreateTopic, Fault, Ingestion,
-    InvalidRecords, Kafka, LogFormat, Server, ServerTls, StartAt, Storage, Telemetry, auth,
+    Aggregation, Auth, Config, Consumer, Fault, Ingestion, InvalidRecords, LogFormat, Server,
+    ServerTls, StartAt, Storage, Telemetry, auth,
     value::{Item, Value},
     walk::Walked,
 };
@@ -34,6 +36,7 @@ const LISTENERS: [&str; 4] = [
 pub(super) fn build(mut walked: Walked) -> Result<(Config, Item), Vec<Fault>> {
     let data_dir = data_dir(&mut walked);
     auth::check(&mut walked, &data_dir);
+    kafka::check(&mut walked);
     check_write_timeout(&mut walked);
     check_stall_timeout(&mut walked);
     check_listeners(&mut walked);
@@ -90,7 +93,7 @@ fn config(v: &Good<'_>) -> Config {
             max_record_bytes: v.count("ingestion.maxRecordBytes"),
             max_batch_records: v.small("ingestion.maxBatchRecords"),
         },
-        kafka: kafka(v),
+        kafka: kafka::kafka(v),
         consumer: Consumer {
             flush_size: v.count("consumer.flushSize"),
             flush_interval: v.duration("consumer.flushInterval"),
@@ -132,33 +135,6 @@ fn config(v: &Good<'_>) -> Config {
                 _ => LogFormat::Text,
             },
         },
-    }
-}
-
-fn kafka(v: &Good<'_>) -> Kafka {
-    let create_topic = (*v.value("kafka.createTopic") == Value::Section).then(|| CreateTopic {
-        partitions: v.small("kafka.createTopic.partitions"),
-        replication_factor: v.small("kafka.createTopic.replicationFactor"),
-    });
-    Kafka {
-        brokers: v.list("kafka.brokers").to_vec(),
-        topic: v.text("kafka.topic").to_owned(),
-        group_id: v.text("kafka.groupID").to_owned(),
-        group_instance_id: v.optional("kafka.groupInstanceID", |v, path| v.text(path).to_owned()),
-        batch_size: v.count("kafka.batchSize"),
-        batch_bytes: v.count("kafka.batchBytes"),
-        batch_timeout: v.duration("kafka.batchTimeout"),
-        compression: match v.text("kafka.compression") {
-            "gzip" => Compression::Gzip,
-            "snappy" => Compression::Snappy,
-            "lz4" => Compression::Lz4,
-            "zstd" => Compression::Zstd,
-            _ => Compression::None,
-        },
-        async_ack: v.bool("kafka.async"),
-        consumers: v.count("kafka.consumers"),
-        require_all_acks: v.bool("kafka.requireAllAcks"),
-        create_topic,
     }
 }
 

@@ -26,10 +26,6 @@ pub(super) const REQUIRED: &str = "";
 /// The default of a key that may be absent.
 pub(super) const OFF: &str = "off";
 
-/// Keys whose work comes later: accepted at their default, refused at any other value, never
-/// accepted and ignored. Whoever builds one deletes its line.
-pub(super) const NOT_YET: &[&str] = &["kafka.tls", "kafka.sasl"];
-
 /// Keys under which no value is ever shown.
 pub(super) const SECRET: &[&str] = &["auth.keys", "kafka.sasl"];
 
@@ -193,15 +189,15 @@ pub(super) const KEYS: &[Key] = &[
     key("kafka.createTopic.replicationFactor", count(1, 100), REQUIRED,
         "Copies of each partition of a topic that is made; 3 or more to bear the loss of a broker."),
     key("kafka.tls", Section, OFF,
-        "TLS to the brokers."),
+        "TLS 1.2 and 1.3 to the brokers, verified; `{}` for the system's authorities and no client certificate. The files are read anew for each connection that is made; while they cannot be used, what was read before is."),
     key("kafka.tls.caFile", Path, OFF,
         "PEM file with the authorities to trust; off trusts the system's."),
     key("kafka.tls.certFile", Path, OFF,
-        "PEM file with a client certificate."),
+        "PEM file with a client certificate and its chain, the client's own first; needs keyFile."),
     key("kafka.tls.keyFile", Path, OFF,
-        "PEM file with the client certificate's key."),
+        "PEM file with the client certificate's private key, not encrypted."),
     key("kafka.sasl", Section, OFF,
-        "Authentication at the brokers."),
+        "Authentication at the brokers; PLAIN without kafka.tls sends the password readable, and warns."),
     key("kafka.sasl.mechanism", Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]), REQUIRED,
         "How to authenticate."),
     key("kafka.sasl.username", Name, REQUIRED,
@@ -209,7 +205,7 @@ pub(super) const KEYS: &[Key] = &[
     key("kafka.sasl.password", Secret, REQUIRED,
         "The password; better from a file or the environment, as `${KAFKA_PASSWORD}`."),
     key("kafka.sasl.passwordFile", Path, OFF,
-        "File to read the password from, instead of `password`."),
+        "File to read the password from, instead of `password`: one line, read anew for each connection that is made."),
 
     key("consumer.flushSize", count(1, 1_000_000), "512",
         "Records of one partition that make a save due."),

@@ -131,6 +131,84 @@ pub struct Kafka {
     pub consumers: usize,
     pub require_all_acks: bool,
     pub create_topic: Option<CreateTopic>,
+    pub security: KafkaSecurity,
+}
+
+/// How connections to the brokers are protected, and who we are to them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KafkaSecurity {
+    pub tls: Option<KafkaTls>,
+    pub sasl: Option<KafkaSasl>,
+}
+
+/// Files of the TLS to the brokers; what is in them is for `kafka-link` to judge.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KafkaTls {
+    /// The authorities to trust; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    pub client: Option<ClientCertificate>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClientCertificate {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KafkaSasl {
+    pub mechanism: SaslMechanism,
+    pub username: String,
+    pub password: Password,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SaslMechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// As the protocol spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Password {
+    Given(Secret),
+    /// Read at each connection, so that it can be changed.
+    File(PathBuf),
+}
+
+/// Text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// For whoever has to send or hash it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

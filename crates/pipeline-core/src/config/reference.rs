@@ -5,7 +5,7 @@
 use std::{fmt::Write, fs, path::PathBuf};
 
 use super::{
-    keys::{self, KEYS, Key, NOT_YET, OFF, REQUIRED, SECTIONS},
+    keys::{self, KEYS, Key, OFF, REQUIRED, SECTIONS},
     value::Kind,
 };
 
@@ -164,14 +164,9 @@ fn page() -> String {
             OFF => "off".to_owned(),
             default => format!("`{default}`"),
         };
-        let later = if NOT_YET.contains(&key.path) {
-            " **Not available yet.**"
-        } else {
-            ""
-        };
         writeln!(
             out,
-            "| `{name}` | {default} | {} | {}{later} |",
+            "| `{name}` | {default} | {} | {} |",
             key.kind.allowed(),
             key.help
         )
@@ -187,8 +182,8 @@ fn example(head: &str, values: Values) -> String {
     comment(
         &mut out,
         0,
-        "Every key stands here, behind what it means and its default. A key behind a # is off, \
-         or not available yet where it says so. Any value may come from the environment, as ${NAME} or ${NAME:-default}. \
+        "Every key stands here, behind what it means and its default. A key behind a # is off. \
+         Any value may come from the environment, as ${NAME} or ${NAME:-default}. \
          docs/configuration.md has it all in one table.",
     );
     out.push('\n');
@@ -219,10 +214,6 @@ fn sections(out: &mut String, open: &mut Vec<&'static str>, key: &'static Key) {
 }
 
 fn entry(out: &mut String, key: &Key, values: Values) {
-    let later = NOT_YET.iter().any(|later| {
-        let rest = key.path.strip_prefix(later);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    });
     let depth = key.path.matches('.').count() + key.path.matches("[]").count();
     let (mut indent, name) = (depth * 2, key.path.rsplit('.').next().unwrap());
 
@@ -231,11 +222,6 @@ fn entry(out: &mut String, key: &Key, values: Values) {
         // Never broken across lines.
         default => format!("Default:{NO_BREAK}{default}"),
     };
-    let not_yet = if NOT_YET.contains(&key.path) {
-        " Not available yet."
-    } else {
-        ""
-    };
     let dash = if key.path == "auth.keys[].id" {
         // The first key of a list's section.
         indent -= 2;
@@ -243,7 +229,7 @@ fn entry(out: &mut String, key: &Key, values: Values) {
     } else {
         ""
     };
-    let words = format!("{}{not_yet} {default}", key.help.replace('`', ""));
+    let words = format!("{} {default}", key.help.replace('`', ""));
     comment(out, indent, &words);
     let set = |values: Values| values.iter().find(|(path, _)| *path == key.path);
     let in_what_is_off = KEYS.iter().any(|around| {
@@ -251,11 +237,7 @@ fn entry(out: &mut String, key: &Key, values: Values) {
     });
     // What is off by default stands as it would look, and does nothing.
     let is_sample = set(values).is_none() && (set(SAMPLES).is_some() || is_section(key));
-    let hash = if later || in_what_is_off || is_sample {
-        "#"
-    } else {
-        ""
-    };
+    let hash = if in_what_is_off || is_sample { "#" } else { "" };
     let value = match set(values).or_else(|| set(SAMPLES)) {
         // A section; its keys follow.
         Some((_, "on")) => String::new(),

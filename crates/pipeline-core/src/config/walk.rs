@@ -1,5 +1,5 @@
 //! From the tree to values by path, with every fault on the way: unknown, duplicate and missing
-//! keys, wrong kinds, values out of range, knobs whose work comes later.
+//! keys, wrong kinds, values out of range.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ mod sections;
 use super::{
     Fault,
     expand::expand,
-    keys::{self, KEYS, Key, NOT_YET, OFF, REQUIRED},
+    keys::{self, KEYS, Key, OFF, REQUIRED},
     nearest::nearest,
     value::{Item, Kind, Value, is_broker, is_off},
     yaml::{Node, quoted},
@@ -137,10 +137,6 @@ impl Walker<'_> {
 
     /// The value of `key`, which stands at `path`.
     fn leaf(&mut self, key: &'static Key, path: &str, node: &Node) -> Option<Value> {
-        let later = NOT_YET.contains(&key.path);
-        if later && matches!(key.kind, Kind::Section | Kind::Sections) {
-            return self.later_section(key, node);
-        }
         let node = self.expanded(path, node)?;
         if key.default == OFF && is_off(&node) {
             return Some(Value::Off);
@@ -154,37 +150,18 @@ impl Walker<'_> {
             }
             (kind, node) => kind.read(node),
         };
-        match value {
-            None => {
-                let allowed = match key.kind {
-                    Kind::Section => {
-                        format!(
-                            "off, or a section with {}",
-                            keys::children(key.path).join(", ")
-                        )
-                    }
-                    kind if key.default == OFF => format!("off, or {}", kind.allowed()),
-                    kind => kind.allowed(),
-                };
-                self.wrong(path, &node, allowed);
-                None
-            }
-            Some(value) if later && value != default(key) => {
-                self.wrong(path, &node, not_yet(key.default));
-                None
-            }
-            good => good,
+        if value.is_none() {
+            let allowed = match key.kind {
+                Kind::Section => {
+                    let inside = keys::children(key.path).join(", ");
+                    format!("off, or a section with {inside}")
+                }
+                kind if key.default == OFF => format!("off, or {}", kind.allowed()),
+                kind => kind.allowed(),
+            };
+            self.wrong(path, &node, allowed);
         }
-    }
-
-    /// Nothing in it is looked at, and nothing of it is shown where it may hold secrets.
-    fn later_section(&mut self, key: &'static Key, node: &Node) -> Option<Value> {
-        let empty = matches!(node, Node::List(items) if items.is_empty());
-        if is_off(node) || (empty && matches!(key.kind, Kind::Sections)) {
-            return Some(default(key));
-        }
-        self.wrong(key.path, node, not_yet(key.default));
-        None
+        value
     }
 
     fn brokers(&mut self, key: &'static Key, node: &Node) -> Option<Value> {
@@ -289,10 +266,6 @@ fn default(key: &Key) -> Value {
     key.kind
         .read(&Node::Expanded(key.default.to_owned()))
         .expect("each default is allowed: a test reads them all")
-}
-
-fn not_yet(default: &str) -> String {
-    format!("{default} (anything else is not available yet)")
 }
 
 /// What stands where a section belongs; its text may be anything, so it is not shown.

@@ -19,6 +19,7 @@ fn sender(broker: &Broker) -> Sender {
             connect_timeout: 30 * SECOND,
             request_timeout: 30 * SECOND,
             response_bytes_max: 1 << 20,
+            security: Default::default(),
         }),
         topic: "logs".into(),
         acks: Acks::All,

@@ -341,6 +341,7 @@ impl Sender {
                 // With the same id and the same since: a second copy is a duplicate.
                 ErrorKind::UnknownOutcome
                 | ErrorKind::Retry
+                | ErrorKind::Auth
                 | ErrorKind::RefreshAndRetry
                 | ErrorKind::OtherTopic
                 | ErrorKind::OffsetOutOfRange

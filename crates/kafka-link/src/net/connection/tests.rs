@@ -30,6 +30,7 @@ fn limits() -> Limits {
         client_id: "test".to_owned(),
         connect_timeout: Duration::from_secs(10),
         response_bytes_max: 1 << 20,
+        security: Arc::default(),
     }
 }
 

@@ -100,7 +100,7 @@ fn defaults_are_the_contracts() {
 #[test]
 fn each_key_given_at_its_documented_default_changes_nothing() {
     let plain = format!("{:?}", Config::parse(&minimal().to_string(), &no_env));
-    for key in usable().filter(|key| !key.default.is_empty()) {
+    for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
         let value = match key.default {
             "[]" => json!([]),
             text => serde_yaml::from_str(text).unwrap(),
@@ -110,6 +110,16 @@ fn each_key_given_at_its_documented_default_changes_nothing() {
             Some((list, _)) => {
                 let id = with(&format!("{list}[].id"), &json!("a"));
                 format!("{:?}", Config::parse(&id, &no_env))
+            }
+            None if key.path.starts_with("kafka.tls.") => {
+                format!(
+                    "{:?}",
+                    Config::parse(&with("kafka.tls", &json!({})), &no_env)
+                )
+            }
+            None if key.path.starts_with("kafka.sasl.") => {
+                let user = with("kafka.sasl.username", &json!("u"));
+                format!("{:?}", Config::parse(&user, &no_env))
             }
             None => plain.clone(),
         };

@@ -10,7 +10,7 @@ use std::fs;
 use serde_json::{Value as Json, json};
 
 use super::{
-    keys::{KEYS, Key, NOT_YET, OFF},
+    keys::{KEYS, Key, OFF},
     value::Kind,
     *,
 };
@@ -44,6 +44,23 @@ fn with(path: &str, value: &Json) -> String {
         };
         root["server"]["tls"] = json!({ other: "tls" });
     }
+    if path.starts_with("kafka.sasl.") {
+        let sasl = json!({"mechanism": "PLAIN", "username": "u", "password": "p"});
+        root["kafka"]["sasl"] = sasl;
+    }
+    if let Some(name) = path.strip_prefix("kafka.tls.") {
+        let other = match name {
+            "keyFile" => "certFile",
+            "certFile" => "keyFile",
+            _ => "caFile",
+        };
+        let other = if *value == json!("off") {
+            json!({})
+        } else {
+            json!({ other: "tls" })
+        };
+        root["kafka"]["tls"] = other;
+    }
     let mut at = &mut root;
     for part in path.split('.') {
         let (name, in_list) = match part.strip_suffix("[]") {
@@ -65,16 +82,6 @@ fn with(path: &str, value: &Json) -> String {
     }
     *at = value.clone();
     root.to_string()
-}
-
-/// Keys that a file can hold a value for: not those inside of what is not available yet.
-fn usable() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(|key| {
-        !NOT_YET.iter().any(|later| {
-            let rest = key.path.strip_prefix(later);
-            rest.is_some_and(|rest| rest.starts_with(['.', '[']))
-        })
-    })
 }
 
 fn only_fault(yaml: &str) -> Fault {

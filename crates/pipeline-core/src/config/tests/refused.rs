@@ -10,7 +10,7 @@ pub fn place(fault: &Fault) -> String {
 
 #[test]
 fn a_misspelt_key_is_refused_with_its_path_and_the_one_that_was_meant() {
-    for key in usable() {
+    for key in KEYS {
         let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
         let wrong = format!("{}x", key.path);
         let faults = faults(&with(&wrong, &json!(1)));
@@ -25,7 +25,7 @@ fn a_misspelt_key_is_refused_with_its_path_and_the_one_that_was_meant() {
 
 #[test]
 fn a_value_of_the_wrong_type_is_refused_with_its_path() {
-    for key in usable() {
+    for key in KEYS {
         for value in wrong::types(key) {
             let fault = only_fault(&with(key.path, &value));
             assert_eq!(place(&fault), key.path, "{value}: {fault}");
@@ -36,7 +36,7 @@ fn a_value_of_the_wrong_type_is_refused_with_its_path() {
 
 #[test]
 fn a_value_out_of_range_is_refused_with_its_path_and_the_range() {
-    for key in usable() {
+    for key in KEYS {
         for value in wrong::values(key) {
             let fault = only_fault(&with(key.path, &value));
             assert_eq!(place(&fault), key.path, "{value}: {fault}");
@@ -50,24 +50,27 @@ fn a_value_out_of_range_is_refused_with_its_path_and_the_range() {
 }
 
 #[test]
-fn what_is_not_available_yet_is_refused_at_any_value_but_its_default() {
-    for path in NOT_YET {
-        let key = KEYS.iter().find(|key| key.path == *path).unwrap();
-        let other = match key.kind {
-            Kind::Bool => json!(true),
-            Kind::Count { .. } => json!(7),
-            Kind::Size { .. } => json!("32MiB"),
-            Kind::Duration { .. } => json!("2h"),
-            Kind::Path | Kind::Name | Kind::HeaderName => json!("x"),
-            Kind::Section => json!({"mechanism": "PLAIN", "password": "hunter2"}),
-            Kind::Sections => json!([{"id": "a", "sha256": "hunter2"}]),
-            kind => panic!("{path}: {kind:?}"),
-        };
-        let fault = only_fault(&with(path, &other));
-        assert_eq!(fault.path, *path);
-        let allowed = format!("{} (anything else is not available yet)", key.default);
-        assert_eq!(fault.allowed, allowed);
+fn a_certificate_needs_its_key_and_a_password_stands_in_one_place() {
+    for (tls, fault_at) in [
+        (json!({"certFile": "a"}), "kafka.tls.keyFile"),
+        (json!({"keyFile": "a"}), "kafka.tls.certFile"),
+    ] {
+        let fault = only_fault(&with("kafka.tls", &tls));
+        assert_eq!(fault.path, fault_at);
     }
+    let sasl = |given: serde_json::Value| {
+        let mut sasl = json!({"mechanism": "PLAIN", "username": "u"});
+        let given = given.as_object().unwrap().clone();
+        sasl.as_object_mut().unwrap().extend(given);
+        with("kafka.sasl", &sasl)
+    };
+    let fault = only_fault(&sasl(json!({"password": "hunter2", "passwordFile": "f"})));
+    assert_eq!(fault.path, "kafka.sasl.passwordFile");
+    let fault = only_fault(&sasl(json!({})));
+    assert_eq!(fault.path, "kafka.sasl.password");
+    let config = Config::parse(&sasl(json!({"password": "hunter2"})), &no_env).unwrap();
+    assert!(config.kafka.security.sasl.is_some() && config.kafka.security.tls.is_none());
+    assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]

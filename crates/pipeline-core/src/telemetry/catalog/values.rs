@@ -26,9 +26,10 @@ pub const REFUSED_REQUEST_CODES: [&str; 6] = [
 ];
 
 /// Kinds of Kafka errors, as `kafka_link::ErrorKind` spells them.
-pub const KAFKA_ERROR_KINDS: [&str; 11] = [
+pub const KAFKA_ERROR_KINDS: [&str; 12] = [
     "retry",
     "refresh",
+    "auth",
     "too_large",
     "poison",
     "fatal",
