@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Subcommand;
-use testbed::kafka::{Cluster, DEFAULT_PORT, Life, VERSION, free_port};
+use testbed::kafka::{Cluster, DEFAULT_PORT, Life, Listener, VERSION, free_port};
 
 use crate::shell::root;
 
@@ -20,7 +20,9 @@ use crate::shell::root;
 pub enum Command {
     /// Start it (or find it running) and print its address
     ///
-    /// The data stays in the directory over down and up. Each node takes about 340 MB of memory.
+    /// Listens without TLS, and besides with TLS and SASL; what its clients need for that (`kafka:`
+    /// with `tls:`, `sasl:`) is made in files that are named. All users may do everything but
+    /// `limited`, who has no rights. The data stays in the directory over down and up. Each node takes about 340 MB of memory.
     Up {
         /// 1, or 3 with every topic's copies on all of them and min.insync.replicas=2
         #[arg(long, default_value = "1", value_parser = ["1", "3"])]
@@ -119,6 +121,27 @@ fn up(dir: &Path, nodes: u16, port: u16) -> Result<()> {
         "ready after {:.1} s; end it with `cargo xtask kafka down`",
         start.elapsed().as_secs_f64()
     );
+    let secure = cluster.secure();
+    for (listener, what, file) in [
+        (
+            Listener::MutualTls,
+            "TLS both ways",
+            secure.mutual_tls_config(),
+        ),
+        (
+            Listener::SaslSsl,
+            "TLS and SASL",
+            secure.sasl_config("SCRAM-SHA-512"),
+        ),
+        (
+            Listener::SaslPlaintext,
+            "SASL PLAIN without TLS",
+            secure.sasl_config("PLAIN-without-TLS"),
+        ),
+    ] {
+        let address = cluster.bootstrap_by(listener);
+        println!("{what}: {address} --kafka-config {}", file.display());
+    }
     println!("{}", cluster.bootstrap());
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use testbed::kafka::Access;
 
 /// The workspace's root, whatever the working directory.
 pub fn root() -> PathBuf {
@@ -69,7 +70,12 @@ pub fn has(program: &str) -> bool {
 
 /// Fails with advice when nothing answers there as Kafka does.
 pub fn require_broker(address: &str) -> Result<()> {
-    testbed::kafka::answers(address).with_context(|| {
+    require_broker_by(address, None)
+}
+
+/// The same, with what its clients need besides.
+pub fn require_broker_by(address: &str, access: Option<&Access>) -> Result<()> {
+    testbed::kafka::answers(address, access).with_context(|| {
         format!("no Kafka answers on {address} (`cargo xtask kafka up` starts one)")
     })
 }

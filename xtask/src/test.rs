@@ -1,13 +1,15 @@
 //! `cargo xtask test`: everything that must hold, on the embedded broker or on a given one.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
+use testbed::kafka::Access;
 
-use crate::shell::{build_services, cargo, require_broker, root, step, strict};
+use crate::shell::{build_services, cargo, require_broker_by, root, step, strict};
 
 /// The test binaries that take any broker; one that is renamed makes cargo say so.
-const ON_ANY_BROKER: [&str; 3] = ["suite", "on_brokers", "groups"];
+const ON_ANY_BROKER: [&str; 3] = [SUITE, "on_brokers", "groups"];
+const SUITE: &str = "suite";
 
 /// Formatting, lints, and every test
 ///
@@ -17,7 +19,8 @@ const ON_ANY_BROKER: [&str; 3] = ["suite", "on_brokers", "groups"];
 ///
 /// With --kafka: the same integration tests, and those of the Kafka crate, against that broker
 /// (`cargo xtask kafka up` starts one). Topics and groups are new in each run; nothing else on the
-/// broker is touched.
+/// broker is touched. What the broker wants of its clients stands in a file with lines of the
+/// section `kafka` (`tls:`, `sasl:`); `kafka up` makes such files for its listeners.
 ///
 /// What cannot run here (`zstd` or `kcat` not installed) is named as SKIPPED at the end; with
 /// CI=true that is a failure.
@@ -26,11 +29,21 @@ pub struct Args {
     /// Run the integration tests on this broker instead of the embedded one
     #[arg(long, value_name = "HOST:PORT")]
     kafka: Option<String>,
+    /// What the section `kafka` needs to say besides, for TLS and SASL
+    #[arg(long, value_name = "FILE", requires = "kafka")]
+    kafka_config: Option<PathBuf>,
+    /// The directory of `kafka up`, where the broker is of it: for what needs its other listeners
+    #[arg(long, value_name = "DIR", requires = "kafka")]
+    kafka_dir: Option<PathBuf>,
+    /// Of the integration suite only the tests with this in their names; may be given again
+    #[arg(long, value_name = "WORD", requires = "kafka")]
+    only: Vec<String>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    let access = args.kafka_config.as_deref().map(Access::read).transpose()?;
     if let Some(kafka) = &args.kafka {
-        require_broker(kafka)?;
+        require_broker_by(kafka, access.as_ref())?;
     }
     let notes = root().join("target/skipped-tests.txt");
     let _ = fs::remove_file(&notes);
@@ -56,10 +69,27 @@ pub fn run(args: &Args) -> Result<()> {
     let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     if let Some(kafka) = &args.kafka {
         // Of the whole workspace, as any smaller selection would compile half of it once more.
-        for name in ON_ANY_BROKER {
+        let selected: &[&str] = if args.only.is_empty() {
+            &ON_ANY_BROKER
+        } else {
+            &[SUITE]
+        };
+        for name in selected {
             tests.args(["--test", name]);
         }
         tests.env("SLUICE_TEST_KAFKA", kafka);
+        if !args.only.is_empty() {
+            tests.arg("--").args(&args.only);
+        }
+        if let (Some(access), Some(file)) = (&access, &args.kafka_config) {
+            tests.env("SLUICE_TEST_KAFKA_CONFIG", file.canonicalize()?);
+            let kcat = root().join("target/kcat.conf");
+            fs::write(&kcat, access.kcat_config()?)?;
+            tests.env("KCAT_CONFIG", kcat);
+        }
+        if let Some(dir) = &args.kafka_dir {
+            tests.env("SLUICE_TEST_KAFKA_DIR", dir.canonicalize()?);
+        }
     }
     done.push(("tests", step(tests.env("SLUICE_SKIPPED", &notes))?));
 

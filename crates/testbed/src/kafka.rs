@@ -1,11 +1,13 @@
 //! A real Apache Kafka on loopback, from Maven Central: one or three KRaft nodes in a directory,
 //! started detached and found again by their pid files. Never anything but loopback.
 
+pub mod access;
 mod files;
 pub mod group;
 pub mod logs;
 mod metadata;
 mod node;
+pub mod secure;
 mod topics;
 mod wire;
 
@@ -20,7 +22,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 pub use self::{
+    access::Access,
     node::{Life, Node},
+    secure::{Listener, Secure},
     topics::Bounded,
 };
 
@@ -43,7 +47,7 @@ impl Cluster {
     /// and waits until every node knows all the others.
     ///
     /// Node `n` listens on `port + 100 (n - 1)`, its controller on the port after that; the next
-    /// two are for [`Cluster::routes`].
+    /// two are for [`Cluster::routes`], and those after them are [`Listener`]'s.
     ///
     /// # Errors
     /// When Java or Maven are missing, the jars cannot be fetched, the directory was made for
@@ -67,6 +71,7 @@ impl Cluster {
         files::fetch_jars(&dir)?;
         let cluster = Self::lay_out(&dir, count, port, life);
         let id = files::cluster_id(&dir)?;
+        Secure::made(&dir)?;
         for node in &cluster.nodes {
             node.prepare(&cluster, &id)?;
         }
@@ -138,6 +143,38 @@ impl Cluster {
         Ok(self.nodes.iter().map(Node::route).collect())
     }
 
+    /// For `kafka.brokers`, where clients come in by this listener of the first node.
+    pub fn bootstrap_by(&self, listener: Listener) -> String {
+        self.nodes[0].address_of(listener).to_string()
+    }
+
+    /// The certificates and users of the listeners with TLS and SASL.
+    pub fn secure(&self) -> Secure {
+        Secure::open(&self.dir)
+    }
+
+    /// Lets `principal` (as `User:limited`) do more: `words` as for `kafka-acls.sh --add`.
+    ///
+    /// # Errors
+    /// When Kafka's own tool does not do it.
+    pub fn allow(&self, principal: &str, words: &[&str]) -> Result<()> {
+        let output = files::java(&self.dir.join("libs"))
+            .args(["kafka.admin.AclCommand", "--bootstrap-server"])
+            .arg(self.bootstrap())
+            .args(["--add", "--force", "--allow-principal", principal])
+            .args(words)
+            .output()
+            .context("cannot start java")?;
+        if !output.status.success() {
+            bail!(
+                "no rights for {principal}:\n{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
     /// Bounds what each client may produce at each node; over it, answers say throttled.
     ///
     /// # Errors
@@ -206,6 +243,7 @@ impl Cluster {
         for file in ["shape", "cluster-id"] {
             let _ = fs::remove_file(dir.join(file));
         }
+        let _ = fs::remove_dir_all(dir.join("secure"));
         Ok(())
     }
 
@@ -235,21 +273,24 @@ pub fn free_port(count: u16) -> u16 {
     let mut candidates = (0..600).map(|_| fastrand::u16(11_000..19_000));
     let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let all_free =
-        |first: &u16| (0..count).all(|nth| (0..4).all(|of| free(first + 100 * nth + of)));
+        |first: &u16| (0..count).all(|nth| (0..8).all(|of| free(first + 100 * nth + of)));
     candidates
         .find(all_free)
         .expect("ports for Kafka on loopback")
 }
 
-/// Whether a broker takes requests there.
+/// Whether a broker takes requests there, if need be by TLS and SASL.
 ///
 /// # Errors
 /// When it does not.
-pub fn answers(address: &str) -> Result<()> {
+pub fn answers(address: &str, access: Option<&Access>) -> Result<()> {
+    const API_VERSIONS: (u16, u16) = (18, 0);
+    let host = address.rsplit_once(':').map_or("", |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let mut last = None;
     // A name may stand for several addresses, of which one is right.
     for address in address.to_socket_addrs()? {
-        match brokers_known(address) {
+        match wire::ask_by(access, host, address, API_VERSIONS, &[]) {
             Ok(_) => return Ok(()),
             Err(error) => last = Some(error),
         }

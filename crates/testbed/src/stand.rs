@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     aside::Aside,
     config::Config,
+    kafka::Access,
     ledger::Ledger,
     oracle::{self, Verdict},
     process::{Bins, Profile},
@@ -92,13 +93,16 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// On the broker of `SLUICE_TEST_KAFKA`, or the embedded one.
+    /// On the broker of `SLUICE_TEST_KAFKA`, by what `SLUICE_TEST_KAFKA_CONFIG` says, or on the
+    /// embedded one.
     pub fn from_env() -> Self {
         let kafka = std::env::var("SLUICE_TEST_KAFKA")
             .ok()
             .filter(|address| !address.is_empty());
+        let access = Access::from_env().filter(|_| kafka.is_some());
         Self {
             kafka,
+            settings: access.map(Access::settings).unwrap_or_default(),
             ..Self::default()
         }
     }

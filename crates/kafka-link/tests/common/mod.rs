@@ -15,7 +15,10 @@ use kafka_link::{
     Acks, BatchEncoder, Cluster, ClusterConfig, Codec, EncodedBatch, FetchFrom, FetchOptions,
     Fetched, KafkaError, NewTopic,
 };
-use pipeline_core::{Offset, PartitionId};
+use pipeline_core::{
+    Offset, PartitionId,
+    config::{Config, KafkaSecurity},
+};
 
 /// No call of a test takes this long unless something is broken.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -23,6 +26,7 @@ pub const LONG: Duration = Duration::from_secs(20);
 pub struct Stage {
     broker: Option<Broker>,
     pub brokers: Vec<String>,
+    security: KafkaSecurity,
 }
 
 impl Stage {
@@ -31,6 +35,7 @@ impl Stage {
         match std::env::var("SLUICE_TEST_KAFKA") {
             Ok(address) if !address.is_empty() => Self {
                 broker: None,
+                security: security_of(&address),
                 brokers: vec![address],
             },
             _ => Self::embedded(Options::default()).await,
@@ -45,6 +50,7 @@ impl Stage {
         Self {
             brokers: broker.bootstrap_servers(),
             broker: Some(broker),
+            security: KafkaSecurity::default(),
         }
     }
 
@@ -69,9 +75,22 @@ impl Stage {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             response_bytes_max: 64 << 20,
-            security: Default::default(),
+            security: self.security.clone(),
         }
     }
+}
+
+/// What `SLUICE_TEST_KAFKA_CONFIG` names: lines of the section `kafka`.
+fn security_of(broker: &str) -> KafkaSecurity {
+    let Ok(file) = std::env::var("SLUICE_TEST_KAFKA_CONFIG") else {
+        return KafkaSecurity::default();
+    };
+    let mut yaml = format!("kafka:\n  brokers: [\"{broker}\"]\n  groupID: g\n");
+    for line in std::fs::read_to_string(file).unwrap().lines() {
+        yaml.push_str(&format!("  {line}\n"));
+    }
+    let config = Config::parse(&yaml, &|name| std::env::var(name).ok());
+    config.expect("the section is good").kafka.security
 }
 
 /// A topic of its own for each test.

@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{Cluster, Node, VERSION};
+use super::{Cluster, Node, VERSION, secure};
 
 /// Name of the listener that a proxy may stand before.
 pub const PROXIED: &str = "PROXIED";
 
 /// One node's `node.properties`.
-pub fn settings(node: &Node, cluster: &Cluster) -> String {
+pub fn settings(node: &Node, cluster: &Cluster) -> Result<String> {
     let count = cluster.nodes.len();
     let in_sync = count.div_ceil(2);
     let voters: Vec<String> = cluster
@@ -22,16 +22,16 @@ pub fn settings(node: &Node, cluster: &Cluster) -> String {
         .iter()
         .map(|node| format!("{}@127.0.0.1:{}", node.id, node.port + 1))
         .collect();
-    format!(
+    Ok(format!(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},{PROXIED}://{proxied},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},{PROXIED}://{proxy}
+listeners=PLAINTEXT://127.0.0.1:{port},{PROXIED}://{proxied},CONTROLLER://127.0.0.1:{controller}{more}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},{PROXIED}://{proxy}{more}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{PROXIED}:PLAINTEXT
-log.dirs={data}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{PROXIED}:PLAINTEXT{protocols}
+{secure}log.dirs={data}
 offsets.topic.replication.factor={count}
 offsets.topic.num.partitions=1
 transaction.state.log.replication.factor={count}
@@ -57,7 +57,10 @@ leader.imbalance.check.interval.seconds=5
         proxied = node.route().1,
         proxy = node.route().0,
         data = node.dir.join("data").display(),
-    )
+        more = secure::listeners(node),
+        protocols = secure::PROTOCOLS,
+        secure = secure::settings(cluster)?,
+    ))
 }
 
 pub const LOG4J: &str = "status=error

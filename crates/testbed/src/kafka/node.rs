@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
-use super::{Cluster, brokers_known, files};
+use super::{Cluster, Listener, brokers_known, files, secure};
 use crate::process::{poll_until, signal_pid, tail, tied};
 
 const START_WITHIN: Duration = Duration::from_secs(90);
@@ -43,6 +43,10 @@ impl Node {
 
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn address_of(&self, listener: Listener) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port + listener.offset()))
     }
 
     /// Of the listener that a proxy may stand before: the proxy's address, and its own.
@@ -162,13 +166,14 @@ impl Node {
             return Ok(());
         }
         fs::create_dir_all(&data)?;
-        fs::write(self.properties(), files::settings(self, cluster))?;
+        fs::write(self.properties(), files::settings(self, cluster)?)?;
         fs::write(self.dir.join("log4j2.properties"), files::LOG4J)?;
-        let output = files::java(&self.libs)
+        let mut format = files::java(&self.libs);
+        format
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
-            .arg(self.properties())
-            .output()
-            .context("cannot start java")?;
+            .arg(self.properties());
+        secure::add_users(&mut format, &cluster.secure())?;
+        let output = format.output().context("cannot start java")?;
         if !output.status.success() {
             bail!(
                 "cannot format {}:\n{}{}",

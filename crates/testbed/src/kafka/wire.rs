@@ -2,12 +2,13 @@
 //! product. Only versions without tagged fields. <https://kafka.apache.org/protocol.html>
 
 use std::{
-    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+
+use super::access::{self, Access, Stream};
 
 const CORRELATION: [u8; 4] = [0, 0, 0, 7];
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,16 +18,43 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 ///
 /// # Errors
 /// When there is no answer, or one to another question.
-pub fn ask(address: SocketAddr, (key, version): (u16, u16), body: &[u8]) -> Result<Vec<u8>> {
+pub fn ask(address: SocketAddr, what: (u16, u16), body: &[u8]) -> Result<Vec<u8>> {
+    match access::of(address) {
+        Some((host, access)) => ask_by(Some(access), &host, address, what, body),
+        None => ask_by(None, "", address, what, body),
+    }
+}
+
+/// The same by a way that is known.
+pub(super) fn ask_by(
+    access: Option<&Access>,
+    host: &str,
+    address: SocketAddr,
+    what: (u16, u16),
+    body: &[u8],
+) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    match access {
+        None => exchange(&mut stream, what, body),
+        Some(access) => exchange(&mut *access.secure(host, stream)?, what, body),
+    }
+}
+
+/// One request, and its answer without its head.
+pub(super) fn exchange(
+    stream: &mut dyn Stream,
+    (key, version): (u16, u16),
+    body: &[u8],
+) -> Result<Vec<u8>> {
     let mut request = key.to_be_bytes().to_vec();
     request.extend(version.to_be_bytes());
     request.extend(CORRELATION);
     request.extend([0xff, 0xff]); // no client id
     request.extend(body);
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(&u32::try_from(request.len())?.to_be_bytes())?;
     stream.write_all(&request)?;
+    stream.flush()?;
     let mut size = [0; 4];
     stream.read_exact(&mut size)?;
     let size = u32::from_be_bytes(size) as usize;
