@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use testbed::kafka::Listener;
 
 use crate::{
     kafka,
@@ -15,8 +16,8 @@ use crate::{
 /// Everything a change must pass (`.ci/run` installs what this needs)
 ///
 /// In order: cargo deny (licences, bans, sources; the advisory database where it can be reached),
-/// `test`, `bots check`, `deploy check`, `demo`, then a fresh one-node Apache Kafka of its own and on it `test --kafka` and
-/// `demo --kafka`, then eleven rounds of `chaos gateway` on three nodes. Stops at the first failure;
+/// `test`, `bots check`, `deploy check`, `demo`, then a fresh one-node Apache Kafka of its own and on it `test --kafka` over TLS with
+/// SCRAM, a part of it over mutual TLS and over none, and `demo --kafka`, then eleven rounds of `chaos gateway` on three nodes. Stops at the first failure;
 /// the Kafka it started ends with it.
 #[derive(clap::Args)]
 pub struct Args {
@@ -46,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         let dir = root().join("target/ci-kafka");
         let nodes = kafka::Temporary::up(&dir, 1)?;
-        xtask(&["test", "--kafka", nodes.address()])?;
+        on_each_listener(&nodes, &mut xtask)?;
         xtask(&[
             "demo",
             "--dir",
@@ -63,6 +64,39 @@ pub fn run(args: &Args) -> Result<()> {
     println!("\nci: passed in {:.0} s", start.elapsed().as_secs_f64());
     for (what, took) in &done {
         println!("  {what:<60} {:>6.1} s", took.as_secs_f64());
+    }
+    Ok(())
+}
+
+/// The whole suite over TLS and SCRAM, and what goes the longest way through it over the others.
+fn on_each_listener(
+    nodes: &kafka::Temporary,
+    xtask: &mut impl FnMut(&[&str]) -> Result<()>,
+) -> Result<()> {
+    let cluster = nodes.cluster();
+    let (dir, secure) = (cluster.dir().display().to_string(), cluster.secure());
+    let scram = secure.sasl_config("SCRAM-SHA-512").display().to_string();
+    let mutual = secure.mutual_tls_config().display().to_string();
+    let test = |listener| {
+        let address = cluster.bootstrap_by(listener);
+        ["test".to_owned(), "--kafka".to_owned(), address]
+    };
+    let some = ["end_to_end::", "shutdown::", "groups::"].map(|name| ["--only", name]);
+    let some = some.concat();
+    for (listener, more) in [
+        (
+            Listener::SaslSsl,
+            vec!["--kafka-config", &scram, "--kafka-dir", &dir],
+        ),
+        (
+            Listener::MutualTls,
+            [&["--kafka-config", &mutual][..], &some].concat(),
+        ),
+        (Listener::Plaintext, some.clone()),
+    ] {
+        let words = test(listener);
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(more).collect();
+        xtask(&words)?;
     }
     Ok(())
 }

@@ -36,6 +36,12 @@ pub fn main() -> ExitCode {
         return command.run(&cli.common).into();
     }
     let config = cli.common.load_or_exit();
+    if cli.common.connect {
+        pipeline_core::command::say(
+            "the aggregator does not talk to Kafka: there is nothing to connect to",
+        );
+        return exit::OK.into();
+    }
     cli.common.answer_ready(config.aggregation.admin_addr);
     telemetry::start_logging(&config.telemetry);
     let metrics = telemetry::start_metrics(Service::Aggregator);

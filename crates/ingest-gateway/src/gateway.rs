@@ -2,7 +2,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use kafka_link::Cluster;
+use kafka_link::{
+    Cluster,
+    check::{Purpose, Report},
+    security_faults,
+};
 use pipeline_core::{
     config::{Config, ConfigFile, Fault},
     dlq::rate::SECONDS_LEFT_MAX,
@@ -86,11 +90,22 @@ impl StartError {
 /// What is wrong with files that the configuration names and only the gateway reads.
 #[must_use]
 pub fn configuration_faults(config: &Config) -> Vec<Fault> {
-    config
-        .server
-        .tls
-        .as_ref()
-        .map_or_else(Vec::new, tls::faults)
+    let listener = config.server.tls.as_ref().map(tls::faults);
+    let mut faults = listener.unwrap_or_default();
+    faults.extend(security_faults(&config.kafka.security));
+    faults
+}
+
+/// Looks whether Kafka has what this configuration needs.
+pub async fn check(config: &Config) -> Report {
+    let kafka = &config.kafka;
+    let purpose = Purpose {
+        topic: &kafka.topic,
+        creates: kafka.create_topic.is_some(),
+        reads_as: None,
+        principal: kafka.security.principal(),
+    };
+    Cluster::new(cluster_config(config)).check(&purpose).await
 }
 
 /// A gateway that serves.

@@ -4,6 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use ingest_gateway::{Gateway, command::Command};
+use kafka_link::check::check_connect;
 use pipeline_core::{
     config::ConfigFile,
     lifecycle::{CommonArgs, Hangup, Readiness, Shutdown, allocator, exit},
@@ -35,6 +36,9 @@ fn main() -> ExitCode {
     }
     let faults = ingest_gateway::configuration_faults;
     let file = Arc::new(args.common.load_file_or_exit(faults));
+    if args.common.connect {
+        return check_connect(|| ingest_gateway::check(file.config())).into();
+    }
     args.common.answer_ready(file.config().server.admin_addr);
     telemetry::start_logging(&file.config().telemetry);
     let runtime = tokio::runtime::Builder::new_multi_thread()

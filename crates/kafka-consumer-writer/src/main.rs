@@ -10,6 +10,7 @@ use kafka_consumer_writer::{
     service,
     shared::{OpenError, Shared},
 };
+use kafka_link::{check::check_connect, security_faults};
 use pipeline_core::{
     config::Config,
     lifecycle::{CommonArgs, Readiness, Shutdown, admin, exit, manager},
@@ -39,7 +40,11 @@ fn main() -> ExitCode {
     {
         return command.run(&args.common).into();
     }
-    let config = args.common.load_or_exit();
+    let faults = |config: &Config| security_faults(&config.kafka.security);
+    let config = args.common.load_file_or_exit(faults).into_config();
+    if args.common.connect {
+        return check_connect(|| service::check(&config.kafka)).into();
+    }
     args.common.answer_ready(config.consumer.admin_addr);
     start_logging(&config.telemetry);
     let metrics = start_metrics(Service::Writer);

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kafka_link::{Cluster, ClusterConfig, ErrorKind, KafkaError, NewTopic, TopicSettings, fitness};
+use kafka_link::{
+    Cluster, ClusterConfig, ErrorKind, KafkaError, NewTopic, TopicSettings,
+    check::{Purpose, Report},
+    fitness,
+};
 use metrics::gauge;
 use pipeline_core::{
     config::{CreateTopic, Kafka},
@@ -173,6 +177,17 @@ pub fn new_cluster(kafka: &Kafka) -> Cluster {
         response_bytes_max: RESPONSE_BYTES_MAX,
         security: kafka.security.clone(),
     })
+}
+
+/// Looks whether Kafka has what this configuration needs.
+pub async fn check(kafka: &Kafka) -> Report {
+    let purpose = Purpose {
+        topic: &kafka.topic,
+        creates: kafka.create_topic.is_some(),
+        reads_as: Some(&kafka.group_id),
+        principal: kafka.security.principal(),
+    };
+    new_cluster(kafka).check(&purpose).await
 }
 
 /// Waits until Kafka answers and the topic is there (or makes it), then judges its settings.

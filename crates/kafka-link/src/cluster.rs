@@ -283,6 +283,17 @@ impl Inner {
         &self.metadata
     }
 
+    /// Whether there is a connection to it, or can be one.
+    pub(crate) async fn reach(
+        &self,
+        address: &Arc<str>,
+        deadline: Instant,
+    ) -> Result<(), KafkaError> {
+        let lane = self.pool.lane(address, Lane::Control);
+        let opened = lane.shared(deadline).await.map(|_| ());
+        opened.map_err(|error| error.in_context(Context::Lookup))
+    }
+
     /// One request on a shared connection of `lane`, and its answer. `build` makes the request
     /// for the version that is spoken there.
     pub(crate) async fn call<R: Call>(

@@ -6,6 +6,7 @@
 //! membership (KIP-62, KIP-345).
 
 pub mod batch;
+pub mod check;
 pub mod cluster;
 pub mod error;
 pub mod fitness;

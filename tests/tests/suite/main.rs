@@ -9,6 +9,7 @@ mod campaign;
 mod drill;
 mod end_to_end;
 mod groups;
+mod kafka_access;
 mod kafka_away;
 mod kcat;
 mod kills;

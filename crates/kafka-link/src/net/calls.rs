@@ -5,10 +5,10 @@
 
 use kafka_protocol::{
     messages::{
-        CreateTopicsRequest, DescribeConfigsRequest, FetchRequest, FindCoordinatorRequest,
-        HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest, MetadataRequest,
-        OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest,
-        SaslHandshakeRequest, SyncGroupRequest,
+        CreateTopicsRequest, DescribeConfigsRequest, DescribeGroupsRequest, FetchRequest,
+        FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+        ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+        ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest,
     },
     protocol::{Request, VersionRange},
 };
@@ -291,5 +291,26 @@ impl Call for SaslAuthenticateRequest {
     const ANSWER: Layout = Layout {
         flexible: 2,
         fields: &[I16, TEXT, BYTES, I64.since(1)],
+    };
+}
+
+impl Call for DescribeGroupsRequest {
+    const NAME: &'static str = "describe groups";
+    // From 6 on a group that is not there yet is an error.
+    const OURS: VersionRange = VersionRange { min: 0, max: 5 };
+    const ANSWER: Layout = Layout {
+        flexible: 5,
+        fields: &[
+            I32.since(1),
+            each(&[
+                I16,
+                TEXT,
+                TEXT,
+                TEXT,
+                TEXT,
+                each(&[TEXT, TEXT.since(4), TEXT, TEXT, BYTES, BYTES]),
+                I32.since(3),
+            ]),
+        ],
     };
 }

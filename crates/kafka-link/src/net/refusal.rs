@@ -16,17 +16,10 @@ pub(super) struct Manner {
 /// The first bytes of an answer that are a TLS record in truth: an alert, version 3.x.
 const TLS_ALERT: [u8; 2] = [21, 3];
 
-/// Why the handshake failed, where it was for more than the network.
-pub(super) fn of_handshake(error: &io::Error, certified: bool) -> Option<String> {
-    if let Some(why) = of_tls(error, certified) {
-        return Some(why);
-    }
-    is_end(error).then(|| {
-        "it closed the connection at the TLS handshake: a listener without TLS does that; remove \
-         kafka.tls, or name the port of a listener with TLS in kafka.brokers"
-            .to_owned()
-    })
-}
+/// A handshake that ended so may have met a broker that stops, too.
+pub(super) const NO_HANDSHAKE: &str = "it closed the connection at the TLS handshake: a listener \
+     without TLS does that; remove kafka.tls, or name the port of a listener with TLS in \
+     kafka.brokers";
 
 /// What TLS says, if it was TLS.
 pub(super) fn of_tls(error: &io::Error, certified: bool) -> Option<String> {
@@ -78,9 +71,12 @@ fn of_certificate(why: &CertificateError) -> String {
         E::NotValidYet | E::NotValidYetContext { .. } => {
             format!("its certificate is not valid yet ({why}): is this machine's clock right?")
         }
-        E::UnknownIssuer => "its certificate is of an authority that is not trusted here: name \
+        // Another authority of the same name is not trusted either.
+        E::UnknownIssuer | E::BadSignature => {
+            "its certificate is of an authority that is not trusted here: name \
                              that authority's certificate in kafka.tls.caFile"
-            .to_owned(),
+                .to_owned()
+        }
         E::NotValidForName | E::NotValidForNameContext { .. } => format!(
             "its certificate is for another host ({why}): use a name that it holds, in \
              kafka.brokers and in the broker's advertised.listeners, or give the broker another \
@@ -99,6 +95,7 @@ fn of_alert(alert: Alert, certified: bool) -> String {
         | Alert::CertificateExpired
         | Alert::CertificateUnknown
         | Alert::UnknownCA
+        | Alert::DecryptError
         | Alert::AccessDenied => {
             if certified {
                 format!(

@@ -112,7 +112,9 @@ async fn authenticate(
     if answer.error_code == 0 {
         return Ok(answer);
     }
-    let words = answer.error_message.as_deref().unwrap_or("no reason given");
+    let words = answer.error_message.as_deref();
+    let words = words.filter(|words| !words.is_empty());
+    let words = words.unwrap_or("no reason given");
     let why = format!(
         "it refuses user `{}` ({}): {}: check kafka.sasl.username and the password",
         login.username,

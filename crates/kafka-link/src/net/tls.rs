@@ -29,8 +29,9 @@ pub(super) async fn handshake(
     let connecting = TlsConnector::from(config).connect(name, stream);
     match timeout_at(deadline.into(), connecting).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(match refusal::of_handshake(&error, certified) {
+        Ok(Err(error)) => Err(match refusal::of_tls(&error, certified) {
             Some(why) => CallError::refused(why),
+            None if refusal::is_end(&error) => CallError::unsent(refusal::NO_HANDSHAKE),
             None => CallError::unsent(format!("the TLS handshake failed: {error}")),
         }),
         Err(_) => Err(CallError::unsent(

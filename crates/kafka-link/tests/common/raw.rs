@@ -1,5 +1,7 @@
 //! One call in the protocol, for what no client of ours does.
 
+use std::io::{Read, Write};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
@@ -8,10 +10,6 @@ use kafka_protocol::{
         join_group_request::JoinGroupRequestProtocol,
     },
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
 };
 
 /// Joins a group with one protocol of the type `consumer` and this metadata.
@@ -69,11 +67,19 @@ async fn call<R: Request>(broker: &str, version: i16, request: &R) -> R::Respons
     request.encode(&mut out, version).expect("a request");
     let len = i32::try_from(out.len() - 4).expect("short");
     out[..4].copy_from_slice(&len.to_be_bytes());
-    let mut stream = TcpStream::connect(broker).await.expect("it listens");
-    stream.write_all(&out).await.expect("sent");
-    let len = stream.read_i32().await.expect("an answer");
-    let mut answer = vec![0; usize::try_from(len).expect("a length")];
-    stream.read_exact(&mut answer).await.expect("all of it");
+    let broker = broker.to_owned();
+    let exchange = move || {
+        let mut stream = testbed::kafka::access::connect(&broker).expect("it listens");
+        stream.write_all(&out).expect("sent");
+        stream.flush().expect("sent");
+        let mut len = [0; 4];
+        stream.read_exact(&mut len).expect("an answer");
+        let mut answer = vec![0; u32::from_be_bytes(len) as usize];
+        stream.read_exact(&mut answer).expect("all of it");
+        answer
+    };
+    let answer = tokio::task::spawn_blocking(exchange).await;
+    let answer = answer.expect("an exchange");
     let mut answer = Bytes::from(answer);
     let header = R::Response::header_version(version);
     ResponseHeader::decode(&mut answer, header).expect("a header");

@@ -141,6 +141,15 @@ pub struct KafkaSecurity {
     pub sasl: Option<KafkaSasl>,
 }
 
+impl KafkaSecurity {
+    /// Who we are to the brokers, as their rights name it; that of a certificate is theirs to make.
+    #[must_use]
+    pub fn principal(&self) -> Option<String> {
+        let sasl = self.sasl.as_ref()?;
+        Some(format!("User:{}", sasl.username))
+    }
+}
+
 /// Files of the TLS to the brokers; what is in them is for `kafka-link` to judge.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct KafkaTls {

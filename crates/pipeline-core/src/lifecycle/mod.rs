@@ -19,6 +19,7 @@ use std::{io::Write, path::PathBuf};
 pub use descriptors::raise_descriptor_limit;
 pub use hangup::{Hangup, Hangups};
 pub use probe::{probe, problem};
+use rustix::process::{Resource, Rlimit, setrlimit};
 pub use shutdown::Shutdown;
 use tokio::sync::watch;
 
@@ -51,6 +52,10 @@ pub struct CommonArgs {
     /// Only validate the configuration: exit 0 when it is good, 78 with every fault when not
     #[arg(long)]
     pub check: bool,
+    /// With --check: try Kafka as well; exit 0 when all that is needed is there, 75 when Kafka does
+    /// not answer, 78 when something has to be changed
+    #[arg(long, requires = "check")]
+    pub connect: bool,
     /// Only ask the service that runs with this configuration: exit 0 when it is ready, 1 when not
     #[arg(long)]
     pub ready: bool,
@@ -58,7 +63,7 @@ pub struct CommonArgs {
 
 impl CommonArgs {
     /// Loads the configuration. Prints every fault to stderr and ends the process with 78 when
-    /// it is bad; with `--check` prints that it is good and ends with 0.
+    /// it is bad; with `--check` prints that it is good and, but for `--connect`, ends with 0.
     #[must_use]
     pub fn load_or_exit(&self) -> Config {
         self.load_file_or_exit(|_| Vec::new()).into_config()
@@ -68,6 +73,8 @@ impl CommonArgs {
     /// only this service can judge.
     #[must_use]
     pub fn load_file_or_exit(&self, faults: impl FnOnce(&Config) -> Vec<Fault>) -> ConfigFile {
+        // From here on there may be secrets in memory.
+        no_core_dumps();
         let checked = ConfigFile::load(&self.config).and_then(|file| match faults(file.config()) {
             faults if faults.is_empty() => Ok(file),
             faults => Err(LoadError::Faults {
@@ -77,16 +84,34 @@ impl CommonArgs {
         });
         // A closed stderr or stdout changes no exit code.
         match checked {
-            Ok(_) if self.check => {
-                let _ = writeln!(std::io::stdout(), "{} is good", self.config.display());
-                std::process::exit(exit::OK.into());
+            Ok(file) => {
+                if self.check {
+                    let _ = writeln!(std::io::stdout(), "{} is good", self.config.display());
+                }
+                if self.check && !self.connect {
+                    std::process::exit(exit::OK.into());
+                }
+                file
             }
-            Ok(file) => file,
             Err(error) => {
                 let _ = writeln!(std::io::stderr(), "{error}");
                 std::process::exit(exit::CONFIG.into());
             }
         }
+    }
+}
+
+/// What the process holds in memory stays there if it crashes: passwords, keys, and records.
+fn no_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "core dumps cannot be turned off: {error}"
+        );
     }
 }
 
@@ -207,6 +232,7 @@ mod tests {
         let common = CommonArgs {
             config: config.into(),
             check: check == "check",
+            connect: false,
             ready: false,
         };
         // To stderr, where the test harness around it says nothing.

@@ -29,8 +29,20 @@ const SASL_HANDSHAKE: (u16, u16) = (17, 1);
 const SASL_AUTHENTICATE: (u16, u16) = (36, 0);
 
 /// Both ways, whatever is between.
-pub(super) trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+pub trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A connection to `host:port` that takes requests, by what this test run says of that broker.
+///
+/// # Errors
+/// When there is none.
+pub fn connect(broker: &str) -> Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect(broker)?;
+    match of(stream.peer_addr()?) {
+        Some((host, access)) => access.secure(&host, stream),
+        None => Ok(Box::new(stream)),
+    }
+}
 
 /// What `kafka.tls` and `kafka.sasl` are to say.
 #[derive(Clone, Debug)]

@@ -1,1 +1,483 @@
+//! Connections over TLS and through SASL to a broker that plays along, and to each that does not.
 
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ApiVersionsRequest, ApiVersionsResponse, SaslAuthenticateRequest, SaslAuthenticateResponse,
+        SaslHandshakeRequest, SaslHandshakeResponse, api_versions_response::ApiVersion,
+    },
+    protocol::{Encodable, Request, StrBytes},
+};
+use pipeline_core::config::{ClientCertificate, KafkaTls};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd,
+};
+use rustls::{
+    ServerConfig,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    server::WebPkiClientVerifier,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use crate::net::{
+    connection::{Connection, Limits},
+    trouble::Trouble,
+};
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    cert: Certificate,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            cert,
+        }
+    }
+
+    fn sign(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        Signed { cert, key }
+    }
+
+    fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.cert.der().clone()).unwrap();
+        roots
+    }
+}
+
+struct Signed {
+    cert: Certificate,
+    key: KeyPair,
+}
+
+/// Files in a directory, and who may be believed.
+struct Scene {
+    dir: TempDir,
+    authority: Authority,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self {
+            dir: tempfile::tempdir().unwrap(),
+            authority: Authority::new(),
+        };
+        scene.put("ca.pem", &scene.authority.cert.pem());
+        scene
+    }
+
+    fn put(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.dir.path().join(name);
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn tls(&self) -> KafkaSecurity {
+        KafkaSecurity {
+            tls: Some(KafkaTls {
+                ca_file: Some(self.dir.path().join("ca.pem")),
+                client: None,
+            }),
+            sasl: None,
+        }
+    }
+
+    fn with_client(&self, signed: &Signed) -> KafkaSecurity {
+        let mut security = self.tls();
+        security.tls.as_mut().unwrap().client = Some(ClientCertificate {
+            cert_file: self.put("client.crt", &signed.cert.pem()),
+            key_file: self.put("client.key", &signed.key.serialize_pem()),
+        });
+        security
+    }
+}
+
+fn server(signed: &Signed, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let roots = Arc::new(authority.roots());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signed.key.serialize_der()));
+    let chain = vec![signed.cert.der().clone()];
+    Arc::new(builder.with_single_cert(chain, key).unwrap())
+}
+
+/// What the broker says to each step of a login.
+type Say = fn(i16, &[u8]) -> Answer;
+
+enum Answer {
+    Handshake(SaslHandshakeResponse),
+    Authenticate(SaslAuthenticateResponse),
+}
+
+/// A broker that takes connections until the test ends.
+async fn broker(tls: Option<Arc<ServerConfig>>, say: Say) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                match tls {
+                    None => serve(stream, say).await,
+                    Some(config) => {
+                        if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+                            serve(stream, say).await;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, say: Say) {
+    while let Ok(len) = stream.read_i32().await {
+        let mut request = vec![0; len as usize];
+        if stream.read_exact(&mut request).await.is_err() {
+            return;
+        }
+        let key = i16::from_be_bytes([request[0], request[1]]);
+        let mut body = BytesMut::new();
+        body.put_slice(&request[4..8]);
+        if key == ApiVersionsRequest::KEY {
+            let api = |key, version| {
+                ApiVersion::default()
+                    .with_api_key(key)
+                    .with_min_version(0)
+                    .with_max_version(version)
+            };
+            let apis = vec![
+                api(SaslHandshakeRequest::KEY, 1),
+                api(SaslAuthenticateRequest::KEY, 1),
+            ];
+            let versions = ApiVersionsResponse::default().with_api_keys(apis);
+            versions.encode(&mut body, 3).unwrap();
+        } else {
+            match say(key, &request) {
+                Answer::Handshake(answer) => answer.encode(&mut body, 1).unwrap(),
+                Answer::Authenticate(answer) => answer.encode(&mut body, 1).unwrap(),
+            }
+        }
+        stream.write_i32(body.len() as i32).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+}
+
+fn silent(_: i16, _: &[u8]) -> Answer {
+    panic!("nobody logs in here");
+}
+
+async fn open(address: SocketAddr, security: KafkaSecurity) -> Result<Connection, CallError> {
+    let limits = Limits {
+        client_id: "test".to_owned(),
+        connect_timeout: Duration::from_secs(20),
+        response_bytes_max: 1 << 20,
+        security: Arc::new(Security::new(security)),
+    };
+    Connection::open(&address.to_string().into(), &limits).await
+}
+
+/// The one error, which is ours to tell and names the broker.
+async fn refused(address: SocketAddr, security: KafkaSecurity) -> String {
+    let Err(error) = open(address, security).await else {
+        panic!("it is let in");
+    };
+    assert_eq!(error.trouble, Trouble::Refused, "{}", error.message);
+    assert!(!error.sent);
+    assert!(error.message.contains(&address.to_string()));
+    error.message
+}
+
+#[tokio::test]
+async fn a_certificate_that_holds_is_taken_and_every_other_refused_with_its_reason() {
+    let scene = Scene::new();
+    let ca = &scene.authority;
+    let good = ca.sign("127.0.0.1", |_| {});
+    let address = broker(Some(server(&good, None)), silent).await;
+    assert!(open(address, scene.tls()).await.is_ok());
+
+    let ended = ca.sign("127.0.0.1", |it| it.not_after = date_time_ymd(2020, 1, 1));
+    let early = ca.sign("127.0.0.1", |it| it.not_before = date_time_ymd(4000, 1, 1));
+    let elsewhere = ca.sign("kafka.example", |_| {});
+    let stranger = Authority::new().sign("127.0.0.1", |_| {});
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let own = Signed {
+        cert: params.self_signed(&key).unwrap(),
+        key,
+    };
+    for (signed, why) in [
+        (ended, "has expired"),
+        (early, "not valid yet"),
+        (elsewhere, "kafka.example"),
+        (stranger, "kafka.tls.caFile"),
+        (own, "kafka.tls.caFile"),
+    ] {
+        let address = broker(Some(server(&signed, None)), silent).await;
+        let said = refused(address, scene.tls()).await;
+        assert!(said.contains(why), "{why}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_asks_for_a_certificate_gets_ours_and_says_when_it_will_not_do() {
+    let scene = Scene::new();
+    let ca = &scene.authority;
+    let listens = server(&ca.sign("127.0.0.1", |_| {}), Some(ca));
+    let address = broker(Some(listens), silent).await;
+    let ours = scene.with_client(&ca.sign("client", |_| {}));
+    assert!(open(address, ours).await.is_ok());
+
+    let said = refused(address, scene.tls()).await;
+    assert!(said.contains("wants a client certificate"), "{said}");
+    let stranger = scene.with_client(&Authority::new().sign("client", |_| {}));
+    let said = refused(address, stranger).await;
+    assert!(said.contains("refuses our certificate"), "{said}");
+    let ended = ca.sign("client", |it| it.not_after = date_time_ymd(2020, 1, 1));
+    let said = refused(address, scene.with_client(&ended)).await;
+    assert!(said.contains("refuses our certificate"), "{said}");
+}
+
+#[tokio::test]
+async fn tls_that_meets_none_and_none_that_meets_tls_are_told_apart() {
+    let scene = Scene::new();
+    let signed = scene.authority.sign("127.0.0.1", |_| {});
+    let address = broker(Some(server(&signed, None)), silent).await;
+    let said = refused(address, KafkaSecurity::default()).await;
+    assert!(said.contains("it speaks TLS: set kafka.tls"), "{said}");
+
+    // As brokers do: a ClientHello is a request that is too long.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read_i32().await;
+        }
+    });
+    let Err(error) = open(address, scene.tls()).await else {
+        panic!("it is let in");
+    };
+    assert!(
+        error.message.contains("remove kafka.tls"),
+        "{}",
+        error.message
+    );
+    // As does a broker that stops.
+    assert_eq!(error.trouble, Trouble::Network);
+}
+
+fn user(mechanism: SaslMechanism) -> KafkaSecurity {
+    KafkaSecurity {
+        tls: None,
+        sasl: Some(KafkaSasl {
+            mechanism,
+            username: "sluice".to_owned(),
+            password: Password::Given(Secret::new("hunter2".to_owned())),
+        }),
+    }
+}
+
+fn welcome() -> Answer {
+    Answer::Handshake(SaslHandshakeResponse::default())
+}
+
+fn session(lifetime_ms: i64) -> Answer {
+    let answer = SaslAuthenticateResponse::default().with_session_lifetime_ms(lifetime_ms);
+    Answer::Authenticate(answer)
+}
+
+#[tokio::test]
+async fn a_session_that_ends_spends_its_connection_before() {
+    let address = broker(None, |key, request| {
+        if key == SaslHandshakeRequest::KEY {
+            return welcome();
+        }
+        assert!(request.ends_with(b"\0sluice\0hunter2"));
+        session(600)
+    })
+    .await;
+    let began = Instant::now();
+    let connection = open(address, user(SaslMechanism::Plain)).await.unwrap();
+    while !connection.is_spent() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!connection.is_closed(), "what is on its way goes on");
+    assert!(began.elapsed() >= Duration::from_millis(420));
+
+    let address = broker(None, |key, _| {
+        if key == SaslHandshakeRequest::KEY {
+            welcome()
+        } else {
+            session(0)
+        }
+    })
+    .await;
+    let connection = open(address, user(SaslMechanism::Plain)).await.unwrap();
+    assert!(!connection.is_spent(), "a session without an end");
+}
+
+#[tokio::test]
+async fn each_refusal_of_a_login_says_what_to_do_and_no_password() {
+    let cases: [(Say, &[&str]); 4] = [
+        (
+            |_, _| {
+                let answer = SaslHandshakeResponse::default()
+                    .with_error_code(33)
+                    .with_mechanisms(vec![StrBytes::from_static_str("GSSAPI")]);
+                Answer::Handshake(answer)
+            },
+            &["PLAIN", "kafka.sasl.mechanism", "GSSAPI"],
+        ),
+        (
+            |_, _| Answer::Handshake(SaslHandshakeResponse::default().with_error_code(34)),
+            &["does not use SASL", "remove kafka.sasl"],
+        ),
+        (
+            |key, _| {
+                if key == SaslHandshakeRequest::KEY {
+                    return welcome();
+                }
+                let answer = SaslAuthenticateResponse::default()
+                    .with_error_code(58)
+                    .with_error_message(Some(StrBytes::from_static_str("bad\u{1b}[2Jwords")));
+                Answer::Authenticate(answer)
+            },
+            &["user `sluice`", "bad\\u{1b}[2Jwords", "password"],
+        ),
+        (
+            |key, _| match key {
+                SaslHandshakeRequest::KEY => welcome(),
+                _ => Answer::Authenticate(SaslAuthenticateResponse::default().with_error_code(58)),
+            },
+            &["no reason given"],
+        ),
+    ];
+    for (say, words) in cases {
+        let address = broker(None, say).await;
+        let said = refused(address, user(SaslMechanism::Plain)).await;
+        for word in words {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_know_the_password_itself_is_not_believed() {
+    let address = broker(None, |key, request| {
+        if key == SaslHandshakeRequest::KEY {
+            return welcome();
+        }
+        let text = String::from_utf8_lossy(request);
+        let words = match text.split_once(",r=") {
+            Some((before, nonce)) if before.contains("n,,") => {
+                format!("r={nonce}more,s=c2FsdA==,i=4096")
+            }
+            _ => format!("v={}", "A".repeat(43) + "="),
+        };
+        let answer = SaslAuthenticateResponse::default().with_auth_bytes(words.into_bytes().into());
+        Answer::Authenticate(answer)
+    })
+    .await;
+    let said = refused(address, user(SaslMechanism::ScramSha256)).await;
+    assert!(said.contains("does not know the password"), "{said}");
+}
+
+#[tokio::test]
+async fn files_are_read_anew_and_what_cannot_be_used_changes_nothing() {
+    let scene = Scene::new();
+    let mut config = scene.tls();
+    let file = scene.put("password", "first\n");
+    config.sasl = Some(KafkaSasl {
+        mechanism: SaslMechanism::Plain,
+        username: "u".to_owned(),
+        password: Password::File(file),
+    });
+    assert_eq!(security_faults(&config), []);
+    let security = Security::new(config.clone());
+    let far = Instant::now() + Duration::from_secs(20);
+    let read = async || security.credentials(far).await.unwrap();
+    let password = |it: &Credentials| it.login.as_ref().unwrap().password.reveal().to_owned();
+    let first = read().await;
+    assert_eq!(password(&first), "first");
+    let same = read().await;
+    let tls = |it: &Credentials| it.tls.clone().unwrap();
+    assert!(Arc::ptr_eq(&tls(&first), &tls(&same)), "sessions are kept");
+    scene.put("password", "second\r\n");
+    assert_eq!(password(&read().await), "second");
+    for broken in ["", "\n", "two\nlines\n", "a\tb"] {
+        scene.put("password", broken);
+        assert_eq!(password(&read().await), "second");
+        let faults = security_faults(&config);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(faults[0].path, PASSWORD_FILE);
+    }
+    scene.put("password", "third");
+    scene.put("ca.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
+    assert_eq!(password(&read().await), "second");
+    scene.put("ca.pem", &Authority::new().cert.pem());
+    let renewed = read().await;
+    assert_eq!(password(&renewed), "third");
+    assert!(!Arc::ptr_eq(&tls(&first), &tls(&renewed)));
+}
+
+#[test]
+fn each_file_that_cannot_be_used_is_named_by_its_key() {
+    let scene = Scene::new();
+    let signed = scene.authority.sign("client", |_| {});
+    let good = scene.with_client(&signed);
+    assert_eq!(security_faults(&good), []);
+    let fault = |change: &dyn Fn(&mut KafkaTls)| {
+        let mut config = good.clone();
+        change(config.tls.as_mut().unwrap());
+        let faults = security_faults(&config);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults.into_iter().next().unwrap()
+    };
+    let none = Path::new("/nowhere/at/all").to_owned();
+    assert_eq!(
+        fault(&|tls| tls.ca_file = Some(none.clone())).path,
+        tls::CA_FILE
+    );
+    let other = scene.put("other.key", &KeyPair::generate().unwrap().serialize_pem());
+    let found = fault(&|tls| tls.client.as_mut().unwrap().key_file = other.clone());
+    assert_eq!(found.path, tls::KEY_FILE);
+    assert!(found.found.contains("of another certificate"), "{found}");
+    let no_key = scene.put("no.key", &signed.cert.pem());
+    let found = fault(&|tls| tls.client.as_mut().unwrap().key_file = no_key.clone());
+    assert!(found.found.contains("no private key"), "{found}");
+    let empty = scene.put("empty.crt", "");
+    let found = fault(&|tls| tls.client.as_mut().unwrap().cert_file = empty.clone());
+    assert_eq!(found.path, tls::CERT_FILE);
+}

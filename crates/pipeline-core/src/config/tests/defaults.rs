@@ -57,6 +57,7 @@ fn defaults_are_the_contracts() {
             consumers: 1,
             require_all_acks: true,
             create_topic: None,
+            security: KafkaSecurity::default(),
         },
         consumer: Consumer {
             flush_size: 512,
