@@ -10,7 +10,7 @@ use std::fs;
 use serde_json::{Value as Json, json};
 
 use super::{
-    keys::{KEYS, OFF},
+    keys::{KEYS, Key, OFF},
     value::Kind,
     *,
 };
