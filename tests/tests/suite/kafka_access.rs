@@ -13,7 +13,7 @@ use testbed::{
     config::quoted,
     http,
     kafka::{Access, Cluster, Listener, secure},
-    load::{self, Load},
+    load::{Load, Plan as Sending},
     process::poll_until,
     skip,
     stand::{Plan, Stand},
@@ -303,7 +303,7 @@ fn a_wrong_password_is_said_and_waited_out_and_shown_nowhere() -> Result<()> {
 
     // Put right while they run.
     fs::copy(scene.cluster.secure().password_file(), &file)?;
-    let plan = load::Plan {
+    let plan = Sending {
         requests: Some(20),
         ..load(71)
     };
@@ -335,7 +335,7 @@ fn sessions_that_end_again_and_again_fail_no_request() -> Result<()> {
     let sessions = 4;
     let load = Load::start(
         &stand.addresses,
-        load::Plan {
+        Sending {
             rate: Some(1_000),
             ..load(72)
         },
