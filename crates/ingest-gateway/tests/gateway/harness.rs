@@ -348,6 +348,7 @@ fn config(brokers: Vec<String>, dir: &Path) -> Config {
             consumers: 1,
             require_all_acks: true,
             create_topic: None,
+            security: Default::default(),
         },
         consumer: Consumer {
             flush_size: 512,
