@@ -5,6 +5,7 @@
 //! small keys made of their numbers.
 
 mod host;
+mod shapes;
 mod strings;
 mod tally;
 
@@ -19,13 +20,14 @@ use pipeline_core::{
 };
 
 use self::{
+    shapes::Shape,
     strings::Strings,
-    tally::{Counted, Dimension, Tally},
+    tally::{Counted, Tally},
 };
 use crate::{
     archive::Place,
     classes::{self, ClientId},
-    client::{Bot, StatusClass},
+    client::Bot,
     counts::{Content, Site},
     hour::Hour,
 };
@@ -56,7 +58,9 @@ pub struct Delta {
 struct Last {
     agent: u32,
     method: u32,
-    host: u32,
+    /// As it was sent, and the number of its host.
+    referer: String,
+    host: Option<u32>,
 }
 
 const NOT_KNOWN: ClientId = ClientId(u16::MAX);
@@ -137,7 +141,7 @@ impl Delta {
             let counts = tally.counts(dimensions, &self.strings, &ranks);
             let site = tally.site().map_or(Site::None, Site::Named);
             content.sites.push((site, counts));
-            for bot in tally.clients().filter_map(ClientId::bot) {
+            for bot in tally.clients().into_iter().filter_map(ClientId::bot) {
                 content.bots.push(bot);
             }
         }
@@ -159,27 +163,23 @@ impl Delta {
         let agent = strings.number_near(&fields.user_agent, &mut last.agent);
         let method = fields.method.as_deref();
         let method = method.map(|method| strings.number_near(method, &mut last.method));
-        let host = fields.referer.as_deref().and_then(host::of_url);
-        let host = host.map(|host| strings.number_near(&host, &mut last.host));
+        let host = fields.referer.as_deref().and_then(|referer| {
+            if referer != last.referer {
+                last.host = host::of_url(referer).map(|host| strings.number(&host));
+                last.referer.clear();
+                last.referer.push_str(referer);
+            }
+            last.host
+        });
         self.clients.resize(strings.len(), NOT_KNOWN);
         let client = &mut self.clients[agent as usize];
         if *client == NOT_KNOWN {
             *client = ClientId::of(strings.text(agent));
         }
-        let (client, class) = (*client, StatusClass::of(fields.status));
+        let client = *client;
+        let shape = Shape::new(agent, method, host, fields.status);
         let tally = &mut self.tallies[tally];
-        tally.traffic(client, class, fields.bytes);
-        tally.count(Dimension::Path, path, client, class);
-        tally.count(Dimension::UserAgent, agent, client, class);
-        if let Some(method) = method {
-            tally.count(Dimension::Method, method, client, class);
-        }
-        if let Some(host) = host {
-            tally.count(Dimension::ReferringHost, host, client, class);
-        }
-        if let Some(status) = fields.status {
-            tally.status(status);
-        }
+        tally.count(path, shape, client, fields.bytes);
         if let Some(duration) = fields.duration_ms {
             tally.duration(duration);
         }

@@ -1,23 +1,25 @@
 //! One hour of one site while it is folded: numbers under small keys.
 
-use std::cmp::Reverse;
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use super::strings::{Ranks, Strings};
+use super::{
+    shapes::{Shape, Shapes},
+    strings::{Ranks, Strings},
+};
 use crate::{
     classes::ClientId,
     client::StatusClass,
     counts::{Counts, Traffic},
     hour::Hour,
-    sketch::{self, Sketch},
+    sketch::{self, Durations},
     table::{Place, Table},
 };
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Dimension {
+#[derive(Clone, Copy)]
+enum Dimension {
     Path,
     UserAgent,
     Method,
@@ -27,15 +29,17 @@ pub enum Dimension {
 pub struct Tally {
     pub hour: Hour,
     site: Option<Box<str>>,
-    /// By dimension, string, client and status class: see [`key`].
-    counts: HashMap<u64, u64, RandomState>,
-    /// By client and status class: the middle of a [`key`].
-    traffic: HashMap<u32, Traffic, RandomState>,
-    statuses: Vec<(u16, u64)>,
-    durations: HashMap<i32, u64, RandomState>,
+    /// By path, client and status class: see [`key`].
+    paths: Cells,
+    /// What all else is counted from.
+    shapes: Shapes,
+    durations: Durations,
 }
 
-/// What an entry of a table takes, about, with what stands empty beside it.
+/// Requests by string, client and status class: see [`key`].
+type Cells = HashMap<u64, u64, RandomState>;
+
+/// What an entry of [`Cells`] takes, about, with what stands empty beside it.
 const ENTRY_BYTES: usize = 28;
 
 impl Tally {
@@ -44,10 +48,9 @@ impl Tally {
         Self {
             hour,
             site: site.map(Box::from),
-            counts: HashMap::default(),
-            traffic: HashMap::default(),
-            statuses: Vec::new(),
-            durations: HashMap::default(),
+            paths: Cells::default(),
+            shapes: Shapes::default(),
+            durations: Durations::default(),
         }
     }
 
@@ -65,64 +68,61 @@ impl Tally {
 
     #[must_use]
     pub fn memory(&self) -> usize {
-        let entries = self.counts.len() + 3 * self.traffic.len() + self.durations.len();
-        size_of::<Self>() + self.site().map_or(0, str::len) + entries * ENTRY_BYTES
+        let site = self.site().map_or(0, str::len);
+        let counts = self.paths.len() * ENTRY_BYTES + self.shapes.memory();
+        size_of::<Self>() + site + counts + self.durations.memory()
     }
 
-    /// The kinds of clients that are counted here.
-    pub fn clients(&self) -> impl Iterator<Item = ClientId> {
-        self.traffic.keys().map(|who| who_of(*who).0)
-    }
-
-    #[inline]
-    pub fn traffic(&mut self, client: ClientId, class: StatusClass, bytes: Option<u64>) {
-        *self.traffic.entry(who(client, class)).or_default() += Traffic {
-            requests: 1,
-            with_bytes: u64::from(bytes.is_some()),
-            bytes: u128::from(bytes.unwrap_or(0)),
-        };
+    /// The kinds of clients that are counted here, each once.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientId> {
+        let mut clients: Vec<u16> = self.shapes.iter().map(|it| it.client.0).collect();
+        clients.sort_unstable();
+        clients.dedup();
+        clients.into_iter().map(ClientId).collect()
     }
 
     #[inline]
-    pub fn count(&mut self, of: Dimension, string: u32, client: ClientId, class: StatusClass) {
+    pub fn count(&mut self, path: u32, shape: Shape, client: ClientId, bytes: Option<u64>) {
         *self
-            .counts
-            .entry(key(of, string, client, class))
+            .paths
+            .entry(key(path, client, shape.class()))
             .or_default() += 1;
-    }
-
-    #[inline]
-    pub fn status(&mut self, status: u16) {
-        // A handful of codes: found faster by looking at each than by hashing.
-        match self.statuses.iter_mut().find(|(code, _)| *code == status) {
-            Some((_, count)) => *count += 1,
-            None => self.statuses.push((status, 1)),
-        }
+        self.shapes.add(shape, client, bytes);
     }
 
     #[inline]
     pub fn duration(&mut self, ms: f64) {
-        *self.durations.entry(sketch::bucket(ms)).or_default() += 1;
+        self.durations.add(sketch::bucket(ms));
     }
 
     /// What is counted in each dimension, of the heaviest strings where there are more than
     /// `keys_max`: what memory the rest would take is never asked for.
     #[must_use]
     pub fn dimensions(&self, keys_max: usize) -> [Counted; 4] {
-        let mut dimensions = [const { Counted::new() }; 4];
-        for (key, count) in &self.counts {
-            let (dimension, string, client, class) = parts(*key);
-            dimensions[dimension].cells.push(Cell {
-                string,
-                client,
-                class,
-                count: *count,
-            });
+        use Dimension::{Method, Path, ReferringHost, UserAgent};
+        [Path, UserAgent, Method, ReferringHost].map(|dimension| {
+            let cells: Cow<'_, Cells> = match dimension {
+                Path => Cow::Borrowed(&self.paths),
+                UserAgent => Cow::Owned(self.of_shapes(|shape| Some(shape.agent))),
+                Method => Cow::Owned(self.of_shapes(Shape::method)),
+                ReferringHost => Cow::Owned(self.of_shapes(Shape::host)),
+            };
+            let mut counted = Counted::of(&cells);
+            counted.bound(keys_max);
+            counted
+        })
+    }
+
+    fn of_shapes(&self, string: impl Fn(Shape) -> Option<u32>) -> Cells {
+        let mut cells = Cells::default();
+        for counted in self.shapes.iter() {
+            if let Some(string) = string(counted.shape) {
+                let key = key(string, counted.client, counted.shape.class());
+                *cells.entry(key).or_default() += counted.traffic.requests;
+            }
         }
-        for dimension in &mut dimensions {
-            dimension.bound(keys_max);
-        }
-        dimensions
+        cells
     }
 
     #[must_use]
@@ -132,18 +132,21 @@ impl Tally {
         strings: &'a Strings,
         ranks: &Ranks,
     ) -> Counts<'a> {
-        let mut statuses = self.statuses.clone();
-        statuses.sort_unstable();
-        let buckets = self.durations.iter();
-        let mut buckets: Vec<_> = buckets.map(|(at, count)| (*at, *count)).collect();
-        buckets.sort_unstable();
+        let mut statuses: BTreeMap<u16, u64> = BTreeMap::new();
+        let mut traffic: HashMap<u32, Traffic, RandomState> = HashMap::default();
+        for counted in self.shapes.iter() {
+            let who = who(counted.client, counted.shape.class());
+            *traffic.entry(who).or_default() += counted.traffic;
+            if let Some(status) = counted.shape.status() {
+                *statuses.entry(status).or_default() += counted.traffic.requests;
+            }
+        }
         let of_day = self.hour.of_day();
-        let mut traffic: Vec<_> = self
-            .traffic
-            .iter()
+        let mut traffic: Vec<_> = traffic
+            .into_iter()
             .map(|(who, traffic)| {
-                let (client, class) = who_of(*who);
-                ((of_day, client.client(), class), *traffic)
+                let (client, class) = who_of(who);
+                ((of_day, client.client(), class), traffic)
             })
             .collect();
         traffic.sort_unstable_by_key(|(slot, _)| *slot);
@@ -151,8 +154,8 @@ impl Tally {
             dimensions.map(|dimension| dimension.table(strings, ranks));
         Counts {
             traffic,
-            statuses,
-            durations: Sketch { buckets },
+            statuses: statuses.into_iter().collect(),
+            durations: self.durations.sketch(),
             methods,
             paths,
             user_agents,
@@ -176,9 +179,18 @@ struct Cell {
 }
 
 impl Counted {
-    const fn new() -> Self {
+    fn of(cells: &Cells) -> Self {
+        let cells = cells.iter().map(|(key, count)| {
+            let (string, client, class) = parts(*key);
+            Cell {
+                string,
+                client,
+                class,
+                count: *count,
+            }
+        });
         Self {
-            cells: Vec::new(),
+            cells: cells.collect(),
             other: 0,
             error_max: 0,
         }
@@ -243,15 +255,15 @@ impl Counted {
     }
 }
 
-/// `dimension` in the highest bits, then class, client and string.
+/// Class in the highest bits, then client and string.
 #[inline]
-fn key(of: Dimension, string: u32, client: ClientId, class: StatusClass) -> u64 {
-    (of as u64) << 56 | u64::from(who(client, class)) << 32 | u64::from(string)
+fn key(string: u32, client: ClientId, class: StatusClass) -> u64 {
+    u64::from(who(client, class)) << 32 | u64::from(string)
 }
 
-fn parts(key: u64) -> (usize, u32, ClientId, StatusClass) {
+fn parts(key: u64) -> (u32, ClientId, StatusClass) {
     let (client, class) = who_of((key >> 32) as u32);
-    ((key >> 56) as usize, key as u32, client, class)
+    (key as u32, client, class)
 }
 
 #[inline]
