@@ -6,7 +6,7 @@ use std::{cmp::Ordering, collections::HashMap};
 use bytes::Bytes;
 use pipeline_core::{
     Offset,
-    record::{self, RecordError},
+    record::{self, Reader, RecordError},
     store::StoredRecord,
 };
 
@@ -26,6 +26,9 @@ pub struct Gather<'p> {
     rows: Vec<Row>,
     sites: Sites,
     places: Places,
+    reader: Reader,
+    /// Room for what is looked at and not kept.
+    rest: Vec<u8>,
 }
 
 /// Which records of one chain go where.
@@ -82,6 +85,8 @@ impl<'p> Gather<'p> {
             rows: Vec::with_capacity(records),
             sites: Sites::default(),
             places: Places::default(),
+            reader: Reader::default(),
+            rest: Vec::new(),
         }
     }
 
@@ -111,8 +116,9 @@ impl<'p> Gather<'p> {
         let Some((_, _, file)) = part else {
             return Ok(());
         };
-        let site = record::read(stored.line)?.site;
-        let rest = record::append_rest(stored.line, &mut Vec::new())?;
+        let site = self.reader.read(stored.line)?.site;
+        self.rest.clear();
+        let rest = record::append_rest(stored.line, &mut self.rest)?;
         self.rows.push(Row {
             file: *file as u32,
             site: self.sites.number(site.as_deref().unwrap_or_default()),
@@ -167,6 +173,7 @@ impl Sorted {
     pub fn encode(&self, file: usize, about: String) -> Result<Vec<u8>, String> {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", self.names[file]);
         let mut table = Table::begin(Vec::new(), Some(about)).map_err(|error| failed(&error))?;
+        let mut reader = Reader::default();
         let mut rest = self.of(file);
         while !rest.is_empty() {
             let mut columns = Columns::default();
@@ -183,7 +190,7 @@ impl Sorted {
                     offset: row.offset,
                     received_ms: row.received_ms,
                 };
-                let pushed = columns.push(&self.lines, line, origin);
+                let pushed = columns.push(&mut reader, &self.lines, line, origin);
                 pushed.map_err(|error| failed(&error))?;
             }
             table.group(&columns).map_err(|error| failed(&error))?;

@@ -17,7 +17,7 @@ use parquet::{
     },
     schema::parser::parse_message_type,
 };
-use pipeline_core::record::{self, RecordError, json};
+use pipeline_core::record::{self, Reader, RecordError, json};
 
 use super::ChainId;
 pub use read::{about, read_group};
@@ -101,11 +101,12 @@ impl Columns {
     /// Where it is none.
     pub fn push(
         &mut self,
+        reader: &mut Reader,
         lines: &Bytes,
         line: &[u8],
         origin: Origin<'_>,
     ) -> std::result::Result<(), RecordError> {
-        let fields = record::read(line)?;
+        let fields = reader.read(line)?;
         let mut extra = Vec::new();
         let rest = record::append_rest(line, &mut extra)?;
         let text = |text: Cow<'_, str>| match text {
@@ -113,6 +114,10 @@ impl Columns {
             Cow::Borrowed(text) => ByteArray::from(lines.slice_ref(text.as_bytes())),
             Cow::Owned(text) => ByteArray::from(text.into_bytes()),
         };
+        // Mostly that of the row before.
+        let before = self.texts[TOPIC].last().cloned().flatten();
+        let topic = before.filter(|topic| topic.data() == origin.chain.topic.as_bytes());
+        let topic = topic.unwrap_or_else(|| ByteArray::from(&*origin.chain.topic));
         self.timestamp_us.push(Some(rest.timestamp_us));
         self.received_ms.push(Some(origin.received_ms));
         self.offset.push(Some(origin.offset));
@@ -129,7 +134,7 @@ impl Columns {
             (REFERER, fields.referer.map(text)),
             (PROTOCOL, fields.protocol.map(text)),
             (EXTRA, rest.any.then(|| ByteArray::from(extra))),
-            (TOPIC, Some(ByteArray::from(&*origin.chain.topic))),
+            (TOPIC, Some(topic)),
         ] {
             self.texts[at].push(value);
         }

@@ -15,6 +15,7 @@ use pipeline_core::{
     command::{Progress, say, time},
     config::Config,
     lifecycle::exit,
+    record::Reader,
     store::Store,
 };
 
@@ -149,6 +150,7 @@ impl Export {
                 parts.push((part.first, part.next, place));
             }
         }
+        let mut reader = Reader::default();
         for (id, parts) in chains {
             let chain = store.chain(&id.topic, id.partition);
             let begin = parts.iter().map(|part| part.0).min().unwrap_or(Offset(0));
@@ -185,7 +187,7 @@ impl Export {
                         received_ms: stored.received_ms,
                     };
                     let line = Bytes::copy_from_slice(stored.line);
-                    columns.push(&line, &line, origin)?;
+                    columns.push(&mut reader, &line, &line, origin)?;
                     if columns.count() == LIVE_ROWS {
                         self.rows(&std::mem::take(&mut columns), out)?;
                     }

@@ -1,5 +1,6 @@
 //! The binary as people and their supervisors meet it: arguments, exit codes, signals, listener.
 
+mod compare;
 mod fixtures;
 mod top;
 
