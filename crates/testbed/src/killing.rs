@@ -12,6 +12,7 @@
 //! schedule (pure): seed, number ─▶ round, removal
 //! removal:         oracle reads, `aggregator --once` counts ─▶ remover, again and again
 //! freeze:          a writer stopped in a step, another in its place, woken behind the watermark
+//! beside:          what comes past the gateway, and pauses with the load:
 //! poison, echo:    messages that are no records, and copies of what is in the logs
 //! books:           both sides compared at every scrape
 //! rest:            the load pauses, all comes to rest: what is stored is what was accepted
@@ -20,6 +21,7 @@
 //! ```
 
 mod accounts;
+mod beside;
 mod books;
 mod decide;
 mod echo;
@@ -42,10 +44,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use self::{
+    beside::Beside,
     books::Books,
-    echo::Echo,
     outcome::Tally,
-    poison::Poison,
     removal::Removal,
     schedule::{Round, STRETCH},
 };
@@ -116,8 +117,8 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
     if !load.wait_accepted(1, ALIVE_WITHIN) {
         bail!("nothing was accepted in {ALIVE_WITHIN:?}: {}", load.stop());
     }
-    let poison = Poison::start(&stand);
-    let echo = Echo::start(plan.seed, &stand)?;
+    let poison = poison::start(&stand);
+    let echo = echo::start(plan.seed, &stand)?;
     let store = Store::new(&stand.logs_dir(), &stand.plan.topic, &mix(plan));
     let store = store.keeping(&stand.dir.join("kept"));
     let store = Arc::new(Mutex::new(store));
@@ -127,6 +128,7 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
         removal: Removal::start(plan.seed, faulty.remover, &stand, &store),
         store,
         echo,
+        poison,
         gateway_sleeps: false,
         judged_to: Vec::new(),
         may_hit_kafka: !matches!(kafka, Kafka::Foreign) && plan.stand.replication > 1,
@@ -161,7 +163,10 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
     campaign.books.ask(&[writer.admin], false);
     let ledger = load.stop();
     say(&format!("load: {ledger}"));
-    poison.map_or(Ok(()), Poison::end)?;
+    let poison = campaign.poison.take();
+    poison
+        .map_or(Ok(()), Beside::end)
+        .context("poison by kcat")?;
     campaign.end(plan, stand, ledger)
 }
 
@@ -202,7 +207,9 @@ struct Campaign {
     books: Books,
     removal: Removal,
     store: Arc<Mutex<Store>>,
-    echo: Echo,
+    echo: Beside,
+    /// None without kcat.
+    poison: Option<Beside>,
     gateway_sleeps: bool,
     /// Where the logs ended when what was stored was judged last.
     judged_to: Vec<i64>,
@@ -303,9 +310,12 @@ impl Campaign {
             removal,
             store,
             echo,
+            poison,
             ..
         } = self;
-        echo.end()?;
+        echo.end().context("copies of batches")?;
+        let poison = poison.map_or(Ok(()), Beside::end);
+        poison.context("poison by kcat")?;
         let removed = removal.end()?;
         let mut store = lock(&store);
         let verdict = stand.settle_with(&ledger, &mut store, plan.rest_within)?;

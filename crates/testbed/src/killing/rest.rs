@@ -25,7 +25,7 @@ impl Campaign {
     ) -> Result<String> {
         self.stop_gateway(stand, false)?;
         let ledger = load.pause();
-        self.echo.pause(true);
+        self.pause_beside(true);
         let writer = &mut stand.writers[0];
         writer.env = environment(round, None);
         self.books.ask(&[writer.admin], false);
@@ -50,7 +50,7 @@ impl Campaign {
         self.outcome.judged += 1;
         // No window would know what a client sends again for longer than the tiny one holds.
         load.repeat(next.window.is_none());
-        self.echo.pause(false);
+        self.pause_beside(false);
         load.resume();
         Ok(format!(
             "at rest: {} records accepted, {} stored and {} undecidable, no other there",
@@ -58,5 +58,13 @@ impl Campaign {
             verdict.stored - verdict.unknown_there,
             verdict.undecidable
         ))
+    }
+
+    /// What comes past the gateway: while a writer is ended it may lie in the consumer DLQ, and in
+    /// no segment yet.
+    fn pause_beside(&self, paused: bool) {
+        for sends in self.poison.iter().chain([&self.echo]) {
+            sends.pause(paused);
+        }
     }
 }
