@@ -10,6 +10,8 @@ use super::wire::{Rest, ask, put_text};
 const LIST_OFFSETS: (u16, u16) = (2, 1);
 const FETCH: (u16, u16) = (1, 4);
 const PRODUCE: (u16, u16) = (0, 3);
+/// Of a batch, its first field.
+const BASE_OFFSET: usize = 8;
 const LATEST: i64 = -1;
 /// Of a batch, before it: its first offset and the length of what follows.
 const BATCH_HEAD: usize = 12;
@@ -94,7 +96,10 @@ impl Logs {
         body.extend(1_u32.to_be_bytes());
         body.extend(partition.to_be_bytes());
         body.extend(u32::try_from(batch.len())?.to_be_bytes());
-        body.extend(batch);
+        // What a producer sends begins at 0, and Apache Kafka insists; no checksum covers that.
+        let (_, behind) = batch.split_at_checked(BASE_OFFSET).context("no batch")?;
+        body.extend([0; BASE_OFFSET]);
+        body.extend(behind);
         self.ask_leader(PRODUCE, &body, |answer| {
             let mut rest = one_partition(answer)?;
             let error = rest.i16()?;
