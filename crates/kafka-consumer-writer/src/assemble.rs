@@ -128,7 +128,10 @@ impl<'a> Assembly<'a, '_> {
             }
         };
         self.give(fate, 1);
-        if message.header == HeaderSlot::Oversized {
+        if matches!(
+            message.header,
+            HeaderSlot::Oversized | HeaderSlot::Unreadable
+        ) {
             self.fill(block.next, fate);
         }
     }
@@ -155,6 +158,13 @@ impl<'a> Assembly<'a, '_> {
                      it is read, it stays in Kafka",
                     block.next,
                     BATCH_MEMORY_MAX >> 20
+                )));
+            }
+            HeaderSlot::Unreadable => {
+                return Err(poison(format!(
+                    "its batch, all offsets up to {}, cannot be read though its checksum is \
+                     right; the value is the batch as it stands in Kafka",
+                    block.next
                 )));
             }
             HeaderSlot::At { .. } => {

@@ -29,6 +29,9 @@ use crate::{partition::Memory, takeover::HaltReason};
 
 /// How long a partition given up stays in the sums: longer than a take-over takes.
 const KEPT_AFTER_LETTING_GO: Duration = Duration::from_secs(60);
+/// How long a partition that is new in the topic is waited for: the group's leader sees within a
+/// minute that the topic has grown, and deals it then.
+const DEALT_WITHIN: Duration = Duration::from_secs(120);
 const FATES: [Fate; 6] = [
     Fate::Stored,
     Fate::Duplicate,
@@ -125,7 +128,7 @@ impl Books {
         let mut state = self.lock();
         for partition in partitions {
             if state.in_topic.insert(partition) && !state.chapters.contains_key(&partition) {
-                let let_go = state.assigned.then_some(now);
+                let let_go = state.assigned.then_some(now + DEALT_WITHIN);
                 let chapter = state.chapter(partition);
                 chapter.unread = true;
                 chapter.let_go = let_go;
@@ -164,6 +167,15 @@ impl Books {
             chapter.show_lag();
         }
         self.show_unread(&state);
+    }
+
+    /// The chain as a take-over found it that halts: its totals hold all the same. Of `other_log`
+    /// nothing is read.
+    pub fn found_halted(&self, partition: PartitionId, newest: (Offset, Totals), other_log: bool) {
+        if let Some(chapter) = self.lock().chapters.get_mut(&partition) {
+            chapter.other_log |= other_log;
+        }
+        self.found(partition, Some(newest));
     }
 
     /// The group has given these partitions to a member of this process. Those that are not in the

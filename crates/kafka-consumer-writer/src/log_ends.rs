@@ -82,7 +82,7 @@ impl LogEnds {
         let now = Instant::now();
         let books = &self.shared.books;
         let mut complete = false;
-        if let Ok(topic) = self.cluster.topic(&self.shared.topic).await {
+        if let Ok(topic) = self.cluster.topic_now(&self.shared.topic).await {
             books.in_topic(topic.partitions.iter().map(|known| known.id), now);
             complete = true;
         }

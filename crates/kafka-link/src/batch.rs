@@ -54,6 +54,9 @@ pub enum HeaderSlot {
     /// The batch would take more than [`BATCH_MEMORY_MAX`], so nothing of it is read: this message
     /// stands for all of its block.
     Oversized,
+    /// The batch's checksum is right, and its content cannot be read: so some client has sent it.
+    /// This message stands for all of its block; its value is the batch as it stands in the log.
+    Unreadable,
     /// A range of the block's bytes.
     At {
         start: u32,

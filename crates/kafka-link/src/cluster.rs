@@ -172,6 +172,15 @@ impl Cluster {
         Ok(Arc::clone(&view.info))
     }
 
+    /// The topic, asked anew; what the cache had is used by others until the answer is there.
+    ///
+    /// # Errors
+    /// As [`Self::topic`].
+    pub async fn topic_now(&self, topic: &str) -> Result<Arc<TopicInfo>, KafkaError> {
+        let view = self.inner.ask_topic(topic, self.deadline()).await?;
+        Ok(Arc::clone(&view.info))
+    }
+
     /// Drops what the cache has of `topic`.
     pub fn forget(&self, topic: &str) {
         self.inner.metadata.forget(topic);

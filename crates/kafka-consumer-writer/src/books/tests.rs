@@ -166,7 +166,9 @@ fn what_is_in_the_log_of_a_partition_that_nobody_has_read_is_not_yet_read() {
     books.log_end(grown, Offset(4));
     assert_eq!(lag(grown), Some(4));
     assert_eq!(books.partitions(), [all[0], grown]);
-    books.tick(now + KEPT_AFTER_LETTING_GO, 0);
+    books.tick(now + DEALT_WITHIN, 0);
+    assert_eq!(lag(grown), Some(4), "nobody has it yet");
+    books.tick(now + DEALT_WITHIN + KEPT_AFTER_LETTING_GO, 0);
     assert_eq!(books.partitions(), [all[0]]);
 }
 
@@ -245,4 +247,32 @@ fn a_partition_is_as_far_behind_as_its_oldest_record_that_is_not_in_the_chain() 
     books.log_end(partition, Offset(11));
     assert_eq!(seconds(begin + second * 8, 63_000), 0.0);
     assert_eq!(seconds(begin + second * 9, 64_000), 1.0);
+}
+
+#[test]
+fn a_chain_taken_back_that_halts_counts_with_its_totals_and_another_log_is_all_unread() {
+    let books = Books::default();
+    let partition = PartitionId(0);
+    let of = |books: &Books| {
+        let mut state = books.lock();
+        (state.sums, state.chapter(partition).lag())
+    };
+    // Long given up: nothing of it is known here any more.
+    let holder = books.take([partition]);
+    books.log_end(partition, Offset(4));
+    books.found_halted(partition, (Offset(7), totals(7)), true);
+    books.halt(partition, holder, Some(HaltReason::OtherTopic));
+    assert_eq!(of(&books), (totals(7), Some(4)));
+    assert_eq!(
+        books
+            .lock()
+            .chapters
+            .values()
+            .filter(|it| it.unread)
+            .count(),
+        0
+    );
+    books.log_end(partition, Offset(9));
+    books.found_halted(partition, (Offset(7), totals(7)), true);
+    assert_eq!(of(&books), (totals(7), Some(9)));
 }

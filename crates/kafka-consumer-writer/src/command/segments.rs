@@ -115,7 +115,8 @@ impl Which {
     fn wants(&self, visited: &Visited) -> bool {
         let (trailer, offsets) = (&visited.trailer, self.offsets());
         let in_time = |run: &StoredRun| self.received.has(run.received_ms);
-        trailer.first < offsets.end
+        offsets.start < offsets.end
+            && trailer.first < offsets.end
             && offsets.start < trailer.next
             && (!self.received.is_asked() || trailer.stored.iter().any(in_time))
     }

@@ -74,7 +74,9 @@ impl<'a> Entry<'a> {
             offset: message.offset,
             timestamp_ms: message.timestamp_ms,
             header: match message.header {
-                HeaderSlot::Absent | HeaderSlot::Oversized => EntryHeader::Absent,
+                HeaderSlot::Absent | HeaderSlot::Oversized | HeaderSlot::Unreadable => {
+                    EntryHeader::Absent
+                }
                 HeaderSlot::Null => EntryHeader::Null,
                 HeaderSlot::Repeated => EntryHeader::Repeated,
                 HeaderSlot::At { .. } => {

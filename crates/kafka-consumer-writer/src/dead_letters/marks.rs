@@ -145,7 +145,7 @@ impl Marks {
     }
 
     /// Every message that has a mark.
-    pub(super) fn keys(&self) -> impl Iterator<Item = (&Place, Offset)> {
+    pub fn keys(&self) -> impl Iterator<Item = (&Place, Offset)> {
         let places = self.places.iter();
         places.flat_map(|(place, offsets)| offsets.keys().map(move |at| (place, Offset(*at))))
     }

@@ -109,7 +109,11 @@ impl Session {
                 let next = memory.end.next;
                 self.shared.books.chain(partition, self.holder, memory);
                 self.shared.dead_letters.passed(&slot.held.place, next);
-                tracing::debug!(topic, %partition, %next, "chain read");
+                if slot.reason.is_some() {
+                    tracing::info!(topic, %partition, %next, "partition goes on");
+                } else {
+                    tracing::debug!(topic, %partition, %next, "chain read");
+                }
                 let remove = steps::remove_copies(slot.held.clone(), next);
                 self.tasks.spawn(remove);
             }

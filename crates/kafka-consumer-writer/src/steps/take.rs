@@ -157,6 +157,27 @@ async fn load_one(
             scrub.cleared(partition, name);
         }
     }
+    let newest = loaded.as_ref().map(|loaded| {
+        let end = &loaded.memory.end;
+        (end.next, end.totals)
+    });
+    let judged = go_on_with(cluster, topic, held, commit, loaded).await;
+    if let (Err(NotReady::Halt(reason, _)), Some(newest)) = (&judged, newest) {
+        let books = &shared.books;
+        books.found_halted(partition, newest, reason.is_of_other_log());
+    }
+    judged
+}
+
+/// Whether log and commit are those of the chain, and it may be gone on with.
+async fn go_on_with(
+    cluster: &Cluster,
+    topic: &TopicInfo,
+    held: &Held,
+    commit: Option<CommitFacts>,
+    loaded: Option<Loaded>,
+) -> Result<Memory, NotReady> {
+    let (shared, partition) = (&held.shared, held.partition());
     if let Some(loaded) = &loaded {
         // Before its log is asked for: a topic made anew may have no such partition.
         same_topic(&loaded.start, &topic.cluster_id, &topic.topic_id)?;
@@ -200,7 +221,7 @@ async fn load_one(
                 first = %start.first_offset,
                 "began a chain"
             );
-            with_put_aside(held, topic, load::begun(&start, batches_max)).await
+            with_put_aside(held, topic, load::begun(&start, shared.dedup_max_batches)).await
         }
         Verdict::GoOn => {
             // `GoOn` is said of a chain only.

@@ -185,11 +185,21 @@ async fn poison_stays_until_it_is_corrected() {
         r#"{"timestamp":"2026-01-02T03:04:05Z","path":"/mend","userAgent":"t"}"#.into();
     fs::write(&mended, format!("{corrected}\n")).expect("written");
     let how = How {
-        corrected: Some(mended),
+        corrected: Some(mended.clone()),
         ..How::default()
     };
     let outcome = replayed(&rig, &all, &how).await;
     assert_eq!((outcome.sent, outcome.left.len()), (1, 0), "{outcome:?}");
+    assert!(outcome.unmatched.is_empty(), "{outcome:?}");
+    // Again, it is done with; of a message that is not there it says so.
+    corrected["offset"] = 77.into();
+    let mut file = fs::OpenOptions::new().append(true).open(&mended);
+    let file = file.as_mut().expect("opened");
+    std::io::Write::write_all(file, format!("{corrected}\n").as_bytes()).expect("written");
+    let outcome = replayed(&rig, &all, &how).await;
+    assert_eq!(outcome.sent, 0);
+    let place = ("logs".to_owned(), 0, 77);
+    assert_eq!(outcome.unmatched.into_iter().collect::<Vec<_>>(), [place]);
     rig.caught_up().await;
     let rows = listed(&rig, &all);
     assert_eq!((rows.len(), &rows[0]["offset"]), (1, &1.into()));

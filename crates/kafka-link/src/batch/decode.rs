@@ -1,7 +1,8 @@
 //! Reads the record batches of a fetch answer into [`MessageBlock`]s.
 //!
 //! What a broker sends is checked before it is believed: lengths, checksum, number of records,
-//! size once decompressed. Damage is an error that names the batch's offset; nothing panics.
+//! size once decompressed. Damage is an error that names the batch's offset; nothing panics. What
+//! has the right checksum and cannot be read came from a client so: it is a message of its own kind.
 
 use std::collections::HashSet;
 
@@ -277,7 +278,7 @@ fn read_batch(
         Codec::None => compressed,
         codec => match codec::decompress(codec, &compressed, BATCH_MEMORY_MAX) {
             Ok(records) => records.into(),
-            Err(Undone::Damaged(what)) => return Err(poison(what)),
+            Err(Undone::Damaged(_)) => return Ok(Some(unreadable(&header, block, batch))),
             Err(Undone::TooLarge) => return Ok(Some(oversized(&header, block))),
         },
     };
@@ -288,54 +289,61 @@ fn read_batch(
     {
         return Ok(Some(oversized(&header, block)));
     }
-    read_messages(&header, from, &mut block).map_err(poison)?;
+    if read_messages(&header, from, &mut block).is_err() {
+        return Ok(Some(unreadable(&header, block, batch)));
+    }
     Ok(Some(block))
 }
 
 /// The block of a batch of which nothing is read.
 fn oversized(header: &Header, block: MessageBlock) -> MessageBlock {
+    stood_for(header, block, HeaderSlot::Oversized, Bytes::new())
+}
+
+/// The block of a batch that came as it was written, and makes no sense.
+fn unreadable(header: &Header, block: MessageBlock, batch: &[u8]) -> MessageBlock {
+    let batch = Bytes::copy_from_slice(batch);
+    stood_for(header, block, HeaderSlot::Unreadable, batch)
+}
+
+fn stood_for(header: &Header, block: MessageBlock, slot: HeaderSlot, bytes: Bytes) -> MessageBlock {
     let message = Message {
         offset: block.first,
         timestamp_ms: header.max_timestamp,
-        value: None,
-        header: HeaderSlot::Oversized,
+        // Its length comes from 32 bits.
+        value: (!bytes.is_empty()).then_some((0, bytes.len() as u32)),
+        header: slot,
     };
     MessageBlock {
-        bytes: Bytes::new(),
+        bytes,
         messages: vec![message],
         ..block
     }
 }
 
-fn read_messages(header: &Header, from: Offset, block: &mut MessageBlock) -> Result<(), String> {
+/// A batch that is not what its header says.
+struct Malformed;
+
+fn read_messages(header: &Header, from: Offset, block: &mut MessageBlock) -> Result<(), Malformed> {
     let bytes = &block.bytes[..];
     let count = usize::try_from(header.count)
         .ok()
         .filter(|count| *count <= bytes.len() / RECORD_LEN_MIN)
-        .ok_or_else(|| {
-            format!(
-                "it claims {} records in {} bytes",
-                header.count,
-                bytes.len()
-            )
-        })?;
+        .ok_or(Malformed)?;
     block.messages.reserve_exact(count);
     let mut at = 0;
-    for index in 0..count {
-        let message = read_message(header, bytes, &mut at)
-            .ok_or_else(|| format!("record {index} of {count} is malformed"))?;
+    for _ in 0..count {
+        let message = read_message(header, bytes, &mut at).ok_or(Malformed)?;
         // A fetch from the middle of a batch gets the batch whole.
         if message.offset >= from {
             block.messages.push(message);
         }
     }
-    if at != bytes.len() {
-        return Err(format!(
-            "{} bytes behind its {count} records",
-            bytes.len() - at
-        ));
+    if at == bytes.len() {
+        Ok(())
+    } else {
+        Err(Malformed)
     }
-    Ok(())
 }
 
 /// One record at `*at`; `None` where it is malformed.

@@ -290,6 +290,24 @@ impl Inner {
             }
             tokio::time::sleep_until(earliest.into()).await;
         }
+        let result = self.ask_topic(topic, deadline).await;
+        asking.at = Some(Instant::now());
+        asking.failed = result
+            .as_ref()
+            .err()
+            .map(|error| (topic.to_owned(), error.clone()));
+        if result.is_ok() {
+            self.pool.keep_only(&self.metadata.all_addresses());
+        }
+        result
+    }
+
+    /// Asks whatever is known.
+    pub(crate) async fn ask_topic(
+        self: &Arc<Self>,
+        topic: &str,
+        deadline: Instant,
+    ) -> Result<Arc<TopicView>, KafkaError> {
         let asked = Instant::now();
         let name = StrBytes::from_string(topic.to_owned());
         let answer = self
@@ -301,16 +319,7 @@ impl Inner {
                     .with_allow_auto_topic_creation(false)
             })
             .await;
-        let result = answer.and_then(|answer| self.metadata.learn(topic, answer, asked));
-        asking.at = Some(Instant::now());
-        asking.failed = result
-            .as_ref()
-            .err()
-            .map(|error| (topic.to_owned(), error.clone()));
-        if result.is_ok() {
-            self.pool.keep_only(&self.metadata.all_addresses());
-        }
-        result
+        answer.and_then(|answer| self.metadata.learn(topic, answer, asked))
     }
 }
 

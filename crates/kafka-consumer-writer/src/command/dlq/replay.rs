@@ -1,7 +1,7 @@
 //! `dlq replay`: which messages go to Kafka again, which stay and why. How one goes is `send`'s.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     dead_letters::{
-        EntryKind, Seen, Survey,
+        EntryKind, Place, Seen, Survey,
         marks::{MARKS_MAX, Marks, MarksWriter},
         tidy,
     },
@@ -63,6 +63,8 @@ pub struct Outcome {
     pub left: BTreeMap<String, u64>,
     /// Copies, of messages that are still in Kafka.
     pub copies: u64,
+    /// Corrections of messages that are neither here, among those that are wanted, nor done with.
+    pub unmatched: BTreeSet<Key>,
     pub end: Option<End>,
     pub survey: Survey,
 }
@@ -102,6 +104,7 @@ pub fn replay(
     shutdown: &Shutdown,
 ) -> io::Result<Outcome> {
     let corrected = how.corrected.as_deref().map(corrections).transpose()?;
+    let mut unmatched: BTreeSet<Key> = corrected.iter().flat_map(|it| it.keys().cloned()).collect();
     let dir = &config.consumer.dlq_dir;
     let mut outcome = Outcome::default();
     let mut sender = (!how.sending.dry_run).then(|| {
@@ -118,9 +121,17 @@ pub fn replay(
     let progress = Progress::begin();
     let ended = || io::Error::other("ended");
     let marks = Marks::read(dir)?;
+    for (place, offset) in marks.keys() {
+        if !unmatched.is_empty() && marks.of(place, offset).is_done() {
+            unmatched.remove(&key_of(place, offset));
+        }
+    }
     let mut records = Records::default();
     let surveyed = which.survey_with(dir, &marks, &mut |seen| {
         let mut line = Vec::new();
+        if !unmatched.is_empty() {
+            unmatched.remove(&key_of(seen.place, seen.entry.offset));
+        }
         let judged = match judge(seen, corrected.as_ref(), &rules, &mut line) {
             Judged::Copy => {
                 outcome.copies += 1;
@@ -174,6 +185,9 @@ pub fn replay(
     } else if records.followers() > 0 {
         outcome.settle(dir, &records)?;
     }
+    if surveyed.is_ok() {
+        outcome.unmatched = unmatched;
+    }
     match surveyed {
         Ok(survey) => outcome.survey = survey,
         Err(_) if outcome.end.is_some() => {}
@@ -207,17 +221,10 @@ fn judge(
     }
     let value = match corrected {
         None => entry.value,
-        Some(corrected) => {
-            let key = (
-                seen.place.topic.clone(),
-                seen.place.partition.0,
-                entry.offset.0,
-            );
-            match corrected.get(&key) {
-                Some(value) => Some(value.as_slice()),
-                None => return Judged::NotAsked,
-            }
-        }
+        Some(corrected) => match corrected.get(&key_of(seen.place, entry.offset)) {
+            Some(value) => Some(value.as_slice()),
+            None => return Judged::NotAsked,
+        },
     };
     let Some(value) = value else {
         return Judged::Stays("poison: the value is null".to_owned());
@@ -280,6 +287,12 @@ impl Outcome {
                 "{copies} copies are passed over: their messages are in kafka"
             ));
         }
+        if let Some((topic, partition, offset)) = self.unmatched.first() {
+            let count = self.unmatched.len();
+            say(&format!(
+                "{count} corrections are of no message that waits here: the first one is of topic {topic} partition {partition} offset {offset}"
+            ));
+        }
         match &self.end {
             None => {}
             Some(End::Stopped) => say("stopped; run it again to go on"),
@@ -288,7 +301,10 @@ impl Outcome {
             )),
             Some(End::Failed(why)) => say(&format!("{}: {why}", dir.display())),
         }
-        let all = self.left.is_empty() && self.end.is_none() && self.survey.damage.is_empty();
+        let all = self.left.is_empty()
+            && self.end.is_none()
+            && self.unmatched.is_empty()
+            && self.survey.damage.is_empty();
         if dry_run || all {
             exit::OK
         } else {
@@ -297,8 +313,13 @@ impl Outcome {
     }
 }
 
-/// Values by topic, partition and offset.
-type Corrections = HashMap<(String, i32, i64), Vec<u8>>;
+/// Topic, partition and offset.
+type Key = (String, i32, i64);
+type Corrections = HashMap<Key, Vec<u8>>;
+
+fn key_of(place: &Place, offset: Offset) -> Key {
+    (place.topic.clone(), place.partition.0, offset.0)
+}
 
 /// A line of `dlq show`; what else is in it is not looked at.
 #[derive(Deserialize)]

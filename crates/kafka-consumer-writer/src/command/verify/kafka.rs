@@ -92,13 +92,20 @@ impl fmt::Display for Side {
 /// Asks Kafka, after the chains have been read.
 ///
 /// # Errors
-/// Where Kafka does not answer.
+/// Where Kafka does not answer, or another topic is asked for than the group of this configuration
+/// reads.
 pub fn compare(
     kafka: &Kafka,
     root: &Path,
     which: &Which,
     report: &Report,
 ) -> Result<Comparison, String> {
+    if let Some(topic) = which.topic.as_ref().filter(|it| **it != kafka.topic) {
+        return Err(format!(
+            "nothing was compared: --topic is {topic}, and kafka.topic is {}",
+            kafka.topic
+        ));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -126,9 +133,6 @@ async fn ask(
         chains: BTreeMap::new(),
         without_chain: BTreeMap::new(),
     };
-    if which.topic.as_ref().is_some_and(|it| *it != kafka.topic) {
-        return Ok(comparison);
-    }
     let topic = cluster.topic(&kafka.topic).await?;
     let of_topic = report.chains.iter().filter(|it| it.topic == kafka.topic);
     let chains: BTreeMap<PartitionId, &ChainReport> =
