@@ -67,6 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     done.push(("build", build_services(false)?));
     let mut tests = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+    tests.env("RUST_TEST_THREADS", test_threads().to_string());
     if let Some(kafka) = &args.kafka {
         // Of the whole workspace, as any smaller selection would compile half of it once more.
         let selected: &[&str] = if args.only.is_empty() {
@@ -110,4 +111,10 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{missing} tests could not run, and CI=true allows no gap");
     }
     Ok(())
+}
+
+/// Most tests wait for processes that they have started, more than they compute.
+fn test_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
+    cores + cores.div_ceil(2)
 }
