@@ -70,7 +70,7 @@ business, and with what the chart decides. */}}
 {{- $_ := set $ours "server" (dict "addr" "0.0.0.0:8080" "adminAddr" "0.0.0.0:9101" "shutdownTimeout" $seconds) }}
 {{- else if eq .service.key "writer" }}
 {{- $config = omit $config "auth" "server" }}
-{{- $_ := set $ours "consumer" (dict "adminAddr" "0.0.0.0:9102" "shutdownTimeout" $seconds) }}
+{{- $_ := set $ours "consumer" (dict "adminAddr" "0.0.0.0:9102" "dlqDir" "store/dlq/consumer" "shutdownTimeout" $seconds) }}
 {{- $_ := set $ours "kafka" (dict "groupInstanceID" "${POD_NAME}") }}
 {{- else }}
 {{- $config = omit $config "auth" "server" }}
