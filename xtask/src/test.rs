@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold, on the embedded broker or on a given one.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, num::NonZero, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use testbed::kafka::Access;
