@@ -125,6 +125,7 @@ pub struct Gateway {
     tasks: TaskTracker,
     drain: DrainControl,
     shutdown_timeout: Duration,
+    drain_delay: Duration,
 }
 
 impl Gateway {
@@ -261,6 +262,7 @@ impl Gateway {
             tasks,
             drain: drain_control,
             shutdown_timeout: server.shutdown_timeout,
+            drain_delay: server.drain_delay,
         })
     }
 
@@ -293,6 +295,8 @@ impl Gateway {
         let reserve = shutdown_reserve(self.shutdown_timeout);
         let end = Instant::now() + self.shutdown_timeout - reserve;
         self.app.readiness.drain();
+        // A load balancer sees that before anybody is refused.
+        tokio::time::sleep(self.drain_delay).await;
         self.app.drain();
         self.beside.cancel();
         self.drain.end_at(end.into_std());

@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod aside;
+pub mod balancer;
 pub mod blast;
 pub mod body;
 pub mod bomb;

@@ -8,16 +8,19 @@ mod bad_input;
 mod campaign;
 mod drill;
 mod end_to_end;
+mod follow;
 mod groups;
 mod kafka_access;
 mod kafka_away;
 mod kcat;
 mod kills;
+mod logs;
 mod manager;
 mod memory;
 mod observability;
 mod operation;
 mod rebalance;
+mod rolling;
 mod shutdown;
 
 use std::{

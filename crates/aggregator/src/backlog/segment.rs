@@ -42,6 +42,13 @@ pub(super) fn fold_segment(
         next: trailer.next,
         last: Some(visited.link()),
     };
+    tracing::debug!(
+        topic = chain.topic(),
+        partition = %chain.partition(),
+        first = %trailer.first,
+        next = %trailer.next,
+        "read a segment to count"
+    );
     Ok(())
 }
 

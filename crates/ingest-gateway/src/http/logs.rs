@@ -238,6 +238,7 @@ impl Ingest {
         };
         // The books count what a 202 says.
         telemetry::records_accepted(accepted, kept);
+        tracing::debug!(batch = %id, records = accepted, kept = kept.as_str(), "accepted");
         Ok(Accepted {
             batch: id,
             accepted,

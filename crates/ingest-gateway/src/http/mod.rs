@@ -118,7 +118,8 @@ impl App {
         let refusal = result.as_ref().err().map(|problem| problem.code);
         let close = result.as_ref().is_err_and(|problem| problem.close);
         let mut answer = result.unwrap_or_else(Problem::into_answer);
-        if http1 && (close || self.draining.load(Ordering::SeqCst)) {
+        let leaving = || self.draining.load(Ordering::SeqCst) || self.readiness.check().is_err();
+        if http1 && (close || leaving()) {
             answer
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));

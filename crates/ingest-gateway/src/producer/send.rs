@@ -126,7 +126,7 @@ impl Sender {
                     .expect("a group with a piece has members");
                 match results.get(&partition) {
                     Some(Ok(base)) => {
-                        group.acknowledged(view, *base, self.acks, &plan, settle);
+                        group.acknowledged(view, &self.topic, *base, self.acks, &plan, settle);
                     }
                     Some(Err(error)) => self.failed(view, group, began, error, &plan, settle),
                     None => {

@@ -59,7 +59,11 @@ impl Settler {
             }
         }
         match self.dlq.store(self.entries(&batch, reason)).await {
-            Ok(()) => kept(&mut batch, Kept::Dlq),
+            Ok(()) => {
+                let reason = reason.as_str();
+                tracing::debug!(batch = %batch.id, reason, "kept in the dead letter queue");
+                kept(&mut batch, Kept::Dlq);
+            }
             Err(refusal) => self.refused(batch, reason, refusal).await,
         }
     }

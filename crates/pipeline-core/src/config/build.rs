@@ -39,6 +39,7 @@ pub(super) fn build(mut walked: Walked) -> Result<(Config, Item), Vec<Fault>> {
     kafka::check(&mut walked);
     check_write_timeout(&mut walked);
     check_stall_timeout(&mut walked);
+    check_drain_delay(&mut walked);
     check_listeners(&mut walked);
     check_dirs(&mut walked, &data_dir);
     if !walked.faults.is_empty() {
@@ -64,6 +65,7 @@ fn config(v: &Good<'_>) -> Config {
             max_connections: v.count("server.maxConnections"),
             memory_budget: v.number("server.memoryBudget"),
             shutdown_timeout: v.duration("server.shutdownTimeout"),
+            drain_delay: v.duration("server.drainDelay"),
             tls: (*v.value("server.tls") == Value::Section).then(|| ServerTls {
                 cert_file: v.path("server.tls.certFile"),
                 key_file: v.path("server.tls.keyFile"),
@@ -157,6 +159,18 @@ fn check_write_timeout(walked: &mut Walked) {
     {
         let found = format!("{write:?}");
         let allowed = format!("less than server.requestTimeout ({request:?})");
+        walked.fault(path, found, allowed);
+    }
+}
+
+fn check_drain_delay(walked: &mut Walked) {
+    let path = "server.drainDelay";
+    if let (Some(Value::Duration(delay)), Some(Value::Duration(shutdown))) =
+        (walked.get(path), walked.get("server.shutdownTimeout"))
+        && *delay > *shutdown / 2
+    {
+        let found = format!("{delay:?}");
+        let allowed = format!("at most half of server.shutdownTimeout ({shutdown:?})");
         walked.fault(path, found, allowed);
     }
 }

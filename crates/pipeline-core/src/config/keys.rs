@@ -106,6 +106,8 @@ pub(super) const KEYS: &[Key] = &[
         "Memory that connections, bodies, queue and workers share; a request that does not fit now is refused with 429 or 503, one that never would with 413. A sixteenth is kept for requests that take no more than 64 KiB, an eighth for what has been accepted. A body takes its decoded length and often as much again."),
     key("server.shutdownTimeout", duration(100, HOUR), "30s",
         "Longest time from SIGTERM to the end of the gateway, its last flush included."),
+    key("server.drainDelay", duration(0, 5 * MINUTE), "0s",
+        "How long requests are still taken after SIGTERM, while `/readyz` says 503 already, so that a load balancer sees that before requests are refused. Part of `shutdownTimeout`; at most half of it."),
     key("server.tls", Section, OFF,
         "TLS 1.2 and 1.3 of the gateway's own, for `server.addr`. Both files are read anew on SIGHUP; while they cannot be used, the former ones are."),
     key("server.tls.certFile", Path, REQUIRED,

@@ -58,6 +58,8 @@ pub struct Server {
     pub max_connections: usize,
     pub memory_budget: u64,
     pub shutdown_timeout: Duration,
+    /// Of [`Self::shutdown_timeout`], before the drain begins.
+    pub drain_delay: Duration,
     pub tls: Option<ServerTls>,
 }
 

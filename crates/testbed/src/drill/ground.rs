@@ -55,7 +55,7 @@ pub struct Ground {
 impl Ground {
     /// # Errors
     /// When something does not start.
-    pub fn up(dir: &Path, plan: &Plan) -> Result<Self> {
+    pub fn up(dir: &Path, plan: &Plan, certificate_days: u32) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mounted = [dir.join("store-disk"), dir.join("analytics-disk")]
             .map(|dir| SmallDisk::mount(&dir, DISK_BYTES));
@@ -64,7 +64,7 @@ impl Ground {
         let mut stand = Stand::prepare(dir, stand_plan(plan))?;
         if !plan.quick {
             stand.add_gateway_with(&[("kafka.async", "true")])?;
-            super::senders::certificate(&stand.dir, 1)?;
+            super::senders::certificate(&stand.dir, certificate_days)?;
             let files = [
                 ("server.tls.certFile", "server.crt"),
                 ("server.tls.keyFile", "server.key"),
@@ -283,8 +283,8 @@ fn stand_plan(plan: &Plan) -> stand::Plan {
         .with("storage.archiveDir", "archive")
         .with("ingestion.queueBufferSize", 8)
         .with("ingestion.producerWorkers", 1)
-        .with("ingestion.producerDLQMaxBytes", "16MiB")
-        .with("consumer.dlqMaxBytes", "1MiB")
+        .with("ingestion.producerDLQMaxBytes", "64MiB")
+        .with("consumer.dlqMaxBytes", "16MiB")
         .with("consumer.persistTimeout", "2s")
         .with("consumer.stallTimeout", "4s")
         .with("consumer.sessionTimeout", "6s")

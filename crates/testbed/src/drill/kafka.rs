@@ -60,7 +60,7 @@ pub const DOWN: Wave = Wave {
         Expected {
             alert: "SluiceProducerDlqNearlyFull",
             label: "",
-            cause: "16 MiB for what comes meanwhile",
+            cause: "64 MiB for what comes meanwhile",
         },
         Expected {
             alert: "SluiceProducerDlqDamaged",

@@ -73,7 +73,7 @@ pub const ASIDE: Wave = Wave {
         Expected {
             alert: "SluiceConsumerDlqNearlyFull",
             label: "",
-            cause: "poison comes fast, 1 MiB for it",
+            cause: "poison comes fast, 16 MiB for it",
         },
         Expected {
             alert: "SluiceRecordsPutAside",
@@ -189,7 +189,16 @@ fn poison(broker: &str, topic: &str, messages: usize) -> Result<()> {
         .stderr(Stdio::null())
         .spawn()
         .context("cannot start kcat")?;
-    let text = "this is no record\n".repeat(messages);
+    // Not all alike: a dead letter queue packs what is.
+    let text: String = (0..messages)
+        .map(|_| {
+            format!(
+                "this is no record {:032x}{:032x}\n",
+                fastrand::u128(..),
+                fastrand::u128(..)
+            )
+        })
+        .collect();
     let mut input = kcat.stdin.take().context("a standard input")?;
     input.write_all(text.as_bytes())?;
     drop(input);

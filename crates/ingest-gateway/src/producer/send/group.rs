@@ -87,11 +87,13 @@ impl Group {
     pub(super) fn acknowledged(
         &mut self,
         view: &TopicView,
+        topic: &str,
         base: Offset,
         acks: Acks,
         plan: &Plan,
         settle: &mut Settle<'_>,
     ) {
+        let mut first = base.0;
         let records: usize = plan.iter().sum();
         let records = i64::try_from(records).expect("a piece is small");
         view.acknowledged(self.partition, Offset(base.0 + records), acks);
@@ -100,6 +102,16 @@ impl Group {
         self.not_before = None;
         for taken in plan {
             let (place, mut batch) = self.members.pop_front().expect("the plan is of members");
+            let next = first + i64::try_from(*taken).expect("a piece is small");
+            tracing::debug!(
+                batch = %batch.id,
+                topic,
+                partition = %self.partition,
+                first,
+                next,
+                "kafka has acknowledged records"
+            );
+            first = next;
             batch.progress.acknowledged += taken;
             // Also for what is left of it: its identity is in the topic.
             batch.progress.may_have_been_sent = true;
