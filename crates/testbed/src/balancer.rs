@@ -3,7 +3,7 @@
 //! it can have been taken: no connection, or 503 `draining`.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,

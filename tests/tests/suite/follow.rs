@@ -1,17 +1,16 @@
 //! One request followed from its answer to the file, as the runbook's "Follow one request" has it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testbed::{
-    drill::runbook::{Runbook, Shell},
     http::post,
     process::poll_until,
     stand::{Plan, Stand},
 };
 
-use crate::RunDir;
+use crate::{RunDir, book};
 
 const SECTION: &str = "Follow one request";
 
@@ -44,27 +43,13 @@ fn a_request_is_followed_from_its_answer_to_the_file() -> Result<()> {
     })?;
     counted.context("the records are not counted")?;
 
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbook.md");
-    let runbook = Runbook::read(&page)?;
     let mut names = vec![
-        ("config.yaml", stand.writers[0].config.display().to_string()),
         ("2026-01-02T00", "2020-01-02T00".to_owned()),
         ("2026-01-03T00", "2120-01-02T00".to_owned()),
         ("BATCHID", batch.clone()),
     ];
     let run = |start: &str, names: &[(&str, String)]| -> Result<String> {
-        let line = runbook.command(SECTION, start)?;
-        let bins = stand.binary("ingest-gateway");
-        let names = names
-            .iter()
-            .map(|(page, here)| ((*page).to_owned(), here.clone()));
-        let shell = Shell {
-            dir: stand.dir.join("services"),
-            bins: bins.parent().context("a directory")?.to_owned(),
-            names: names.collect(),
-            pid: 0,
-        };
-        let done = shell.run(&line)?;
+        let done = book::run(&stand, SECTION, start, names)?;
         ensure!(done.code == 0, "{done:?}");
         Ok(done.said)
     };

@@ -5,6 +5,7 @@
 
 mod analytics;
 mod bad_input;
+mod book;
 mod campaign;
 mod drill;
 mod end_to_end;
@@ -22,6 +23,7 @@ mod operation;
 mod rebalance;
 mod rolling;
 mod shutdown;
+mod tasks;
 
 use std::{
     fs,

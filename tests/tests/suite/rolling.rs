@@ -7,8 +7,9 @@ use std::{fs, process::Command, time::Duration};
 use anyhow::{Context, Result, ensure};
 use testbed::{
     balancer::Balancer,
+    body::Mix,
     http::get,
-    load::{self, Load},
+    load::Load,
     process::poll_until,
     skip,
     stand::{Plan, Stand},
@@ -29,12 +30,17 @@ fn a_rolling_restart_of_everything_fails_no_request_and_loses_nothing() -> Resul
     let plan = plan
         .with("server.drainDelay", "500ms")
         .with("kafka.groupInstanceID", "writer")
-        .with("consumer.sessionTimeout", "60s");
+        .with("consumer.sessionTimeout", "6s");
     let mut stand = Stand::up(&dir, plan)?;
     let balancer = Balancer::start(&stand.addresses)?;
-    let gentle = load::Plan {
-        rate: Some(4_000),
-        ..load(71)
+    let gentle = testbed::load::Plan {
+        mix: Mix {
+            seed: 71,
+            records: (1, 60),
+            ..Mix::default()
+        },
+        rate: Some(3_000),
+        ..testbed::load::Plan::default()
     };
     let load = Load::start(&[balancer.address], gentle);
 
@@ -104,7 +110,7 @@ fn the_full_dead_letter_queue_of_a_gateway_that_is_gone_is_replayed_from_elsewhe
         .with("server.requestTimeout", "4s");
     let mut stand = Stand::up(&dir, plan)?;
     // All of it goes to the second gateway, until its queue is full.
-    let plan = load::Plan {
+    let plan = testbed::load::Plan {
         patience: Duration::from_millis(100),
         repeat: false,
         ..load(72)

@@ -312,6 +312,7 @@ fn config(brokers: Vec<String>, dir: &Path) -> Config {
             max_connections: 100,
             memory_budget: 64 << 20,
             shutdown_timeout: 20 * second,
+            drain_delay: Duration::ZERO,
             tls: None,
         },
         auth: Auth {

@@ -21,6 +21,7 @@ fn defaults_are_the_contracts() {
             max_connections: 4096,
             memory_budget: 512 << 20,
             shutdown_timeout: seconds(30),
+            drain_delay: seconds(0),
             tls: None,
         },
         auth: Auth {
