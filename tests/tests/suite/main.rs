@@ -23,7 +23,6 @@ mod operation;
 mod rebalance;
 mod rolling;
 mod shutdown;
-mod tasks;
 
 use std::{
     fs,

@@ -21,6 +21,8 @@ pub const LOST: Wave = Wave {
         cause: "kafka.async: true, and kill -9 while Kafka is frozen",
     }],
     cause: |ground| {
+        // Before they have their window, they do not know what was in the log at its beginning.
+        ground.books_balance()?;
         ground.has_lost = true;
         let gateway = ground.stand.addresses[ASYNC];
         let instance = ground.stand.gateways[ASYNC].admin;
@@ -28,12 +30,12 @@ pub const LOST: Wave = Wave {
         let before = ground.prometheus.query(&accepted)?;
         let before = before.first().copied().unwrap_or(0.0);
         ground.control()?.command(&json!({"do": "pause"}))?;
-        // The first of them may be on its way already; with what waits there is enough.
+        // One is on its way to each leader, and Kafka takes it later; the others wait.
         let body = records(200, 0);
-        for _ in 0..3 {
+        for _ in 0..6 {
             send(gateway, body.as_bytes());
         }
-        ground.wait_above(&accepted, before + 500.0)?;
+        ground.wait_above(&accepted, before + 1_100.0)?;
         // The rules see it a second later.
         sleep(Duration::from_millis(1_500));
         ground.stand.gateways[ASYNC].kill()?;
