@@ -113,13 +113,13 @@ consumer:
         [
             "server.adr: found an unknown key, allowed: addr, adminAddr, maxBodyBytes, \
              maxDecodedBytes, bodyTimeout, requestTimeout, maxConnections, memoryBudget, \
-             shutdownTimeout, tls (did you mean addr?)",
+             shutdownTimeout, drainDelay, tls (did you mean addr?)",
             "server.bodyTimeout: found 10, allowed: a duration from 1ms to 1h, such as 500ms, 10s, \
              5m, 1h, 7d",
             "server.bodyTimeout: found the key a second time, allowed: each key once",
             "server.1: found an unknown key, allowed: addr, adminAddr, maxBodyBytes, \
              maxDecodedBytes, bodyTimeout, requestTimeout, maxConnections, memoryBudget, \
-             shutdownTimeout, tls",
+             shutdownTimeout, drainDelay, tls",
             "server.maxBodyBytes: found \"16Mb\", allowed: a size from 1 to 16GiB, such as \
              2000000, 64MiB or 64MB",
             "kafak: found an unknown key, allowed: dataDir, server, auth, ingestion, kafka, \
