@@ -159,7 +159,7 @@ impl Cluster {
     /// When Kafka's own tool does not do it.
     pub fn allow(&self, principal: &str, words: &[&str]) -> Result<()> {
         let output = files::java(&self.dir.join("libs"))
-            .args(["kafka.admin.AclCommand", "--bootstrap-server"])
+            .args(["org.apache.kafka.tools.AclCommand", "--bootstrap-server"])
             .arg(self.bootstrap())
             .args(["--add", "--force", "--allow-principal", principal])
             .args(words)

@@ -290,7 +290,7 @@ fn a_wrong_password_is_said_and_waited_out_and_shown_nowhere() -> Result<()> {
     let refused = poll_until(WITHIN, || {
         let errors = stand.writers[0]
             .metrics()?
-            .with("consumer_errors_total", "auth");
+            .with("consumer_errors_total", "kind=\"auth\"");
         Ok(errors.filter(|errors| *errors > 0.0))
     })?;
     ensure!(refused.is_some(), "the writer counts the refusals");
