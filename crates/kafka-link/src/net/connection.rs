@@ -6,6 +6,8 @@
 //! always known: that is the difference between "nothing happened" and "it may have happened".
 //! Nothing is ever sent twice.
 
+mod pending;
+
 use std::{
     collections::HashMap,
     marker::PhantomData,
@@ -36,6 +38,9 @@ use super::{
     tls,
     trouble::Trouble,
 };
+
+pub(crate) use pending::Pending;
+use pending::RawPending;
 
 /// Most requests that wait to be written on one connection.
 const QUEUE_LEN_MAX: usize = 256;
@@ -328,75 +333,6 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.close("the connection was dropped");
-    }
-}
-
-/// A request on the way. Dropped before it was written, it never will be; dropped later, its
-/// answer is thrown away when it comes.
-pub(crate) struct Pending<R> {
-    raw: RawPending,
-    version: i16,
-    connection: Arc<Connection>,
-    request: PhantomData<fn() -> R>,
-}
-
-impl<R: Call> Pending<R> {
-    /// Waits for the answer. May be dropped and called again. When the time is over the connection
-    /// is closed: nobody knows what state its broker is in.
-    pub(crate) async fn wait(&mut self, deadline: Instant) -> Result<R::Response, CallError> {
-        let mut body = self.raw.wait(&self.connection, deadline).await?;
-        decode_answer(&mut body, self.version, &R::ANSWER)
-            .map_err(|error| self.connection.malformed(&error))
-    }
-}
-
-struct RawPending {
-    id: i32,
-    ticket: Arc<Ticket>,
-    receiver: oneshot::Receiver<Bytes>,
-    shared: Arc<Shared>,
-}
-
-impl RawPending {
-    async fn wait(
-        &mut self,
-        connection: &Connection,
-        deadline: Instant,
-    ) -> Result<Bytes, CallError> {
-        let peer = &connection.peer;
-        let started = Instant::now();
-        let mut trouble = Trouble::Network;
-        let message = match timeout_at(deadline.into(), &mut self.receiver).await {
-            Ok(Ok(body)) => return Ok(body),
-            Ok(Err(_)) => {
-                let closed = self.shared.lock().closed.clone();
-                trouble = closed.as_ref().map_or(trouble, |closed| closed.trouble);
-                let reason = closed.map(|closed| closed.reason);
-                let reason = reason.as_deref().unwrap_or("the connection was closed");
-                format!("broker {peer}: {reason}")
-            }
-            Err(_) => {
-                let message = format!(
-                    "no answer from broker {peer} within {:?}",
-                    started.elapsed()
-                );
-                connection.close(&message);
-                message
-            }
-        };
-        Err(CallError {
-            sent: !self.ticket.withdraw(),
-            trouble,
-            message,
-        })
-    }
-}
-
-impl Drop for RawPending {
-    fn drop(&mut self) {
-        if self.ticket.withdraw() {
-            self.shared.lock().waiting.remove(&self.id);
-        }
     }
 }
 
