@@ -7,6 +7,7 @@ mod table;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -93,6 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
         service.terminate()?;
     }
     println!("all services ended by SIGTERM with exit code 0");
+    bring_pages_up_to_date(&stand)?;
 
     let books = table::Books {
         sent: &sent,
@@ -106,6 +108,26 @@ pub fn run(args: &Args) -> Result<()> {
         bail!(
             "the numbers do not add up; logs of the services are in {}",
             services(&stand)
+        );
+    }
+    Ok(())
+}
+
+/// The aggregator was told to end once all was counted, which is before its pages are made.
+fn bring_pages_up_to_date(stand: &Stand) -> Result<()> {
+    let aggregator = &stand.aggregator;
+    let mut once = Command::new(&aggregator.binary);
+    let output = once
+        .arg("--config")
+        .arg(&aggregator.config)
+        .arg("--once")
+        .output()
+        .context("cannot start the aggregator")?;
+    if !output.status.success() {
+        bail!(
+            "aggregator --once: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
         );
     }
     Ok(())

@@ -25,11 +25,24 @@ use clap::{Parser, Subcommand};
 ///
 /// `cargo xtask COMMAND --help` tells what a command does, what it needs and what it leaves behind.
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    max_term_width = 100,
+    after_help = TEACHES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const TEACHES: &str = "\
+New here:         cargo xtask demo
+Before a change:  cargo xtask test
+On a real Kafka:  cargo xtask kafka up, then cargo xtask test --kafka 127.0.0.1:19092
+Is it fast:       cargo xtask bench gateway (with that Kafka)
+Does it hold:     cargo xtask chaos pipeline --seed 1 --rounds 5
+CONTRIBUTING.md says how things are added.";
 
 #[derive(Subcommand)]
 enum Command {

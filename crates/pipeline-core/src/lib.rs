@@ -21,4 +21,7 @@ pub mod lifecycle;
 pub mod pem;
 pub mod telemetry;
 
+#[cfg(test)]
+mod documents;
+
 pub use ids::{BatchId, Offset, PartitionId};

@@ -125,6 +125,7 @@ fn look(stand: &Stand) -> Result<()> {
     println!("  service logs  {dir}/services/");
     println!("\nlook at them");
     println!("  zstdcat {live}/p*/*.ndjson.zst | head -3");
+    println!("  xdg-open {}/report.html", stand.analytics_dir().display());
     if let Some((day, hour)) = hours.keys().last() {
         println!(
             "  cat {}/{day}/summary_{hour:02}.json",

@@ -271,3 +271,81 @@ async fn post_http2(serving: &Serving, key: &str) -> u16 {
     let _ = connection.await;
     status
 }
+
+/// By value, from a file, and from the environment; what a client sees, what is on /metrics and on
+/// disk, and what the commands print.
+#[test]
+fn no_secret_and_no_address_is_in_anything_that_the_gateway_says() {
+    let place = Place::new();
+    let keys = ["by-value", "in-a-file"].map(|id| new_key(&place, &["--id", id]));
+    let hashes = keys.each_ref().map(|(_, line)| hash_of(line).to_owned());
+    let file = place.dir().join("key.sha256");
+    fs::write(&file, &hashes[1]).unwrap();
+    let configured = |more: &str| {
+        let lines = [
+            keys[0].1.clone(),
+            format!("- {{id: in-a-file, sha256File: {}}}", file.display()),
+        ];
+        let lines = lines.each_ref().map(String::as_str);
+        let rest = "ingestion: {rejectsDir: rejects}\ntelemetry: {log: {level: trace}}\n";
+        place.configure(&(auth(&lines) + rest + more));
+    };
+    configured("");
+    let mut said = Vec::new();
+    let mut say = |what: &str, bytes: &[u8]| {
+        said.push((what.to_owned(), String::from_utf8_lossy(bytes).into_owned()));
+    };
+    let wrong = "slk_wrong-0123456789";
+    let serving = place.serve();
+    let socket = std::net::TcpStream::connect(serving.addr).unwrap();
+    let ours = socket.local_addr().unwrap();
+    for key in [&*keys[0].0, &*keys[1].0, wrong] {
+        let body = "{\"path\":\"/rejected\"}\n{\"timestamp\":\"2026-01-02T03:04:05Z\",\
+                    \"path\":\"/\",\"userAgent\":\"test\"}";
+        let headers = [("Content-Type", "application/x-ndjson"), ("X-API-Key", key)];
+        let request = testbed::http::Request {
+            method: "POST",
+            target: "/logs",
+            headers: &headers,
+            body: body.as_bytes(),
+        };
+        let response = serving.client().send(&request).unwrap();
+        assert_eq!(response.status == 202, key != wrong);
+        say("an answer", &response.body);
+    }
+    // Where HTTP/2 is spoken, its library has much to say.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    assert_eq!(runtime.block_on(post_http2(&serving, &keys[0].0)), 202);
+    for path in ["/metrics", "/version", "/readyz"] {
+        let shown = testbed::http::get(serving.admin, path).unwrap();
+        say(path, &shown.body);
+    }
+    drop(socket);
+    say("the log", serving.terminate().as_bytes());
+    for arguments in [
+        &["rejects", "show", "--json"][..],
+        &["dlq", "list", "--json"],
+    ] {
+        let output = place.output(arguments);
+        say("a command", &[output.stdout, output.stderr].concat());
+    }
+    // Refused: beside each good key one that is none.
+    configured(&format!("kafka2: {{password: {wrong}}}\n"));
+    fs::write(&file, format!("{}0", hashes[1])).unwrap();
+    let checked = place.output(&["--check"]);
+    assert_eq!(checked.status.code(), Some(78));
+    say("--check", &[checked.stdout, checked.stderr].concat());
+
+    let mut secrets = vec![wrong.to_owned(), ours.to_string()];
+    for (key, hash) in keys.iter().map(|(key, _)| key).zip(&hashes) {
+        secrets.extend([key[4..20].to_owned(), hash[..16].to_owned()]);
+    }
+    for (what, text) in &said {
+        for secret in &secrets {
+            let line = text.lines().find(|line| line.contains(secret.as_str()));
+            assert_eq!(line, None, "{what}: {secret}");
+        }
+    }
+    let log = &said.iter().find(|(what, _)| what == "the log").unwrap().1;
+    assert!(log.contains("TRACE"), "{log}");
+}

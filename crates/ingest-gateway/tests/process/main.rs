@@ -2,6 +2,7 @@
 //! the log.
 
 mod dlq;
+mod examples;
 mod fixtures;
 mod keys;
 mod place;

@@ -328,6 +328,12 @@ impl Config {
     }
 }
 
+/// Whether the file may have something at `path`, an index being `[]`; for tests of what is written about it.
+#[cfg(test)]
+pub(crate) fn is_key_or_section(path: &str) -> bool {
+    keys::find(path).is_some() || !keys::children(path).is_empty()
+}
+
 /// The configuration, and its values by the paths of their keys.
 fn parse(
     yaml: &str,
