@@ -14,8 +14,9 @@ fn every_test_that_the_pages_name_exists() {
         collect_tests(&root.join(dir), &mut tests);
     }
     let mut named = HashSet::new();
-    for item in fs::read_dir(root.join("docs")).unwrap() {
-        let path = item.unwrap().path();
+    let pages = fs::read_dir(root.join("docs")).unwrap();
+    let pages = pages.map(|item| item.unwrap().path());
+    for path in pages.chain([root.join("SECURITY.md")]) {
         if path.extension().is_none_or(|end| end != "md") {
             continue;
         }
@@ -26,7 +27,13 @@ fn every_test_that_the_pages_name_exists() {
             named.insert((path.file_stem().unwrap().to_owned(), name.to_owned()));
         }
     }
-    for (page, least) in [("store", 20), ("groups", 10), ("disk", 8)] {
+    for (page, least) in [
+        ("store", 20),
+        ("groups", 10),
+        ("disk", 8),
+        ("guarantees", 20),
+        ("SECURITY", 15),
+    ] {
         let count = named.iter().filter(|(of, _)| of == page).count();
         assert!(count > least, "{page}: {count} names");
     }
