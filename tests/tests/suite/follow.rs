@@ -46,7 +46,7 @@ fn a_request_is_followed_from_its_answer_to_the_file() -> Result<()> {
     let mut names = vec![
         ("2026-01-02T00", "2020-01-02T00".to_owned()),
         ("2026-01-03T00", "2120-01-02T00".to_owned()),
-        ("BATCHID", batch.clone()),
+        ("BATCHID", batch),
     ];
     let run = |start: &str, names: &[(&str, String)]| -> Result<String> {
         let done = book::run(&stand, SECTION, start, names)?;
