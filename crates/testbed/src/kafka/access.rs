@@ -82,11 +82,12 @@ impl Access {
             .collect()
     }
 
-    /// What a file says that `KCAT_CONFIG` names.
+    /// What a file says that `KCAT_CONFIG` names; with `mechanism` instead of the one that the
+    /// services use, where it is given.
     ///
     /// # Errors
     /// When the password cannot be read.
-    pub fn kcat_config(&self) -> Result<String> {
+    pub fn kcat_config(&self, mechanism: Option<&str>) -> Result<String> {
         let protocol = match (self.0.get("tls"), self.0.get("sasl")) {
             (Some(_), Some(_)) => "sasl_ssl",
             (Some(_), None) => "ssl",
@@ -99,7 +100,11 @@ impl Access {
             ("ssl.ca.location", self.text("/tls/caFile")),
             ("ssl.certificate.location", self.text("/tls/certFile")),
             ("ssl.key.location", self.text("/tls/keyFile")),
-            ("sasl.mechanism", self.text("/sasl/mechanism")),
+            (
+                "sasl.mechanism",
+                self.text("/sasl/mechanism")
+                    .map(|its| mechanism.unwrap_or(its)),
+            ),
             ("sasl.username", self.text("/sasl/username")),
             ("sasl.password", password.as_deref()),
         ] {
