@@ -60,11 +60,10 @@ pub fn main() -> ExitCode {
             service::serve(&config, readiness, shutdown, metrics).await
         }
     });
-    match outcome {
-        Ok(code) => code.into(),
-        Err(error) => {
-            tracing::error!("{error:#}");
-            exit::FAILED.into()
-        }
-    }
+    let code = outcome.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        exit::FAILED
+    });
+    telemetry::end_logging();
+    code.into()
 }

@@ -296,7 +296,9 @@ impl Gateway {
         let end = Instant::now() + self.shutdown_timeout - reserve;
         self.app.readiness.drain();
         // A load balancer sees that before anybody is refused.
-        tokio::time::sleep(self.drain_delay).await;
+        if !self.drain_delay.is_zero() {
+            tokio::time::sleep(self.drain_delay).await;
+        }
         self.app.drain();
         self.beside.cancel();
         self.drain.end_at(end.into_std());

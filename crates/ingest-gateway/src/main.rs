@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     let code = runtime.block_on(serve(file));
     // What has to be on the disk was waited for; what hangs there still is not.
     runtime.shutdown_background();
+    telemetry::end_logging();
     code.into()
 }
 

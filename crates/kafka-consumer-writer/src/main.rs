@@ -14,7 +14,7 @@ use kafka_link::{check::check_connect, security_faults};
 use pipeline_core::{
     config::Config,
     lifecycle::{CommonArgs, Readiness, Shutdown, admin, exit, manager},
-    telemetry::{catalog::Service, start_logging, start_metrics},
+    telemetry::{catalog::Service, end_logging, start_logging, start_metrics},
 };
 
 const NAME: &str = "kafka-consumer-writer";
@@ -113,6 +113,7 @@ fn main() -> ExitCode {
     });
     // Threads in a hung disk are left behind.
     runtime.shutdown_background();
+    end_logging();
     code.into()
 }
 

@@ -254,12 +254,13 @@ async fn what_retention_took_is_counted_as_lost() {
 async fn a_batch_that_cannot_be_read_halts_its_partition_behind_what_was_read() {
     let rig = Rig::new(2).await;
     rig.send(0, 1, &[0, 1], 0).await;
-    // Says gzip and is none.
     let record = raw::Record {
         value: Some(b"{}"),
         headers: &[],
     };
-    let broken = raw::batch(1, -1, &[(0, record)], 0);
+    let mut broken = raw::batch(0, -1, &[(0, record)], 0);
+    // Not as it was written: its checksum is of something else.
+    *broken.last_mut().expect("it has bytes") ^= 1;
     rig.broker.append_raw(TOPIC, 0, &broken).expect("appended");
     rig.send(0, 2, &[0], 0).await;
     let writer = rig.writer("", "");

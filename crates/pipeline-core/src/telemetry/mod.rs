@@ -36,7 +36,7 @@ pub fn start_logging(telemetry: &Telemetry) {
         .with_writer(std::io::stderr)
         // Of a log that takes nothing, as its disk is full, it would tell that same log, and panic.
         .log_internal_errors(false);
-    let repeats = repeats::Repeats::start();
+    let repeats = REPEATS.get_or_init(repeats::Repeats::start).clone();
     // An error says that logging is on already.
     let _ = match telemetry.log_format {
         LogFormat::Text => {
@@ -48,6 +48,15 @@ pub fn start_logging(telemetry: &Telemetry) {
             builder.finish().with(repeats).try_init()
         }
     };
+}
+
+static REPEATS: OnceLock<repeats::Repeats> = OnceLock::new();
+
+/// Says what was withheld in the last second before the process ends.
+pub fn end_logging() {
+    if let Some(repeats) = REPEATS.get() {
+        repeats.end();
+    }
 }
 
 /// Renders what `/metrics` says.

@@ -59,6 +59,11 @@ impl Repeats {
         });
         repeats
     }
+
+    /// All summaries that are due, at once.
+    pub fn end(&self) {
+        while self.shared.sum_up() {}
+    }
 }
 
 impl<S: Subscriber> Layer<S> for Repeats {
@@ -100,8 +105,10 @@ impl Shared {
         drop(waiting.unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn sum_up(&self) {
+    /// Whether there was anything to be said.
+    fn sum_up(&self) -> bool {
         let due = self.lock().summaries();
+        let any = !due.is_empty();
         for (Place(of), withheld) in due {
             let (lines, last) = (withheld.lines, withheld.last);
             let partitions: Vec<_> = withheld.partitions.into_iter().collect();
@@ -126,6 +133,7 @@ impl Shared {
                 _ => say!(Level::INFO),
             }
         }
+        any
     }
 }
 
