@@ -157,13 +157,16 @@ async fn a_fetch_dropped_in_select_loses_nothing() {
             batch(&[format!("{round}")], Codec::Lz4),
         )];
         only(cluster.produce(&topic, Acks::All, LONG, batches).await).unwrap();
-        while next.iter().sum::<i64>() <= i64::from(round) {
+        for attempt in 0.. {
+            if next.iter().sum::<i64>() > i64::from(round) {
+                break;
+            }
             let asked = [from(0, next[0]), from(1, next[1])];
             let results = tokio::select! {
                 biased;
                 results = cluster.fetch(&topic, &asked, options()) => results,
                 // Ready after a few turns: the fetch is dropped at a place that differs.
-                () = turns(round % 7) => continue,
+                () = turns(round % 7, attempt) => continue,
             };
             for (id, result) in results {
                 let fetched = result.unwrap();
@@ -176,12 +179,13 @@ async fn a_fetch_dropped_in_select_loses_nothing() {
     assert_eq!(got, want);
 }
 
-async fn turns(count: i32) {
+async fn turns(count: i32, attempt: u32) {
     for _ in 0..count {
         tokio::task::yield_now().await;
     }
-    // A real pause now and then, or the broker's answer never gets its turn.
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    // A real pause, or the broker's answer never gets its turn; longer and longer, as a new
+    // connection may have to shake hands first.
+    tokio::time::sleep(Duration::from_millis(1 << (attempt / 8).min(10))).await;
 }
 
 #[tokio::test]
