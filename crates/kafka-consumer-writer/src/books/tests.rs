@@ -261,7 +261,11 @@ fn a_chain_taken_back_that_halts_counts_with_its_totals_and_another_log_is_all_u
     let holder = books.take([partition]);
     books.log_end(partition, Offset(4));
     books.found_halted(partition, (Offset(7), totals(7)), true);
-    assert_eq!(of(&books), (totals(7), Some(4)), "before it is said to halt");
+    assert_eq!(
+        of(&books),
+        (totals(7), Some(4)),
+        "before it is said to halt"
+    );
     books.halt(partition, holder, Some(HaltReason::OtherTopic));
     assert_eq!(of(&books), (totals(7), Some(4)));
     assert_eq!(
