@@ -25,7 +25,10 @@ use pipeline_core::{
 };
 
 use self::lag::Lag;
-use crate::{partition::Memory, takeover::HaltReason};
+use crate::{
+    partition::{LoadOutcome, Memory},
+    takeover::HaltReason,
+};
 
 /// How long a partition given up stays in the sums: longer than a take-over takes.
 const KEPT_AFTER_LETTING_GO: Duration = Duration::from_secs(60);
@@ -243,6 +246,21 @@ impl Books {
         chapter.other_log |= halt.is_some_and(HaltReason::is_of_other_log);
         chapter.show_lag();
         self.show_held(&state);
+    }
+
+    /// What a take-over came to. Where nothing could be judged, as Kafka or the disk is away, what
+    /// stood still does so still.
+    pub fn loaded(
+        &self,
+        partition: PartitionId,
+        holder: Holder,
+        outcome: &LoadOutcome,
+        halt: Option<HaltReason>,
+    ) {
+        match outcome {
+            LoadOutcome::Ready(_) | LoadOutcome::Halt => self.halt(partition, holder, halt),
+            LoadOutcome::Retry => {}
+        }
     }
 
     /// Whether this partition stands still until someone looks at it.

@@ -8,7 +8,7 @@ use kafka_consumer_writer::{
     found,
     log_ends::LogEnds,
     service,
-    shared::{OpenError, Shared},
+    shared::{OpenError, OpenedQueue, Shared},
 };
 use kafka_link::{check::check_connect, security_faults};
 use pipeline_core::{
@@ -117,26 +117,41 @@ fn main() -> ExitCode {
     code.into()
 }
 
-/// Waits for the store's root however long it hangs, and for each chain only so long.
+/// Waits for the consumer DLQ and the store's root however long they hang, and for each chain only
+/// so long.
 async fn open(config: &Config, adopt: bool) -> Result<Arc<Shared>, OpenError> {
-    let opened = tokio::task::spawn_blocking({
-        let config = config.clone();
-        move || Shared::open(&config, adopt)
-    });
     let patience = config.consumer.persist_timeout;
-    let opened = said_when_late(opened, patience, &config.storage.logs_dir).await;
-    let shared = Arc::new(opened.expect("opening does not panic")?);
+    let (dlq_dir, logs_dir) = (&config.consumer.dlq_dir, &config.storage.logs_dir);
+    let of_queue = config.clone();
+    let opening = blocking(move || OpenedQueue::open(&of_queue));
+    let queue = said_when_late(opening, patience, "the consumer DLQ", dlq_dir).await?;
+    let of_store = config.clone();
+    let opening = blocking(move || Shared::open_store(&of_store, adopt, queue));
+    let shared = Arc::new(said_when_late(opening, patience, "the store", logs_dir).await?);
     let found = found::find_chains(&shared, patience);
-    said_when_late(found, patience.saturating_mul(2), &config.storage.logs_dir).await?;
+    said_when_late(found, patience.saturating_mul(2), "the store", logs_dir).await?;
     Ok(shared)
 }
 
-async fn said_when_late<T>(opening: impl Future<Output = T>, patience: Duration, dir: &Path) -> T {
+async fn blocking<T: Send + 'static>(open: impl FnOnce() -> T + Send + 'static) -> T {
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.expect("opening does not panic")
+}
+
+async fn said_when_late<T>(
+    opening: impl Future<Output = T>,
+    patience: Duration,
+    what: &str,
+    dir: &Path,
+) -> T {
     tokio::pin!(opening);
     if let Ok(opened) = tokio::time::timeout(patience, &mut opening).await {
         return opened;
     }
     let dir = dir.display();
-    tracing::error!(%dir, "the store does not open: the disk hangs or is slow; waiting");
+    tracing::error!(
+        %dir,
+        "{what} is not open yet: it is large, or the disk hangs or is slow; waiting"
+    );
     opening.await
 }

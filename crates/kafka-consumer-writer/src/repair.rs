@@ -1,5 +1,5 @@
 //! `repair`: sets the damaged end of a chain aside, if Kafka still has its offsets. The writer
-//! then reads them once more.
+//! then reads them once more. Of a chain that is whole, snapshots that are damaged are set aside.
 //!
 //! Whoever repairs joins the group and must be alone in it: so no other writer extends a chain
 //! meanwhile. One that is frozen finds its place taken when it wakes, or halts.
@@ -14,11 +14,11 @@ use std::{
 };
 
 use pipeline_core::{
-    PartitionId,
     config::Config,
     lifecycle::exit,
     store::{
-        Chain, Store,
+        Chain, Store, StoreError,
+        mend::Mended,
         repair::{Examined, Repair},
     },
 };
@@ -78,7 +78,7 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
         store,
         mut damaged,
         whole,
-        completed,
+        mended,
     } = match looked.await {
         Ok(looked) => looked,
         Err(error) => {
@@ -91,12 +91,8 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
         "{topic}: {whole} chains whole, {} damaged",
         damaged.len()
     )?;
-    for partition in completed {
-        writeln!(
-            out,
-            "{topic} p{:05}: its newest snapshot stands in two files again",
-            partition.0
-        )?;
+    for (name, snapshots) in &mended {
+        say_mended(name, snapshots, out)?;
     }
     if damaged.is_empty() {
         return Ok(exit::OK);
@@ -168,6 +164,30 @@ pub async fn run(config: &Config, dry_run: bool, out: &mut dyn Write) -> std::io
     Ok(code)
 }
 
+fn say_mended(name: &str, snapshots: &Snapshots, out: &mut dyn Write) -> std::io::Result<()> {
+    match snapshots {
+        Snapshots::WouldGo(damaged) => {
+            for path in damaged {
+                let path = path.display();
+                writeln!(
+                    out,
+                    "{name}: would make anew or set aside {path}: a damaged snapshot"
+                )?;
+            }
+        }
+        Snapshots::Mended(Mended { completed, aside }) => {
+            if *completed {
+                writeln!(out, "{name}: its newest snapshot stands in two files again")?;
+            }
+            for path in aside {
+                let path = path.display();
+                writeln!(out, "{name}: a damaged snapshot is set aside as {path}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn name(chain: &Chain) -> String {
     format!("{} p{:05}", chain.topic(), chain.partition().0)
 }
@@ -176,18 +196,25 @@ struct Looked {
     store: Store,
     damaged: Vec<Finding>,
     whole: usize,
-    /// Whole ones of whose newest snapshot a file was missing or damaged.
-    completed: Vec<PartitionId>,
+    /// Of whole ones, by name.
+    mended: Vec<(String, Snapshots)>,
+}
+
+/// What became of damaged snapshots beside a chain that is whole.
+enum Snapshots {
+    Mended(Mended),
+    /// In a dry run.
+    WouldGo(Vec<PathBuf>),
 }
 
 /// Every damaged chain of the topic, and how many are whole. Whoever has a whole one may go on with
-/// it meanwhile: its snapshot is completed all the same.
+/// it meanwhile: its snapshots are mended all the same.
 fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
     let store = Store::open_existing(&root).map_err(|error| error.to_string())?;
     let store = store.ok_or_else(|| format!("there is no store at {}", root.display()))?;
     let mut damaged = Vec::new();
     let mut whole = 0;
-    let mut completed = Vec::new();
+    let mut mended = Vec::new();
     let (mut segments, mut said) = (0_u64, Instant::now());
     let mut progress = || {
         segments += 1;
@@ -201,18 +228,14 @@ fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
             continue;
         }
         let (damage, outcome) = match chain.examine(&mut progress) {
-            Ok(Examined::Whole) if dry_run => {
-                whole += 1;
-                continue;
-            }
-            Ok(Examined::Whole) => match chain.complete_newest_snapshot() {
-                Ok(done) => {
+            Ok(Examined::Whole) => match mend(&store, &chain, dry_run) {
+                Ok(snapshots) => {
                     whole += 1;
-                    completed.extend(done.then_some(chain.partition()));
+                    mended.push((name(&chain), snapshots));
                     continue;
                 }
                 Err(error) => (
-                    "the newest snapshot stands in one file".to_owned(),
+                    "a snapshot is damaged or stands in one file".to_owned(),
                     Err(Refused::Disk(error.to_string())),
                 ),
             },
@@ -232,7 +255,15 @@ fn look(root: PathBuf, topic: &str, dry_run: bool) -> Result<Looked, String> {
         store,
         damaged,
         whole,
-        completed,
+        mended,
+    })
+}
+
+fn mend(store: &Store, chain: &Chain, dry_run: bool) -> Result<Snapshots, StoreError> {
+    Ok(if dry_run {
+        Snapshots::WouldGo(chain.damaged_snapshots()?)
+    } else {
+        Snapshots::Mended(chain.mend_snapshots(&store.aside_dir(chain))?)
     })
 }
 

@@ -64,7 +64,9 @@ struct Round {
 }
 
 impl Rounds {
-    /// The partition's chain has been taken.
+    /// The partition's chain has been taken. A load may end when its session has let the partition
+    /// go: then a chain that is another's is read in the background, which changes nothing, and what
+    /// is found damaged waits for the next load here, which judges it anew.
     pub fn taken(&mut self, partition: PartitionId, now: Instant) {
         let round = self.rounds.entry(partition).or_insert(Round {
             held: true,

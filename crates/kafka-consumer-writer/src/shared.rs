@@ -108,12 +108,19 @@ pub struct Held {
     pub lane: Lane,
 }
 
-impl Shared {
-    /// Opens (or makes) the store and the consumer DLQ. Blocks.
+/// The consumer DLQ, open for this process.
+#[derive(Debug)]
+pub struct OpenedQueue {
+    writer: [u8; 16],
+    dead_letters: DeadLetters,
+}
+
+impl OpenedQueue {
+    /// Opens (or makes) it. Blocks, for as long as its files take to be read.
     ///
     /// # Errors
     /// Names what could not be opened.
-    pub fn open(config: &Config, adopt: bool) -> Result<Self, OpenError> {
+    pub fn open(config: &Config) -> Result<Self, OpenError> {
         let mut writer = [0; 16];
         getrandom::fill(&mut writer).map_err(OpenError::Random)?;
         let consumer = &config.consumer;
@@ -122,6 +129,32 @@ impl Shared {
                 dir: consumer.dlq_dir.display().to_string(),
                 source,
             })?;
+        Ok(Self {
+            writer,
+            dead_letters,
+        })
+    }
+}
+
+impl Shared {
+    /// Opens (or makes) the consumer DLQ and the store. Blocks.
+    ///
+    /// # Errors
+    /// Names what could not be opened.
+    pub fn open(config: &Config, adopt: bool) -> Result<Self, OpenError> {
+        Self::open_store(config, adopt, OpenedQueue::open(config)?)
+    }
+
+    /// As [`Self::open`], with the consumer DLQ open already.
+    ///
+    /// # Errors
+    /// Names what could not be opened.
+    pub fn open_store(config: &Config, adopt: bool, queue: OpenedQueue) -> Result<Self, OpenError> {
+        let consumer = &config.consumer;
+        let OpenedQueue {
+            writer,
+            dead_letters,
+        } = queue;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Self {
             topic: config.kafka.topic.clone(),

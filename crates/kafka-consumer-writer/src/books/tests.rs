@@ -281,3 +281,18 @@ fn a_chain_taken_back_that_halts_counts_with_its_totals_and_another_log_is_all_u
     books.found_halted(partition, (Offset(7), totals(7)), true);
     assert_eq!(of(&books), (totals(7), Some(9)));
 }
+
+#[test]
+fn a_chain_that_halts_does_so_until_somebody_could_judge_it_anew() {
+    let (books, partition) = (Books::default(), PartitionId(0));
+    let holder = books.take([partition]);
+    let loaded = |outcome, halt| {
+        books.loaded(partition, holder, &outcome, halt);
+        books.is_halted(partition)
+    };
+    assert!(!loaded(LoadOutcome::Retry, None));
+    assert!(loaded(LoadOutcome::Halt, Some(HaltReason::Damaged)));
+    assert!(loaded(LoadOutcome::Retry, None), "Kafka does not answer");
+    assert!(!loaded(LoadOutcome::Ready(Box::new(memory(7))), None));
+    assert!(!loaded(LoadOutcome::Retry, None));
+}

@@ -215,6 +215,21 @@ fn received_ms(entry: &Entry<'_>) -> i64 {
     envelope(entry).map_or(entry.timestamp_ms, |envelope| envelope.received_ms)
 }
 
+/// What its reason has in common with others of its kind: without what was found, which stands
+/// behind the colon, and without numbers.
+fn kind_of_reason(entry: &Entry<'_>) -> String {
+    let kind = entry.detail.split(':').next().unwrap_or_default();
+    let mut common = String::with_capacity(kind.len());
+    for char in kind.chars() {
+        if !char.is_ascii_digit() {
+            common.push(char);
+        } else if !common.ends_with('N') {
+            common.push('N');
+        }
+    }
+    common
+}
+
 /// What has become of it, for people.
 fn state(seen: &Seen<'_>) -> String {
     let progress = &seen.progress;

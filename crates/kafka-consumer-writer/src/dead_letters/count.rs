@@ -10,10 +10,10 @@ use std::{
 
 use super::{
     DeadLetters, Entry, EntryKind, Place,
+    decided::Decided,
     files::{bytes_aside, files, len, list_others},
-    marks::Marks,
     runs::KeySet,
-    survey,
+    survey::each_message,
     waiting::Waiting,
 };
 
@@ -64,20 +64,20 @@ impl DeadLetters {
 
     /// But for what is kept meanwhile.
     pub(super) fn count_records(&self) -> io::Result<Waiting> {
-        let marks = Marks::read(&self.dir)?;
+        let decided = Decided::read(&self.dir)?;
         let mut waiting = Waiting::default();
-        survey(&self.dir, &marks, &mut |seen| {
-            let (place, offset) = (seen.place, seen.entry.offset);
+        each_message(&self.dir, &mut |place, entry| {
+            let offset = entry.offset;
             let meanwhile = self.lock_meanwhile();
             let is_kept = |it: &Meanwhile| it.keys.contains(place, offset);
-            if seen.entry.kind != EntryKind::Unsaved && !meanwhile.as_ref().is_some_and(is_kept) {
+            if entry.kind != EntryKind::Unsaved && !meanwhile.as_ref().is_some_and(is_kept) {
                 self.lock_keys().found(place, offset);
-                let waits = !seen.progress.is_done();
-                waiting.add(u64::from(waits), seen.entry.timestamp_ms);
+                let waits = !decided.is_done(place, offset);
+                waiting.add(u64::from(waits), entry.timestamp_ms);
             }
             Ok(())
         })?;
-        for (place, offset) in marks.keys() {
+        for (place, offset) in decided.keys() {
             self.lock_keys().found(place, offset);
         }
         Ok(waiting)

@@ -20,6 +20,8 @@ struct Keyed {
     found: Runs,
     /// Of these: this process has synced them.
     durable: Runs,
+    /// Keys were forgotten that lie from `next` on, and no file was read since.
+    forgotten: bool,
 }
 
 impl Keys {
@@ -75,14 +77,19 @@ impl Keys {
     }
 
     /// The chain stands at `next`, where it may have been cut: says whether keys from there on were
-    /// forgotten.
+    /// forgotten, and are until the files have been [read again](Self::read_again).
     pub fn go_back(&mut self, place: &Place, next: Offset) -> bool {
         let keyed = self.of(place);
-        let back = keyed.next.is_some_and(|known| next < known);
-        if back {
+        if keyed.next.is_some_and(|known| next < known) {
             keyed.next = Some(next);
+            keyed.forgotten = true;
         }
-        back
+        keyed.forgotten
+    }
+
+    /// All files have been read since the chain went back.
+    pub fn read_again(&mut self, place: &Place) {
+        self.of(place).forgotten = false;
     }
 
     /// What is known of this place from `next` on.

@@ -92,11 +92,10 @@ impl Marks {
     /// Where the directory cannot be listed.
     pub fn read(dir: &Path) -> io::Result<Self> {
         let mut marks = Self::default();
-        for path in files(dir)? {
-            if has_prefix(&path, PREFIX) {
-                marks.read_file(&path);
-            }
-        }
+        let damage = each_mark(dir, &mut |place, offset, mark| {
+            marks.add(place, offset, mark);
+        })?;
+        marks.damage = damage;
         Ok(marks)
     }
 
@@ -149,53 +148,75 @@ impl Marks {
         let places = self.places.iter();
         places.flat_map(|(place, offsets)| offsets.keys().map(move |at| (place, Offset(*at))))
     }
+}
 
-    pub(super) fn read_file(&mut self, path: &Path) {
-        let mut unreadable = 0_u64;
-        let report = read_frames(path, KIND, &mut |_, payload| {
-            unreadable += u64::from(self.read_payload(payload).is_err());
-        });
-        match report {
-            Ok(report) => {
-                // What is torn was never durable, and so never relied on.
-                let damaged = report.damage();
-                if !damaged.is_empty() || unreadable > 0 {
-                    self.damage.push(format!(
-                        "{}: bytes {damaged:?}, {unreadable} payloads",
-                        path.display()
-                    ));
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.damage.push(format!("{}: {error}", path.display())),
+/// Gives every mark in the files of a directory; what cannot be read is passed over, and told.
+///
+/// # Errors
+/// Where the directory cannot be listed.
+pub(super) fn each_mark(
+    dir: &Path,
+    each: &mut dyn FnMut(&Place, Offset, Mark),
+) -> io::Result<Vec<String>> {
+    let mut damage = Vec::new();
+    for path in files(dir)? {
+        if has_prefix(&path, PREFIX) {
+            damage.extend(each_mark_of(&path, each));
         }
     }
+    Ok(damage)
+}
 
-    fn read_payload(&mut self, payload: &[u8]) -> Result<(), PayloadError> {
-        let mut rest = Rest(payload);
-        let place = entry::read_place(&mut rest)?;
-        while !rest.0.is_empty() {
-            let kind = rest.u8()?;
-            let offset = Offset(i64::from_be_bytes(rest.array()?));
-            let mark = match kind {
-                SENT => Mark::Sent {
-                    since: Offset(i64::from_be_bytes(rest.array()?)),
-                },
-                DONE => Mark::Done {
-                    landed: Offset(i64::from_be_bytes(rest.array()?)),
-                },
-                DISCARDED => Mark::Discarded {
-                    at_ms: i64::from_be_bytes(rest.array()?),
-                },
-                LEADS => Mark::Leads {
-                    record: (BatchId(rest.array()?), u32::from_be_bytes(rest.array()?)),
-                },
-                other => return Err(PayloadError(format!("mark of kind {other}"))),
-            };
-            self.add(&place, offset, mark);
+/// As [`each_mark`], of one file.
+pub(super) fn each_mark_of(
+    path: &Path,
+    each: &mut dyn FnMut(&Place, Offset, Mark),
+) -> Option<String> {
+    let mut unreadable = 0_u64;
+    let report = read_frames(path, KIND, &mut |_, payload| {
+        unreadable += u64::from(read_payload(payload, each).is_err());
+    });
+    match report {
+        Ok(report) => {
+            // What is torn was never durable, and so never relied on.
+            let damaged = report.damage();
+            (!damaged.is_empty() || unreadable > 0).then(|| {
+                let path = path.display();
+                format!("{path}: bytes {damaged:?}, {unreadable} payloads")
+            })
         }
-        Ok(())
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(format!("{}: {error}", path.display())),
     }
+}
+
+fn read_payload(
+    payload: &[u8],
+    each: &mut dyn FnMut(&Place, Offset, Mark),
+) -> Result<(), PayloadError> {
+    let mut rest = Rest(payload);
+    let place = entry::read_place(&mut rest)?;
+    while !rest.0.is_empty() {
+        let kind = rest.u8()?;
+        let offset = Offset(i64::from_be_bytes(rest.array()?));
+        let mark = match kind {
+            SENT => Mark::Sent {
+                since: Offset(i64::from_be_bytes(rest.array()?)),
+            },
+            DONE => Mark::Done {
+                landed: Offset(i64::from_be_bytes(rest.array()?)),
+            },
+            DISCARDED => Mark::Discarded {
+                at_ms: i64::from_be_bytes(rest.array()?),
+            },
+            LEADS => Mark::Leads {
+                record: (BatchId(rest.array()?), u32::from_be_bytes(rest.array()?)),
+            },
+            other => return Err(PayloadError(format!("mark of kind {other}"))),
+        };
+        each(&place, offset, mark);
+    }
+    Ok(())
 }
 
 /// Writes the marks of one command; no file before the first.

@@ -18,6 +18,7 @@
 
 mod copies;
 mod count;
+mod decided;
 mod entry;
 mod files;
 mod keys;
@@ -48,9 +49,9 @@ pub use survey::{Seen, Survey, survey};
 
 use copies::Copies;
 use count::Meanwhile;
+use decided::Decided;
 use files::{files, is_records_file, len, list_others};
 use keys::Keys;
-use marks::Marks;
 use waiting::Waiting;
 
 /// Kind of the files, in their header.
@@ -125,8 +126,8 @@ impl DeadLetters {
         }
         // Before they are read: what comes later is counted later.
         let others = list_others(dir, &name)?;
-        let marks = Marks::read(dir)?;
-        for damage in &marks.damage {
+        let decided = Decided::read(dir)?;
+        for damage in &decided.damage {
             tracing::error!(
                 %damage,
                 "marks of the consumer DLQ cannot be read: `dlq replay` leaves the messages that \
@@ -142,7 +143,7 @@ impl DeadLetters {
             let mut unreadable = 0_u64;
             let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
                 let read = read_payload(payload, &mut |place, entry| {
-                    let waits = !marks.of(place, entry.offset).is_done();
+                    let waits = !decided.is_done(place, entry.offset);
                     let counts = keys.found(place, entry.offset) && waits;
                     waiting.add(u64::from(counts), entry.timestamp_ms);
                 });
@@ -165,7 +166,7 @@ impl DeadLetters {
                 ),
             }
         }
-        for (place, offset) in marks.keys() {
+        for (place, offset) in decided.keys() {
             keys.found(place, offset);
         }
         let queue = Self {
@@ -220,7 +221,11 @@ impl DeadLetters {
     /// entries wait, or were replayed, or thrown away; so none of them may be stored now. Of a
     /// topic without an id nothing is said: it may be another one of that name.
     ///
-    /// What another process has put aside or marked within the last seconds may be missing.
+    /// What another process has put aside or marked since this one last looked (seconds, or ten
+    /// times as long as a look takes) may be missing. That is harmless as long as both decide alike:
+    /// by a window that is made of the chain alone, and by the same rules, this one puts the same
+    /// message aside again under the same key. A look at each take-over would make all partitions
+    /// wait for the one disk of the queue.
     ///
     /// # Errors
     /// As the file system says.
@@ -231,6 +236,7 @@ impl DeadLetters {
         let back = self.lock_keys().go_back(place, next);
         if back {
             self.read_records(list_others(&self.dir, &self.writer)?)?;
+            self.lock_keys().read_again(place);
         }
         Ok(self.lock_keys().from(place, next))
     }

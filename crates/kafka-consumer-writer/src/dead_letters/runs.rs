@@ -32,6 +32,26 @@ impl Runs {
         true
     }
 
+    /// As if it had never been put in.
+    pub fn remove(&mut self, offset: Offset) {
+        let at = offset.0;
+        let Some((first, end)) = self.0.range(..=at).next_back() else {
+            return;
+        };
+        let (first, end) = (*first, *end);
+        if end <= at {
+            return;
+        }
+        if first < at {
+            self.0.insert(first, at);
+        } else {
+            self.0.remove(&first);
+        }
+        if at + 1 < end {
+            self.0.insert(at + 1, end);
+        }
+    }
+
     pub fn contains(&self, offset: Offset) -> bool {
         let run = self.0.range(..=offset.0).next_back();
         run.is_some_and(|(_, end)| offset.0 < *end)
@@ -72,6 +92,18 @@ impl KeySet {
         }
     }
 
+    pub fn remove(&mut self, place: &Place, offset: Offset) {
+        if let Some(runs) = self.0.get_mut(place) {
+            runs.remove(offset);
+        }
+    }
+
+    /// All of them, in order within a place.
+    pub fn keys(&self) -> impl Iterator<Item = (&Place, Offset)> {
+        let places = self.0.iter();
+        places.flat_map(|(place, runs)| runs.from(Offset(i64::MIN)).map(move |at| (place, at)))
+    }
+
     /// Takes what the other has.
     pub fn absorb(&mut self, other: Self) {
         for (place, runs) in other.0 {
@@ -106,7 +138,12 @@ mod tests {
             let mut set = BTreeSet::new();
             for _ in 0..60 {
                 let at = Offset(rng.i64(0..40));
-                assert_eq!(runs.insert(at), set.insert(at));
+                if rng.u8(..4) == 0 {
+                    runs.remove(at);
+                    set.remove(&at);
+                } else {
+                    assert_eq!(runs.insert(at), set.insert(at));
+                }
             }
             let cut = Offset(rng.i64(0..40));
             let from: Vec<Offset> = runs.from(cut).collect();

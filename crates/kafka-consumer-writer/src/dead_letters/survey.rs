@@ -32,8 +32,7 @@ pub struct Survey {
     pub damage: Vec<String>,
 }
 
-/// Gives each message once, whatever files it stands in: first poison and undecidable ones, then
-/// copies of failed saves. Holds one frame in memory, and the runs of keys that it has seen.
+/// Gives each message once, as [`each_message`] does, with its marks.
 ///
 /// # Errors
 /// Where the directory cannot be listed, and what `each` says, which ends it.
@@ -42,10 +41,32 @@ pub fn survey(
     marks: &Marks,
     each: &mut dyn FnMut(&Seen<'_>) -> io::Result<()>,
 ) -> io::Result<Survey> {
-    let mut survey = Survey {
-        damage: marks.damage.clone(),
-        ..Survey::default()
-    };
+    let mut survey = each_message(dir, &mut |place, entry| {
+        let progress = match entry.kind {
+            EntryKind::Poison | EntryKind::Undecidable => marks.of(place, entry.offset),
+            EntryKind::Unsaved => Progress::default(),
+        };
+        each(&Seen {
+            place,
+            entry,
+            progress,
+            marks_are_whole: marks.are_whole(),
+        })
+    })?;
+    survey.damage.splice(..0, marks.damage.iter().cloned());
+    Ok(survey)
+}
+
+/// Gives each message once, whatever files it stands in: first poison and undecidable ones, then
+/// copies of failed saves. Holds one frame in memory, and the runs of keys that it has seen.
+///
+/// # Errors
+/// As [`survey`].
+pub(super) fn each_message(
+    dir: &Path,
+    each: &mut dyn FnMut(&Place, &Entry<'_>) -> io::Result<()>,
+) -> io::Result<Survey> {
+    let mut survey = Survey::default();
     let mut keys = KeySet::default();
     let mut paths = files(dir)?;
     paths.retain(|path| !has_prefix(path, marks::PREFIX));
@@ -59,17 +80,7 @@ pub fn survey(
                 if failed.is_some() || !keys.insert(place, entry.offset) {
                     return;
                 }
-                let progress = match entry.kind {
-                    EntryKind::Poison | EntryKind::Undecidable => marks.of(place, entry.offset),
-                    EntryKind::Unsaved => Progress::default(),
-                };
-                let seen = Seen {
-                    place,
-                    entry,
-                    progress,
-                    marks_are_whole: marks.are_whole(),
-                };
-                failed = each(&seen).err();
+                failed = each(place, entry).err();
             });
             unreadable += u64::from(read.is_err());
         });

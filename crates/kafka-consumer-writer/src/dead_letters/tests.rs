@@ -4,12 +4,13 @@ use bytes::Bytes;
 use kafka_link::{HeaderSlot, Message, MessageBlock};
 use pipeline_core::PartitionId;
 
-use super::{files::has_prefix, *};
+use super::{files::has_prefix, marks::Marks, *};
 use crate::{
     batcher::{Batch, Chunk, Trigger},
     budget::Budget,
 };
 
+mod again;
 mod damage;
 
 fn place(partition: i32) -> Place {
@@ -302,49 +303,6 @@ fn what_is_replayed_waits_no_longer_and_goes_once_its_writer_is_gone() {
     let left = files(dir.path()).expect("listed");
     assert!(left.iter().all(|path| has_prefix(path, marks::PREFIX)));
     assert_eq!(left.len(), 3, "the marks stay");
-}
-
-#[test]
-fn what_was_replayed_does_not_wait_again_when_a_killed_writers_messages_are_read_again() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let open = |writer| DeadLetters::open(dir.path(), 1 << 20, [writer; 16]).expect("opens");
-    let waiting = || {
-        let marks = Marks::read(dir.path()).expect("readable");
-        let mut waiting = Vec::new();
-        survey(dir.path(), &marks, &mut |seen| {
-            if !seen.progress.is_done() {
-                waiting.push(seen.entry.offset.0);
-            }
-            Ok(())
-        })
-        .expect("readable");
-        waiting
-    };
-    // Durable, and its writer was killed before the segment was linked.
-    let entries = [entry(4, b"x"), entry(6, b"y")];
-    open(1).keep(&place(0), &entries[..1]).expect("kept");
-    done(dir.path(), &[4]);
-    assert_eq!(tidy::tidy_if_free(dir.path(), 1 << 20).expect("tidied"), 1);
-    let next = open(2);
-    let known = |from| {
-        let known = next.put_aside_from(&place(0), Offset(from));
-        let known = known.expect("readable").into_iter();
-        known.map(|it| it.0).collect::<Vec<_>>()
-    };
-    assert!(known(4) == [4] && known(5).is_empty());
-    next.keep(&place(0), &entries).expect("kept");
-    assert_eq!((next.records(), waiting()), (1, vec![6]));
-    // A repair cuts off what has been passed.
-    next.passed(&place(0), Offset(7));
-    assert!(known(7).is_empty());
-    assert!(known(5) == [6] && known(4) == [4, 6]);
-    assert_eq!((next.records(), waiting()), (1, vec![6]));
-    let other = Place {
-        topic_id: "another".to_owned(),
-        ..place(0)
-    };
-    let of_other = next.put_aside_from(&other, Offset(0)).expect("readable");
-    assert!(of_other.is_empty());
 }
 
 #[test]

@@ -22,9 +22,9 @@ use pipeline_core::{
 
 use super::{
     FILE_KIND, Place,
+    decided::Decided,
     files::{files, has_prefix, is_records_file, set_aside},
-    marks::{self, Marks},
-    read_payload,
+    marks, read_payload,
     runs::KeySet,
 };
 
@@ -80,7 +80,7 @@ pub fn tidy_if_free(dir: &Path, bytes_max: u64) -> io::Result<u64> {
 /// As the file system says.
 pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
     remove_dead_locks(dir)?;
-    let marks = Marks::read(dir)?;
+    let decided = Decided::read(dir)?;
     let mut left = KeySet::default();
     let mut removed = 0;
     for path in files(dir)? {
@@ -94,9 +94,8 @@ pub fn tidy(dir: &Path, _: &Lock, bytes_max: u64) -> io::Result<u64> {
         let mut unreadable = false;
         let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
             let read = read_payload(payload, &mut |place, entry| {
-                let progress = marks.of(place, entry.offset);
-                waits |= !progress.is_done();
-                if progress != marks::Progress::default() {
+                waits |= !decided.is_done(place, entry.offset);
+                if decided.is_marked(place, entry.offset) {
                     marked.insert(place, entry.offset);
                 }
             });
@@ -149,10 +148,9 @@ fn tidy_marks(dir: &Path, wanted: &KeySet, bytes_max: u64) -> io::Result<u64> {
         if !has_prefix(&path, marks::PREFIX) {
             continue;
         }
-        let mut of_file = Marks::default();
-        of_file.read_file(&path);
+        let of_file = Decided::read_file(&path);
         let is_wanted = |(place, offset): (&Place, Offset)| wanted.contains(place, offset);
-        if !of_file.are_whole() || of_file.keys().any(is_wanted) {
+        if !of_file.damage.is_empty() || of_file.keys().any(is_wanted) {
             continue;
         }
         if of_file.keys().all(|(place, _)| place.topic_id.is_empty()) {

@@ -129,7 +129,8 @@ impl Session {
         }
         slot.reason = reason;
         let halt = halt.or(slot.stuck.then_some(HaltReason::UnreadableLog));
-        self.shared.books.halt(partition, self.holder, halt);
+        let books = &self.shared.books;
+        books.loaded(partition, self.holder, &outcome, halt);
         slot.core.loaded(outcome, now);
     }
 

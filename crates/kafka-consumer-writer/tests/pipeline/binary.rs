@@ -41,6 +41,11 @@ impl Binary {
         &self.config
     }
 
+    /// What the service says.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-consumer-writer"));
         command.arg("--config").arg(&self.config);

@@ -22,6 +22,7 @@ mod power;
 mod repairs;
 mod shown;
 mod snapshots;
+mod starting;
 mod strangers;
 mod takeovers;
 mod troubles;

@@ -9,6 +9,7 @@ use pipeline_core::{
         Step,
         faults::{Fault, under},
     },
+    store::verify::{self, Report, Which},
 };
 
 use crate::{
@@ -24,6 +25,11 @@ async fn repair(rig: &Rig, dry_run: bool) -> (u8, String) {
         code.expect("written"),
         String::from_utf8(out).expect("UTF-8"),
     )
+}
+
+fn verify(rig: &Rig) -> Report {
+    let root = rig.dir.path().join("logs");
+    verify::verify(&root, &Which::default(), &|_, _| {}).expect("a store")
 }
 
 /// Three segments of ten records each in partition 0; gives the path of the second.
@@ -348,6 +354,18 @@ async fn a_spoiled_snapshot_is_made_anew_from_its_other_file_and_without_any_the
         "{text}"
     );
     assert_eq!(fs::read(&files[0].path).expect("it is there"), whole);
+
+    // An older one that newer ones replace.
+    let older = chain.dir().join(format!("{:020}.window-b", 20));
+    fs::write(&older, "cut off").expect("written");
+    let (code, text) = repair(&rig, true).await;
+    let would = format!("would make anew or set aside {}", older.display());
+    assert!(code == 0 && text.contains(&would), "{text}");
+    assert!(older.exists(), "it was a dry run");
+    let (code, text) = repair(&rig, false).await;
+    assert!(code == 0 && text.contains("_aside"), "{text}");
+    assert!(!older.exists());
+    assert!(verify(&rig).is_whole());
 
     for file in chain.snapshots().expect("listed") {
         fs::write(&file.path, "cut off").expect("written");

@@ -15,7 +15,7 @@
 //! one by one, `owner` the root, [`chain`] one partition's directory, `walk` the way along it, `look` at single segments,
 //! `snapshot`, `shelf` and `shelve` what lets a walk begin near the end, [`removal`] what lets go of its
 //! beginning, `taken` what became of files whose removers died, [`verify`] the offline proof,
-//! [`repair`] what can be done where it fails.
+//! [`repair`] and [`mend`] what can be done where it fails.
 
 mod trailer;
 
@@ -36,6 +36,7 @@ mod shelve;
 mod snapshot;
 mod taken;
 
+pub mod mend;
 pub mod repair;
 pub mod verify;
 

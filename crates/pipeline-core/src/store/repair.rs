@@ -1,12 +1,13 @@
 //! What can be done about a damaged chain without losing anything: its end, from the first segment
 //! that is damaged or missing on, is set aside, so that it is read from Kafka once more; with it go
-//! the snapshots that know of that end, and names that belong to no chain. Whether Kafka still has
-//! it is the caller's question.
+//! the snapshots that know of that end, damaged ones, and names that belong to no chain. Whether
+//! Kafka still has it is the caller's question.
 
 use std::path::{Path, PathBuf};
 
 use super::{
     chain::{Chain, Listing, Start, watermark_of},
+    mend::damaged,
     owner::{StoreError, each_name},
     segment::{SegmentError, read_segment},
     shelf::{ReadHead, remove_if_there, snapshot_of},
@@ -147,7 +148,8 @@ impl Chain {
             .filter(|name| **name >= floor && !whole.has(**name))
             .map(|name| self.segment_path(*name))
             .collect();
-        let (agree, differ): (Vec<_>, Vec<_>) = heads
+        let (read, unread): (Vec<_>, Vec<_>) = heads.into_iter().partition(|(_, it)| it.is_ok());
+        let (agree, differ): (Vec<_>, Vec<_>) = read
             .into_iter()
             .filter_map(|(path, head)| Some((path, head.ok()?)))
             .partition(|(_, head)| whole.agrees(head, floor));
@@ -204,6 +206,7 @@ impl Chain {
         // First what knows of the end, then the end from behind: cut off anywhere, the chain
         // still halts.
         let mut aside: Vec<PathBuf> = differ.into_iter().map(|(path, _)| path).collect();
+        aside.extend(damaged(unread));
         for file in self.snapshots()? {
             if file.next > whole.next && !aside.contains(&file.path) {
                 aside.push(file.path);
@@ -366,7 +369,7 @@ fn is_snapshot(path: &Path) -> bool {
 }
 
 /// Links the file into `dir`, under its own name or the first number behind it that is free.
-fn free_name(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn free_name(dir: &Path, path: &Path) -> Result<PathBuf, StoreError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     for number in 0_u32.. {
         let to = if number == 0 {

@@ -154,7 +154,7 @@ fn last_of(bytes: &[u8], next: Offset) -> Option<Link> {
 }
 
 /// The bytes, and whose they are; `None`: there is no such file.
-fn read_known(path: &Path) -> io::Result<Option<(fsx::Identity, Vec<u8>)>> {
+pub(super) fn read_known(path: &Path) -> io::Result<Option<(fsx::Identity, Vec<u8>)>> {
     let mut file = match fsx::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,

@@ -14,7 +14,7 @@ use pipeline_core::{
     lifecycle::exit,
 };
 
-use super::{Which, say_damage};
+use super::{Which, kind_of_reason, say_damage};
 use crate::{
     dead_letters::{
         EntryKind, Place, Survey,
@@ -42,7 +42,7 @@ pub struct How {
 pub struct Unwanted {
     /// In the order in which they were found.
     places: Vec<(Place, Vec<Offset>)>,
-    /// By topic, partition, kind and code of the reason.
+    /// By topic, partition, kind and kind of reason.
     counts: BTreeMap<(String, i32, &'static str, String), u64>,
     /// Passed over.
     copies: u64,
@@ -101,13 +101,11 @@ impl Unwanted {
                 Some((last, offsets)) if last == place => offsets.push(entry.offset),
                 _ => found.places.push((place.clone(), vec![entry.offset])),
             }
-            // The code alone: behind it stands what was found, which differs in each.
-            let reason = entry.detail.split(':').next().unwrap_or_default();
             let key = (
                 place.topic.clone(),
                 place.partition.0,
                 entry.kind.as_str(),
-                reason.to_owned(),
+                kind_of_reason(entry),
             );
             *found.counts.entry(key).or_default() += 1;
             Ok(())
@@ -200,27 +198,68 @@ mod tests {
     use super::*;
     use crate::dead_letters::{Aside, DeadLetters, Entry, EntryHeader};
 
-    #[test]
-    fn what_a_replay_may_have_sent_is_not_thrown_away_unasked() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
-        let place = Place {
+    fn place() -> Place {
+        Place {
             topic: "logs".to_owned(),
             topic_id: "id".to_owned(),
             partition: PartitionId(0),
-        };
-        let entry = |offset| Entry {
+        }
+    }
+
+    fn entry(offset: i64, detail: &str) -> Entry<'_> {
+        Entry {
             kind: EntryKind::Poison,
             offset: Offset(offset),
             timestamp_ms: 1,
             header: EntryHeader::Absent,
             value: None,
-            detail: "bad".into(),
-        };
-        queue.keep(&place, &[entry(4), entry(6)]).expect("kept");
+            detail: detail.into(),
+        }
+    }
+
+    #[test]
+    fn reasons_that_differ_in_numbers_and_in_what_was_found_are_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+        let reasons = [
+            "since 5 is below the duplicate window's start 11",
+            "since 123 is below the duplicate window's start 4567",
+            "its batch, all offsets up to 7, decompresses to more than 128 MiB: none of it is read",
+            "its batch, all offsets up to 99, decompresses to more than 128 MiB: none of it is read",
+            "missing: path",
+            "missing: userAgent",
+        ];
+        let entries: Vec<Entry<'_>> = (0..).zip(reasons).map(|(at, why)| entry(at, why)).collect();
+        queue.keep(&place(), &entries).expect("kept");
+        let unwanted = Unwanted::find(dir.path(), &Which::default(), false).expect("readable");
+        let counts: Vec<(&str, u64)> = unwanted
+            .counts
+            .iter()
+            .map(|((_, _, _, reason), count)| (reason.as_str(), *count))
+            .collect();
+        let expected = [
+            (
+                "its batch, all offsets up to N, decompresses to more than N MiB",
+                2,
+            ),
+            ("missing", 2),
+            ("since N is below the duplicate window's start N", 2),
+        ];
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn what_a_replay_may_have_sent_is_not_thrown_away_unasked() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let queue = DeadLetters::open(dir.path(), 1 << 20, [1; 16]).expect("opens");
+        queue
+            .keep(&place(), &[entry(4, "bad"), entry(6, "bad")])
+            .expect("kept");
         let sent = Mark::Sent { since: Offset(9) };
         let mut marks = MarksWriter::new(dir.path());
-        marks.append(&place, &[(Offset(4), sent)]).expect("durable");
+        marks
+            .append(&place(), &[(Offset(4), sent)])
+            .expect("durable");
 
         let find = |maybe_sent| {
             Unwanted::find(dir.path(), &Which::default(), maybe_sent).expect("readable")

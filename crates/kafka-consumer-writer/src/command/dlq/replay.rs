@@ -20,7 +20,7 @@ use pipeline_core::{
 use serde::Deserialize;
 
 use super::{
-    Which, envelope, received_ms,
+    Which, envelope, kind_of_reason, received_ms,
     records::{Records, Role},
     say_damage, send,
 };
@@ -227,7 +227,9 @@ fn judge(
         },
     };
     let Some(value) = value else {
-        return Judged::Stays("poison: the value is null".to_owned());
+        // Null, or one of a batch that was not read.
+        let why = kind_of_reason(entry);
+        return Judged::Stays(format!("still poison, without a value: {why}"));
     };
     match record::append_json(value, rules, line) {
         Ok(()) => Judged::Goes,
@@ -364,6 +366,48 @@ fn corrections(path: &Path) -> io::Result<Corrections> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dead_letters::{Entry, EntryHeader, marks::Progress};
+
+    #[test]
+    fn what_has_no_value_stays_for_the_reason_that_it_was_put_aside_for() {
+        let place = Place {
+            topic: "logs".to_owned(),
+            topic_id: String::new(),
+            partition: PartitionId(0),
+        };
+        let reasons = [
+            ("the value is null", "the value is null"),
+            (
+                "its batch, all offsets up to 7, decompresses to more than 128 MiB: none of it",
+                "its batch, all offsets up to N, decompresses to more than N MiB",
+            ),
+        ];
+        for (detail, why) in reasons {
+            let entry = Entry {
+                kind: EntryKind::Poison,
+                offset: Offset(3),
+                timestamp_ms: 1,
+                header: EntryHeader::Absent,
+                value: None,
+                detail: detail.into(),
+            };
+            let seen = Seen {
+                place: &place,
+                entry: &entry,
+                progress: Progress::default(),
+                marks_are_whole: true,
+            };
+            let rules = Rules {
+                record_bytes_max: 1_000,
+                default_site: None,
+                bound_site: None,
+            };
+            let Judged::Stays(said) = judge(&seen, None, &rules, &mut Vec::new()) else {
+                panic!("there is nothing to send");
+            };
+            assert_eq!(said, format!("still poison, without a value: {why}"));
+        }
+    }
 
     #[test]
     fn corrections_are_what_show_prints_and_faults_name_their_line() {

@@ -189,6 +189,68 @@ fn damage_before_the_newest_snapshot_goes_back_to_an_older_one() {
     assert!(matches!(examine(&chain), Examined::Hopeless { .. }));
 }
 
+fn is_whole(dir: &tempfile::TempDir) -> bool {
+    let report = verify(dir.path(), &Which::default(), &|_, _| {}).unwrap();
+    report.is_whole()
+}
+
+#[test]
+fn damaged_snapshots_that_others_replace_are_set_aside() {
+    for removed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rng = fastrand::Rng::with_seed(6);
+        let chain = random_chain(dir.path(), &mut rng, 4);
+        for _ in 0..3 {
+            chain.put_snapshot(&snapshot_of(&chain)).unwrap();
+            extend(&mut rng, &chain);
+        }
+        if removed {
+            let all = names(&chain);
+            chain.remove_before(all[2], &mut || true).unwrap();
+        }
+        let files = chain.snapshots().unwrap();
+        assert_eq!(files.len(), 4, "the newest twice, each older one once");
+        spoil(&files[0].path, 9);
+        spoil(&files[2].path, 9);
+        assert!(!is_whole(&dir));
+        assert!(matches!(examine(&chain), Examined::Whole));
+        let damaged: Vec<_> = [&files[0], &files[2]].map(|it| it.path.clone()).into();
+        assert_eq!(chain.damaged_snapshots().unwrap(), damaged);
+        let mended = chain.mend_snapshots(&aside(&dir)).unwrap();
+        let name = files[2].path.file_name().unwrap();
+        // The one of the newest is made anew from its other file.
+        assert_eq!(
+            (mended.completed, mended.aside),
+            (true, vec![aside(&dir).join(name)])
+        );
+        assert!(is_whole(&dir) && aside(&dir).join(name).exists());
+        assert_eq!(chain.snapshots().unwrap().len(), 3);
+        assert_eq!(
+            chain.mend_snapshots(&aside(&dir)).unwrap(),
+            Default::default()
+        );
+        // Both of the newest: the older one that reads stands in their place.
+        for file in &files[..2] {
+            spoil(&file.path, 9);
+        }
+        let mended = chain.mend_snapshots(&aside(&dir)).unwrap();
+        assert_eq!((mended.completed, mended.aside.len()), (true, 2));
+        assert!(is_whole(&dir));
+        assert_eq!(taken(&chain).unwrap(), end_of(&chain));
+        // With a damaged segment it goes the same way.
+        spoil(&chain.snapshots().unwrap()[1].path, 9);
+        spoil(
+            &chain.segment_path(names(&chain)[names(&chain).len() - 1]),
+            9,
+        );
+        chain
+            .set_aside(&repairable(&chain), &aside(&dir), &mut || true)
+            .unwrap()
+            .unwrap();
+        assert!(is_whole(&dir));
+    }
+}
+
 #[test]
 fn an_end_that_is_gone_and_that_a_snapshot_knows_is_found_and_read_again() {
     let dir = tempfile::tempdir().unwrap();
