@@ -48,5 +48,5 @@ fn run(name: &str, rounds: u32, seed: u64, dedup_max_batches: Option<u32>) -> Re
     let outcome = campaign::run(&dir, &plan, &mut |line| println!("{line}"))?;
     println!("{outcome}");
     assert_holds(&outcome.verdict);
-    Ok(())
+    dir.passed()
 }

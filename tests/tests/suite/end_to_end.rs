@@ -31,7 +31,7 @@ fn a_log_file_is_stored_and_counted_as_by_hand() -> Result<()> {
     // By eye: of its 20 lines 18 are well made, line 7 is cut off and line 13 is no log line.
     assert_eq!(counts.accepted, 18);
     assert_eq!(counts.rejected, ["line 7", "line 13"]);
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_real_sites_log_is_counted_as_awk_counts_it() -> Result<()> {
     let dir = RunDir::new("real-log");
     let counts = send_and_count(&dir, &text)?;
     assert_eq!((counts.accepted, counts.rejected.len()), (9_999, 1));
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn every_format_and_encoding_holds_under_load() -> Result<()> {
     );
     let verdict = stand.settle(&ledger, Duration::from_secs(120))?;
     assert_holds(&verdict);
-    Ok(())
+    dir.passed()
 }
 
 struct Counts {

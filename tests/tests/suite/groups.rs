@@ -64,7 +64,7 @@ fn a_rolling_restart_of_static_writers_moves_no_partition() -> Result<()> {
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn of_two_writers_with_one_name_the_earlier_ends_loudly_and_nothing_is_twice() -
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
     drop(first);
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_stranger_gets_no_partition_of_the_writers_and_a_writer_none_of_a_strangers(
     stored(&stand, 2)?;
     stand.writers[0].terminate()?;
     stand.verify()?;
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_second_store_in_the_group_halts_and_the_first_misses_nothing() -> Result<()
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn the_groups_offsets_deleted_or_set_anywhere_skip_nothing_and_double_nothing() 
         let store = chains["id"].as_str().context("the store's id")?;
         assert!(metadata.contains(store), "{metadata}");
     }
-    Ok(())
+    dir.passed()
 }
 
 /// Waits until each writer holds so many partitions.

@@ -164,7 +164,7 @@ fn each_wrong_credential_and_certificate_is_one_clear_error() -> Result<()> {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    Ok(())
+    scene.dir.passed()
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn every_listener_lets_in_who_has_what_it_wants() -> Result<()> {
             assert!(said.contains("it will be made"), "{said}");
         }
     }
-    Ok(())
+    scene.dir.passed()
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn missing_rights_are_named_one_by_one() -> Result<()> {
         Ok((ended == OK).then_some(()))
     })?;
     ensure!(all_there.is_some(), "the writer has its rights");
-    Ok(())
+    scene.dir.passed()
 }
 
 #[test]
@@ -320,7 +320,8 @@ fn a_wrong_password_is_said_and_waited_out_and_shown_nowhere() -> Result<()> {
         )?);
     }
     assert!(!said.contains("not-the-password"));
-    scene.assert_silent("a log or /metrics", &said)
+    scene.assert_silent("a log or /metrics", &said)?;
+    scene.dir.passed()
 }
 
 #[test]
@@ -351,5 +352,5 @@ fn sessions_that_end_again_and_again_fail_no_request() -> Result<()> {
     );
     let verdict = stand.settle(&ledger, 2 * WITHIN)?;
     assert_holds(&verdict);
-    Ok(())
+    scene.dir.passed()
 }

@@ -61,5 +61,5 @@ fn kafka_frozen_then_killed_costs_no_accepted_record() -> Result<()> {
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
-    Ok(())
+    dir.passed()
 }

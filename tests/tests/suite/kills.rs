@@ -60,7 +60,7 @@ fn a_writer_that_ends_at_any_step_stores_nothing_twice_and_loses_nothing() -> Re
     );
     // Round 6: stopped in a save past its session, and woken behind what was removed.
     assert!(outcome.removed > 0 && outcome.tally.frozen > 0, "{outcome}");
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn an_aggregator_that_ends_at_any_step_counts_and_archives_each_record_once() ->
     // Round 6: asleep while another does its work. Round 8: a rebuild.
     assert!(outcome.frozen > 0 && outcome.rebuilds > 0, "{outcome}");
     assert!(outcome.looks.grown > 0 && outcome.scrapes > 0, "{outcome}");
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -117,5 +117,5 @@ fn rounds(name: &str, targets: &[Target], seed: u64, stand: stand::Plan) -> Resu
     };
     let (_, verdict) = chaos::run(&dir, &plan, &mut |line| println!("{line}"))?;
     assert_holds(&verdict);
-    Ok(())
+    dir.passed()
 }

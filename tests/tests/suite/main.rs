@@ -28,18 +28,37 @@ use std::{
     fs,
     ops::Deref,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
+use anyhow::Result;
 use testbed::{body::Mix, load, oracle::Verdict, stand::fresh_name};
 
-/// A directory of this test alone: removed when it passes, kept and named when it fails.
-struct RunDir(PathBuf);
+/// A directory of this test alone: removed when it has passed, kept and named when it fails, whether
+/// it panics or ends with an error.
+struct RunDir {
+    path: PathBuf,
+    passed: AtomicBool,
+}
 
 impl RunDir {
     fn new(test: &str) -> Self {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", fresh_name()));
-        fs::create_dir_all(&dir).expect("the target directory takes files");
-        Self(dir)
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", fresh_name()));
+        fs::create_dir_all(&path).expect("the target directory takes files");
+        Self {
+            path,
+            passed: AtomicBool::new(false),
+        }
+    }
+
+    /// How a test ends that has come to its end.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the last line of tests that may fail"
+    )]
+    fn passed(&self) -> Result<()> {
+        self.passed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -47,19 +66,35 @@ impl Deref for RunDir {
     type Target = Path;
 
     fn deref(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("everything of this run is in {}", self.0.display());
-        } else {
+        if self.passed.load(Ordering::Relaxed) && !std::thread::panicking() {
             // A directory left over is no failure.
-            let _ = fs::remove_dir_all(&self.0);
+            let _ = fs::remove_dir_all(&self.path);
+        } else {
+            eprintln!("everything of this run is in {}", self.path.display());
         }
     }
+}
+
+#[test]
+fn what_a_failed_run_leaves_is_kept_whether_it_panics_or_ends_with_an_error() {
+    let run = |how: fn(&RunDir) -> Result<()>| {
+        let dir = RunDir::new("kept");
+        let path = dir.to_path_buf();
+        let ended = std::thread::spawn(move || how(&dir)).join();
+        let passed = matches!(ended, Ok(Ok(())));
+        let kept = path.exists();
+        let _ = fs::remove_dir_all(path);
+        (passed, kept)
+    };
+    assert_eq!(run(|dir| dir.passed()), (true, false));
+    assert_eq!(run(|_| anyhow::bail!("it fails")), (false, true));
+    assert_eq!(run(|_| panic!("on purpose")), (false, true));
 }
 
 /// The load of most tests: what a small machine takes with unoptimised services.

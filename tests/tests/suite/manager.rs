@@ -38,7 +38,7 @@ fn each_service_tells_its_manager_when_it_is_ready_alive_and_stopping() -> Resul
         for life in lives {
             life.join().expect("no panic")?;
         }
-        Ok(())
+        dir.passed()
     })
 }
 

@@ -77,7 +77,8 @@ fn bombs_of_10_gb_get_413_and_cost_next_to_nothing() -> Result<()> {
             );
         }
     }
-    at_zero(&stand)
+    at_zero(&stand)?;
+    dir.passed()
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn overload_with_kafka_frozen_stays_within_the_budget_and_costs_no_accepted_reco
         "{} bytes were resident: {outcome}",
         outcome.peak_bytes
     );
-    Ok(())
+    dir.passed()
 }
 
 #[test]
@@ -163,7 +164,8 @@ fn of_many_bodies_at_once_those_that_do_not_fit_are_refused_and_the_others_kept(
     let records = kept * body.lines().count();
     let accepted = Stand::metric(&stand.gateways, "log_records_accepted_total");
     assert_eq!(accepted, Some(records as f64));
-    at_zero(&stand)
+    at_zero(&stand)?;
+    dir.passed()
 }
 
 #[test]
@@ -208,7 +210,8 @@ fn a_body_without_room_is_not_asked_for_and_one_that_never_has_it_is_too_large()
 
     // Its client goes away in the middle of it: its share comes back.
     drop(holder);
-    at_zero(&stand)
+    at_zero(&stand)?;
+    dir.passed()
 }
 
 /// No writer, no aggregator; Kafka is away, so that what is accepted is on the disk.

@@ -68,7 +68,7 @@ fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
-    Ok(())
+    dir.passed()
 }
 
 /// `cargo xtask chaos rebalances` does the same fifty times.
@@ -88,7 +88,7 @@ fn writers_that_come_and_go_under_load_store_each_record_once_and_in_order() -> 
     let outcome = rebalances::run(&dir, &plan, &mut |line| println!("{line}"))?;
     println!("{outcome}");
     assert_holds(&outcome.verdict);
-    Ok(())
+    dir.passed()
 }
 
 /// Waits until all partitions belong to these writers, and each of them has some.

@@ -45,5 +45,5 @@ fn sigterm_under_load_ends_each_service_in_time_and_loses_nothing() -> Result<()
     let verdict = stand.settle(&ledger, Duration::from_secs(120))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);
-    Ok(())
+    dir.passed()
 }
