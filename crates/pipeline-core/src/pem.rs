@@ -7,6 +7,7 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
+use x509_parser::parse_x509_certificate;
 
 /// Room for a system's bundle of authorities.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -35,6 +36,18 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
         Ok(all) => Ok(all),
         Err(error) => Err(format!("it is not PEM: {error:?}")),
     }
+}
+
+/// When the first of them ends, seconds since 1970; never for what rustls will say that it cannot
+/// read, and 0 for none.
+#[must_use]
+pub fn ends(chain: &[CertificateDer<'_>]) -> i64 {
+    let ends = chain.iter().map(|certificate| {
+        parse_x509_certificate(certificate).map_or(i64::MAX, |(_, parsed)| {
+            parsed.validity.not_after.timestamp()
+        })
+    });
+    ends.min().unwrap_or_default()
 }
 
 /// # Errors

@@ -20,7 +20,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use x509_parser::parse_x509_certificate;
 
 use crate::telemetry::{self, Reload};
 
@@ -132,7 +131,7 @@ fn read(files: &ServerTls) -> Result<Usable, Vec<Fault>> {
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
     };
-    let ends = chain.iter().map(|it| ends(it)).min().unwrap_or_default();
+    let ends = pem::ends(&chain);
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has what TLS 1.2 and 1.3 need");
@@ -149,13 +148,6 @@ fn read(files: &ServerTls) -> Result<Usable, Vec<Fault>> {
     Ok(Usable {
         config: Arc::new(config),
         ends,
-    })
-}
-
-/// When it ends, seconds since 1970; never for what rustls will say that it cannot read.
-fn ends(certificate: &[u8]) -> i64 {
-    parse_x509_certificate(certificate).map_or(i64::MAX, |(_, parsed)| {
-        parsed.validity.not_after.timestamp()
     })
 }
 

@@ -108,7 +108,7 @@ impl Connection {
     ) -> Result<Self, CallError> {
         let manner = Manner {
             tls: credentials.tls.is_some(),
-            certified: credentials.certified,
+            certified: credentials.certificate_ends.is_some(),
             sasl: credentials.login.is_some(),
         };
         let shared = Arc::new(Shared::new());

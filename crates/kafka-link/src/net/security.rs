@@ -11,6 +11,7 @@ use std::{
 use pipeline_core::{
     config::{Fault, KafkaSasl, KafkaSecurity, Password, SaslMechanism, Secret},
     pem,
+    telemetry::catalog,
 };
 use ring::digest;
 use rustls::{ClientConfig, RootCertStore};
@@ -32,9 +33,17 @@ pub(super) struct Login {
 #[derive(Clone, Default)]
 pub(super) struct Credentials {
     pub tls: Option<Arc<ClientConfig>>,
-    /// Whether we have a certificate to show.
-    pub certified: bool,
+    /// When our certificate ends, seconds since 1970, if we have one to show.
+    pub certificate_ends: Option<i64>,
     pub login: Option<Arc<Login>>,
+}
+
+impl Credentials {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    fn say_when_they_end(&self) {
+        let at = self.certificate_ends.unwrap_or_default();
+        metrics::gauge!(catalog::KAFKA_CLIENT_CERTIFICATE_ENDS).set(at as f64);
+    }
 }
 
 #[derive(Default)]
@@ -119,6 +128,7 @@ impl Kept {
                 );
             }
             self.fingerprint = fingerprint;
+            made.say_when_they_end();
             Ok(made)
         });
         match made {
@@ -150,9 +160,10 @@ impl Kept {
                 _ => self.system_roots()?,
             };
             let client = of_tls.client.as_ref().zip(files.client.as_ref());
-            credentials.certified = client.is_some();
             let client = client.map(|(paths, (cert, key))| (paths, &**cert, &**key));
-            credentials.tls = Some(Arc::new(tls::client_config(roots, client)?));
+            let (config, ends) = tls::client_config(roots, client)?;
+            credentials.tls = Some(Arc::new(config));
+            credentials.certificate_ends = ends;
         }
         if let Some(sasl) = &config.sasl {
             credentials.login = Some(Arc::new(Login {

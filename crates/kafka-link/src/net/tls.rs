@@ -40,16 +40,17 @@ pub(super) async fn handshake(
     }
 }
 
+/// And when our certificate ends, seconds since 1970.
 pub(super) fn client_config(
     roots: Arc<RootCertStore>,
     client: Option<(&ClientCertificate, &[u8], &[u8])>,
-) -> Result<ClientConfig, Vec<Fault>> {
+) -> Result<(ClientConfig, Option<i64>), Vec<Fault>> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has what TLS 1.2 and 1.3 need")
         .with_root_certificates(roots);
     let Some((files, cert, key)) = client else {
-        return Ok(builder.with_no_client_auth());
+        return Ok((builder.with_no_client_auth(), None));
     };
     let chain = pem::certificates(cert).map_err(|why| fault(CERT_FILE, &files.cert_file, &why));
     let key = pem::private_key(key).map_err(|why| fault(KEY_FILE, &files.key_file, &why));
@@ -57,8 +58,9 @@ pub(super) fn client_config(
         (Ok(chain), Ok(key)) => (chain, key),
         (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
     };
+    let ends = pem::ends(&chain);
     let built = builder.with_client_auth_cert(chain, key);
-    built.map_err(|error| {
+    built.map(|config| (config, Some(ends))).map_err(|error| {
         vec![match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 fault(KEY_FILE, &files.key_file, "it is of another certificate")

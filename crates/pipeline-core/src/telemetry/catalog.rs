@@ -183,6 +183,10 @@ catalog! {
         "Bytes of the producer's dead letter queue that could not be read.");
 
     // gateway and writer: Kafka
+    KAFKA_CLIENT_CERTIFICATE_ENDS = gauge(ON_KAFKA,
+        "kafka_client_certificate_expiry_timestamp_seconds", "seconds",
+        "When the first certificate of kafka.tls.certFile ends, as new connections to Kafka use \
+         it, since 1970; 0 without one.");
     KAFKA_UP = gauge(ON_KAFKA, "kafka_up", "bool",
         "1 while Kafka answers this service.");
     KAFKA_TOPIC_WEAK = gauge(ON_KAFKA, "kafka_topic_weak", "bool",

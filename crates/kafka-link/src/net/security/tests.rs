@@ -8,6 +8,7 @@ use kafka_protocol::{
     messages::{SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse},
     protocol::{Request, StrBytes},
 };
+use metrics_exporter_prometheus::PrometheusBuilder;
 use pipeline_core::config::KafkaTls;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tokio::{io::AsyncReadExt, net::TcpListener};
@@ -275,6 +276,45 @@ async fn files_are_read_anew_and_what_cannot_be_used_changes_nothing() {
     let renewed = read().await;
     assert_eq!(password(&renewed), "third");
     assert!(!Arc::ptr_eq(&tls(&first), &tls(&renewed)));
+}
+
+#[test]
+fn when_our_certificate_ends_is_told_and_told_anew_once_another_is_read() {
+    let scene = Scene::new();
+    let until = |year: i32| {
+        let signed = scene.authority.sign("client", |params| {
+            params.not_after = date_time_ymd(year, 1, 1);
+        });
+        scene.with_client(&signed)
+    };
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let mut kept = Kept::default();
+    let mut told = |config: &KafkaSecurity| {
+        metrics::with_local_recorder(&recorder, || kept.renew(config).unwrap());
+        let name = catalog::KAFKA_CLIENT_CERTIFICATE_ENDS;
+        let text = handle.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse::<f64>().unwrap()
+    };
+    let ends =
+        |year: i32| f64::from(i32::try_from(date_time_ymd(year, 1, 1).unix_timestamp()).unwrap());
+    let config = until(2031);
+    assert_eq!(told(&config), ends(2031));
+    until(2033);
+    assert_eq!(told(&config), ends(2033));
+    // What cannot be used is not used, so its end is nobody's.
+    scene.put("client.key", "");
+    scene.put("client.crt", &scene.authority.cert.pem());
+    assert_eq!(told(&config), ends(2033));
+    until(2032);
+    assert_eq!(told(&config), ends(2032));
+    let mut kept = Kept::default();
+    let text = metrics::with_local_recorder(&recorder, || {
+        kept.renew(&scene.tls()).unwrap();
+        handle.render()
+    });
+    assert!(text.contains("_timestamp_seconds 0\n"), "{text}");
 }
 
 #[test]
