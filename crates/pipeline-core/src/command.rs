@@ -18,11 +18,13 @@ const PROGRESS_EVERY: [Duration; 2] = [Duration::from_millis(500), Duration::fro
 /// Prints to stdout what is known of `place`; gives the exit code, that of `run` where it ends.
 pub fn print(place: &Path, run: impl FnOnce(&mut dyn Write) -> io::Result<u8>) -> u8 {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    match run(&mut out).and_then(|code| out.flush().map(|()| code)) {
-        Ok(code) => code,
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
-        Err(error) => failed(place, &error),
+    // Whoever reads it has seen enough where the pipe is closed: what was found holds all the same.
+    let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match run(&mut out).map(|code| (code, out.flush())) {
+        Ok((code, Ok(()))) => code,
+        Ok((code, Err(error))) if closed(&error) => code,
+        Err(error) if closed(&error) => exit::OK,
+        Ok((_, Err(error))) | Err(error) => failed(place, &error),
     }
 }
 
@@ -58,6 +60,13 @@ impl Received {
     #[must_use]
     pub fn is_asked(&self) -> bool {
         self.from.is_some() || self.to.is_some()
+    }
+
+    /// Why nothing can be received then: a slip on the command line.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let is_turned = self.from.zip(self.to).is_some_and(|(from, to)| from > to);
+        is_turned.then(|| "--from is later than --to".to_owned())
     }
 
     #[must_use]

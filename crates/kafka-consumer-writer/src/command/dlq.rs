@@ -25,7 +25,7 @@ use pipeline_core::{
     lifecycle::{CommonArgs, exit},
 };
 
-use super::Where;
+use super::{Where, refuse_turned};
 use crate::dead_letters::{
     Entry, EntryHeader, EntryKind, Seen, Survey, marks::Marks, survey, tidy,
 };
@@ -95,6 +95,16 @@ pub struct Which {
 impl DlqCommand {
     #[must_use]
     pub fn run(self, common: &CommonArgs) -> u8 {
+        let which = match &self {
+            Self::List { which, .. }
+            | Self::Show { which, .. }
+            | Self::Replay { which, .. }
+            | Self::Discard { which, .. } => which,
+        };
+        let (from, to) = (which.from_offset, which.to_offset);
+        if let Some(code) = refuse_turned(from, to, &which.received) {
+            return code;
+        }
         match self {
             Self::List { which, json } => {
                 let dir = which.dir(common);
@@ -187,13 +197,18 @@ impl Which {
     }
 }
 
-/// The right to mark messages of a directory that is there, or the exit code without it.
-fn lock(dir: &Path) -> Result<Lock, u8> {
+/// The right to mark messages of a directory that is there, or the exit code without it. A dry run
+/// needs none: it only reads, as `list` does.
+fn lock(dir: &Path, dry_run: bool) -> Result<Option<Lock>, u8> {
     std::fs::read_dir(dir).map_err(|error| failed(dir, &error))?;
-    tidy::lock_replay(dir).map_err(|error| match error {
-        LockError::Io(error) => failed(dir, &error),
+    if dry_run {
+        return Ok(None);
+    }
+    let locked = tidy::lock_replay(dir).map_err(|error| match error {
+        LockError::Io(error) => failed(dir, &format!("cannot be locked: {error}")),
         LockError::Held { by } => in_use(dir, by.as_deref().unwrap_or("another command"), ""),
-    })
+    });
+    locked.map(Some)
 }
 
 fn say_damage(survey: &Survey) {

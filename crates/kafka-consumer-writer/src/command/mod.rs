@@ -6,7 +6,11 @@ pub mod segments;
 pub mod verify;
 
 use clap::{Subcommand, value_parser};
-use pipeline_core::{PartitionId, lifecycle::CommonArgs};
+use pipeline_core::{
+    PartitionId,
+    command::{Received, say},
+    lifecycle::{CommonArgs, exit},
+};
 
 use crate::repair;
 
@@ -42,6 +46,20 @@ impl Command {
             Self::Dlq(command) => command.run(common),
         }
     }
+}
+
+/// Says what is wrong with a range that nothing can lie in; gives the exit code then.
+fn refuse_turned(
+    from_offset: Option<i64>,
+    to_offset: Option<i64>,
+    received: &Received,
+) -> Option<u8> {
+    let turned = from_offset.zip(to_offset).filter(|(from, to)| from > to);
+    let offsets =
+        turned.map(|(from, to)| format!("--from-offset {from} is above --to-offset {to}"));
+    let fault = offsets.or_else(|| received.fault())?;
+    say(&format!("error: {fault}"));
+    Some(exit::USAGE)
 }
 
 /// Which partitions are meant.

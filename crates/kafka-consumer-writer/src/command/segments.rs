@@ -18,7 +18,7 @@ use pipeline_core::{
     store::{Chain, ChainFault, Store, StoredRun, Visited},
 };
 
-use super::Where;
+use super::{Where, refuse_turned};
 
 #[derive(Subcommand, Debug)]
 pub enum SegmentsCommand {
@@ -82,6 +82,10 @@ impl Which {
         common: &CommonArgs,
         run: impl FnOnce(&Path, &mut dyn Write) -> io::Result<u8>,
     ) -> u8 {
+        let refused = refuse_turned(self.from_offset, self.to_offset, &self.received);
+        if let Some(code) = refused {
+            return code;
+        }
         let configured = || common.load_or_exit().storage.logs_dir;
         let root = self.dir.clone().unwrap_or_else(configured);
         print(&root, |out| run(&root, out))
@@ -152,11 +156,12 @@ impl Which {
         }
     }
 
-    /// Visits of each chain the segments that may hold something wanted; gives the exit code.
+    /// Visits of each chain the segments that may hold something wanted, and says what is missing
+    /// between them, as each visit gives where its segment ends; gives the exit code.
     fn each(
         &self,
         mut found: Found,
-        visit: &mut dyn FnMut(&Chain, Offset) -> Result<(), LookError>,
+        visit: &mut dyn FnMut(&Chain, Offset) -> Looked,
     ) -> io::Result<u8> {
         for chain in std::mem::take(&mut found.chains) {
             let names = match chain.names(&self.offsets()) {
@@ -166,9 +171,19 @@ impl Which {
                     continue;
                 }
             };
+            let mut expected = None;
             for name in names {
+                // One that stands is removed before those behind it.
+                if let Some(gone) = expected.filter(|expected| *expected < name)
+                    && let Err(ChainFault::Missing { path, .. }) = chain.look(gone)
+                {
+                    let (path, later) = (path.display(), chain.segment_path(name));
+                    let later = later.file_name().unwrap_or_default().to_string_lossy();
+                    found.failed(&format!("missing {path}: {later} is there"));
+                }
+                expected = None;
                 match visit(&chain, name) {
-                    Ok(()) => {}
+                    Ok(next) => expected = next,
                     Err(LookError::Out(error)) => return Err(error),
                     Err(LookError::Chain(fault)) => found.failed(&fault.to_string()),
                 }
@@ -191,6 +206,9 @@ impl Found {
         self.code = exit::FAILED;
     }
 }
+
+/// Where the segment ends; `None`: it has been removed behind the watermark.
+type Looked = Result<Option<Offset>, LookError>;
 
 /// Only the second ends the command.
 enum LookError {

@@ -78,17 +78,22 @@ impl Verify {
         let compared = kafka
             .filter(|_| self.kafka)
             .map(|kafka| kafka::compare(kafka, root, &which, &report));
-        if self.json {
-            print_json(root, &report, compared.as_ref(), out)?;
-        } else {
-            print_text(root, &report, compared.as_ref(), out)?;
-        }
-        Ok(match &compared {
+        let code = match &compared {
             _ if !report.is_whole() => exit::FAILED,
             None => exit::OK,
             Some(Err(_)) => exit::TRY_LATER,
             Some(Ok(comparison)) => comparison.exit_code(),
-        })
+        };
+        let printed = if self.json {
+            print_json(root, &report, compared.as_ref(), out)
+        } else {
+            print_text(root, &report, compared.as_ref(), out)
+        };
+        match printed {
+            // Whoever has read enough of it may ask for the code all the same.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(code),
+            printed => printed.map(|()| code),
+        }
     }
 
     fn no_proof(&self, root: &Path, error: &str, out: &mut dyn Write) -> io::Result<u8> {
@@ -188,7 +193,7 @@ fn side_json(side: &Side) -> Value {
 }
 
 fn print_answer(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, answer)?;
+    serde_json::to_writer_pretty(&mut *out, answer).map_err(io::Error::from)?;
     writeln!(out)
 }
 

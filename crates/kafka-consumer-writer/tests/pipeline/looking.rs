@@ -163,6 +163,16 @@ async fn damage_hides_nothing_but_itself() {
     let (code, shown) = text(|out| Which::default().ls(&root, true, out));
     assert_eq!(code, 1);
     assert_eq!(shown.lines().count(), 7 + 1);
+    // What is missing between two of them is no less a fault.
+    fs::remove_file(&path).expect("removed");
+    for (from, code) in [(0, 1), (4, 1), (6, 0)] {
+        let which = Which {
+            from_offset: Some(from),
+            ..partition(0)
+        };
+        assert_eq!(text(|out| which.cat(&root, false, out)).0, code, "{from}");
+        assert_eq!(text(|out| which.ls(&root, true, out)).0, code, "{from}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod binary;
 mod raw;
 mod rig;
 
+mod asking;
 mod damaged;
 mod deciding;
 mod disk;

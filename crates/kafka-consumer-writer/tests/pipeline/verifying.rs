@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -32,6 +32,19 @@ fn ask(rig: &Rig, json: bool) -> (u8, String) {
         ..Verify::default()
     };
     ask_for(&rig.dir.path().join("logs"), &asked)
+}
+
+/// A pipe that nobody reads any more.
+struct Closed;
+
+impl io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 fn parse(json: &str) -> Value {
@@ -75,6 +88,15 @@ async fn verify_counts_what_is_there_and_names_what_is_not() {
     let (code, text) = ask(&rig, false);
     assert_eq!(code, 1);
     assert!(text.contains(&path.display().to_string()), "{text}");
+    // As `verify | head` has it.
+    for json in [false, true] {
+        let asked = Verify {
+            json,
+            ..Verify::default()
+        };
+        let ended = asked.prove(&rig.dir.path().join("logs"), None, &mut Closed);
+        assert_eq!(ended.expect("judged"), 1, "nobody reads it");
+    }
     fs::remove_file(&path).expect("removed");
     let (code, json) = ask(&rig, true);
     assert_eq!(code, 1);

@@ -52,7 +52,7 @@ pub fn verify(root: &Path, which: &Which, progress: &Progress<'_>) -> Result<Rep
             Ok(of_topic) => {
                 for chain in of_topic.into_iter().filter(|chain| which.wants(chain)) {
                     // Before START is read: START is durable before the first name appears.
-                    let listing = chain.list();
+                    let listing = list(&chain);
                     total += listing.as_ref().map_or(0, |it| it.segments.len() as u64);
                     chains.push((chain, listing));
                 }
@@ -76,6 +76,12 @@ pub fn verify(root: &Path, which: &Which, progress: &Progress<'_>) -> Result<Rep
         absent,
         damage,
     })
+}
+
+/// A chain whose directory was listed is there: a link that leads nowhere is none without segments.
+fn list(chain: &Chain) -> Result<Listing, StoreError> {
+    fs::metadata(chain.dir()).map_err(StoreError::at("list", chain.dir()))?;
+    chain.list()
 }
 
 type Listed = (Chain, Result<Listing, StoreError>);

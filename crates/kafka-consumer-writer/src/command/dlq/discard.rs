@@ -52,7 +52,7 @@ pub struct Unwanted {
 }
 
 pub(super) fn run(dir: &Path, bytes_max: u64, which: &Which, how: How) -> u8 {
-    let lock = match super::lock(dir) {
+    let lock = match super::lock(dir, how.dry_run) {
         Ok(lock) => lock,
         Err(code) => return code,
     };
@@ -60,16 +60,16 @@ pub(super) fn run(dir: &Path, bytes_max: u64, which: &Which, how: How) -> u8 {
         let unwanted = Unwanted::find(dir, which, how.maybe_sent)?;
         unwanted.say(how.dry_run, out)?;
         out.flush()?;
-        if how.dry_run || unwanted.messages() == 0 {
+        let Some(lock) = lock.as_ref().filter(|_| unwanted.messages() > 0) else {
             return Ok(exit::OK);
-        }
+        };
         if !how.yes && !confirmed(unwanted.messages(), how.maybe_sent)? {
             say("nothing was changed");
             return Ok(exit::FAILED);
         }
         let discarded = unwanted.discard(dir)?;
         say(&format!("threw {discarded} messages away"));
-        if let Err(error) = tidy::tidy(dir, &lock, bytes_max) {
+        if let Err(error) = tidy::tidy(dir, lock, bytes_max) {
             say(&format!("failed to remove what was thrown away: {error}"));
         }
         Ok(exit::OK)

@@ -13,6 +13,8 @@ use super::{Which, envelope, received_ms, say_damage, state};
 use crate::dead_letters::Seen;
 
 pub(super) fn run(which: &Which, dir: &Path, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    // Before a table begins that nothing stands in.
+    std::fs::read_dir(dir)?;
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     if !json {
         writeln!(

@@ -71,7 +71,7 @@ pub struct Outcome {
 
 pub(super) fn run(config: &Config, which: &Which, how: &How) -> u8 {
     let dir = &config.consumer.dlq_dir;
-    let lock = match super::lock(dir) {
+    let lock = match super::lock(dir, how.sending.dry_run) {
         Ok(lock) => lock,
         Err(code) => return code,
     };
@@ -85,8 +85,8 @@ pub(super) fn run(config: &Config, which: &Which, how: &How) -> u8 {
         Ok(outcome) => outcome,
         Err(error) => return failed(dir, &error),
     };
-    if !how.sending.dry_run
-        && let Err(error) = tidy::tidy(dir, &lock, config.consumer.dlq_max_bytes)
+    if let Some(lock) = &lock
+        && let Err(error) = tidy::tidy(dir, lock, config.consumer.dlq_max_bytes)
     {
         say(&format!("failed to remove what has been replayed: {error}"));
     }

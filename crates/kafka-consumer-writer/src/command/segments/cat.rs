@@ -24,12 +24,15 @@ pub(super) fn run(
     let found = which.chains(root)?;
     which.each(found, &mut |chain, name| {
         // The trailer says whether there is anything to decompress.
-        let wanted = chain.look(name)?.filter(|visited| which.wants(visited));
-        if wanted.is_none() {
-            return Ok(());
+        let Some(visited) = chain.look(name)? else {
+            return Ok(None);
+        };
+        let next = Some(visited.trailer.next);
+        if !which.wants(&visited) {
+            return Ok(next);
         }
         let Some((visited, ndjson)) = chain.read(name)? else {
-            return Ok(());
+            return Ok(None);
         };
         for record in visited.trailer.records(&ndjson) {
             if !offsets.contains(&record.offset) || !which.received.has(record.received_ms) {
@@ -42,7 +45,7 @@ pub(super) fn run(
                 out.write_all(b"\n")?;
             }
         }
-        Ok(())
+        Ok(next)
     })
 }
 

@@ -38,10 +38,11 @@ pub(super) fn run(which: &Which, root: &Path, json: bool, out: &mut dyn Write) -
     }
     let code = which.each(found, &mut |chain, name| {
         let Some(visited) = chain.look(name)? else {
-            return Ok(());
+            return Ok(None);
         };
+        let next = Some(visited.trailer.next);
         if !which.wants(&visited) {
-            return Ok(());
+            return Ok(next);
         }
         sums.add(&visited);
         if json {
@@ -49,7 +50,7 @@ pub(super) fn run(which: &Which, root: &Path, json: bool, out: &mut dyn Write) -
         } else {
             row(out, &cells(chain, &visited))?;
         }
-        Ok(())
+        Ok(next)
     })?;
     if json {
         let totals = json!({"totals": {

@@ -377,3 +377,17 @@ fn a_chain_that_is_there_twice_is_damage_and_one_that_may_be_gone_is_named() {
     assert_eq!(prove(dir.path()).absent.len(), 1);
     assert!(prove(dir.path()).is_whole());
 }
+
+#[test]
+fn a_chain_that_is_a_link_to_nowhere_is_not_taken_for_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = random_chain(dir.path(), &mut fastrand::Rng::with_seed(1), 2);
+    let elsewhere = dir.path().join("elsewhere");
+    fs::rename(chain.dir(), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, chain.dir()).unwrap();
+    assert_eq!(damage(dir.path()), []);
+    fs::rename(&elsewhere, dir.path().join("unmounted")).unwrap();
+    let found = damage(dir.path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].path, chain.dir());
+}
