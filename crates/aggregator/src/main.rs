@@ -11,7 +11,7 @@ use pipeline_core::{
 
 /// Counts what is new in the store and brings the hourly summaries up to date
 #[derive(Parser)]
-#[command(name = "aggregator", version)]
+#[command(name = "aggregator", version = telemetry::build::version())]
 struct Cli {
     #[command(flatten)]
     common: CommonArgs,

@@ -13,7 +13,7 @@ use pipeline_core::{
 
 /// Takes access logs over HTTP and keeps every record it has accepted
 #[derive(Parser, Debug)]
-#[command(version)]
+#[command(version = telemetry::build::version())]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,

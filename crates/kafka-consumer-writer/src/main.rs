@@ -14,14 +14,14 @@ use kafka_link::{check::check_connect, security_faults};
 use pipeline_core::{
     config::Config,
     lifecycle::{CommonArgs, Readiness, Shutdown, admin, exit, manager},
-    telemetry::{catalog::Service, end_logging, start_logging, start_metrics},
+    telemetry::{build, catalog::Service, end_logging, start_logging, start_metrics},
 };
 
 const NAME: &str = "kafka-consumer-writer";
 
 /// Kafka in, immutable chains of segments out, exactly once
 #[derive(Parser, Debug)]
-#[command(name = NAME, version)]
+#[command(name = NAME, version = build::version())]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,

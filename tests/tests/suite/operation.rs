@@ -7,6 +7,7 @@ use testbed::{
     http::{get, post},
     load::Load,
     process::poll_until,
+    skip::skipped,
     stand::{Plan, Stand},
 };
 
@@ -78,6 +79,14 @@ fn health_version_and_every_metric_are_there_from_the_start() -> Result<()> {
             "{}",
             version.text()
         );
+        let built = version.json();
+        let said = service.command().arg("--version").output()?;
+        let line = match built["commit"].as_str() {
+            Some(commit) => format!("{} (commit {commit})", env!("CARGO_PKG_VERSION")),
+            None => env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let (said, name) = (String::from_utf8(said.stdout)?, built["service"].as_str());
+        assert_eq!(said.trim_end(), format!("{} {line}", name.unwrap_or("")));
         let metrics = service.metrics()?;
         let (_, names) = METRICS
             .iter()
@@ -92,6 +101,34 @@ fn health_version_and_every_metric_are_there_from_the_start() -> Result<()> {
             200,
             "server.addr {path}"
         );
+    }
+    dir.passed()
+}
+
+/// Neither its soft limit nor its hard one, which nobody raises again, leaves room for any.
+#[test]
+fn nothing_of_a_service_s_memory_gets_into_a_core_dump() -> Result<()> {
+    let dir = RunDir::new("core");
+    let mut stand = Stand::up(&dir, Plan::from_env())?;
+    let limit = |process: &str| -> Result<[String; 2]> {
+        let limits = fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let line = limits
+            .lines()
+            .find_map(|it| it.strip_prefix("Max core file size"));
+        let mut words = line
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned);
+        Ok([(); 2].map(|()| words.next().unwrap_or_default()))
+    };
+    let of_tests = limit("self")?;
+    if of_tests[1] == "0" {
+        skipped("core dumps turned off", "they are off for this test itself");
+        return dir.passed();
+    }
+    for service in stand.services() {
+        let id = service.process()?.id().to_string();
+        assert_eq!(limit(&id)?, ["0", "0"], "{}", service.name);
     }
     dir.passed()
 }

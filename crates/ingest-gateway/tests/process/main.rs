@@ -2,6 +2,7 @@
 //! the log.
 
 mod dlq;
+mod drain;
 mod examples;
 mod fixtures;
 mod keys;

@@ -7,7 +7,12 @@ use std::{
 
 use kafka_link::{Beat, ErrorKind, FetchFrom, Fetched, KafkaError};
 use metrics::counter;
-use pipeline_core::{Offset, PartitionId, store::Totals, telemetry::catalog};
+use pipeline_core::{
+    BatchId, Offset, PartitionId,
+    store::{Encoded, Totals},
+    telemetry::catalog,
+};
+use tracing::field::{DisplayValue, display};
 
 use super::{End, Session, count_error, kafka_up, read::FLOW_BYTES};
 use crate::{
@@ -163,7 +168,11 @@ impl Session {
                     self.histograms.flush_bytes.record(batch.bytes as f64);
                 }
                 self.histograms.flush_duration.record(took.as_secs_f64());
-                tracing::debug!(topic, %partition, first = %batch.first, %next, ?took, "saved");
+                let [first_batch, last_batch] = batches(report.encoded.as_deref());
+                tracing::debug!(
+                    topic, %partition, first = %batch.first, %next, first_batch, last_batch, ?took,
+                    "saved"
+                );
                 if slot.copied.take().is_some() {
                     tracing::info!(topic, %partition, first = %batch.first, %next, "saved after trouble");
                 }
@@ -336,6 +345,15 @@ impl Session {
             _ => kafka_up(false),
         }
     }
+}
+
+/// The first and the last batch that the segment holds records of, as its log line says them.
+fn batches(segment: Option<&Encoded>) -> [Option<DisplayValue<BatchId>>; 2] {
+    let mut stored = segment
+        .into_iter()
+        .flat_map(|it| it.trailer.stored.iter().filter_map(|run| run.batch));
+    let first = stored.next();
+    [first, stored.next_back().or(first)].map(|batch| batch.map(display))
 }
 
 fn count_fates(own: &Totals) {

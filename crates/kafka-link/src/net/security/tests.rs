@@ -1,6 +1,7 @@
 //! Connections over TLS and through SASL to a broker that plays along, and to each that does not.
 
 mod stage;
+mod system;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

@@ -50,6 +50,21 @@ fn a_value_out_of_range_is_refused_with_its_path_and_the_range() {
 }
 
 #[test]
+fn the_drains_delay_leaves_half_of_the_shutdown_to_the_drain() {
+    let with = |delay: &str, timeout: &str| {
+        let mut root = minimal();
+        root["server"] = json!({"drainDelay": delay, "shutdownTimeout": timeout});
+        root.to_string()
+    };
+    assert_eq!(faults(&with("15s", "30s")), [""; 0]);
+    let fault = only_fault(&with("15001ms", "30s"));
+    assert_eq!(
+        fault.to_string(),
+        "server.drainDelay: found 15.001s, allowed: at most half of server.shutdownTimeout (30s)"
+    );
+}
+
+#[test]
 fn a_certificate_needs_its_key_and_a_password_stands_in_one_place() {
     for (tls, fault_at) in [
         (json!({"certFile": "a"}), "kafka.tls.keyFile"),
