@@ -7,6 +7,7 @@
 
 mod behind;
 mod lag;
+mod shown;
 
 #[cfg(test)]
 mod tests;
@@ -17,14 +18,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metrics::{Gauge, gauge};
-use pipeline_core::{
-    Offset, PartitionId,
-    store::{Fate, Totals},
-    telemetry::catalog::{self, label},
-};
+use pipeline_core::{Offset, PartitionId, store::Totals};
 
-use self::lag::Lag;
+use self::{
+    lag::Lag,
+    shown::{FATES, Shown, count},
+};
 use crate::{
     partition::{LoadOutcome, Memory},
     takeover::HaltReason,
@@ -35,14 +34,6 @@ const KEPT_AFTER_LETTING_GO: Duration = Duration::from_secs(60);
 /// How long a partition that is new in the topic is waited for: the group's leader sees within a
 /// minute that the topic has grown, and deals it then.
 const DEALT_WITHIN: Duration = Duration::from_secs(120);
-const FATES: [Fate; 6] = [
-    Fate::Stored,
-    Fate::Duplicate,
-    Fate::Poison,
-    Fate::Undecidable,
-    Fate::Skipped,
-    Fate::Lost,
-];
 
 /// One session of a member of this process. A member that is thrown out may hear of it only when
 /// another one of the same process has its partitions: what it still says of them counts no more.
@@ -51,13 +42,7 @@ pub struct Holder(u64);
 
 pub struct Books {
     state: Mutex<State>,
-    totals: [Gauge; 6],
-    assigned: Gauge,
-    halted: Gauge,
-    halts: [Gauge; HaltReason::ALL.len()],
-    unread: Gauge,
-    reach: Gauge,
-    ends_age: Gauge,
+    shown: Shown,
 }
 
 struct State {
@@ -102,16 +87,7 @@ impl Default for Books {
                 assigned: false,
                 ends_known: Instant::now(),
             }),
-            totals: FATES
-                .map(|fate| gauge!(catalog::STORE_CHAIN_RECORDS, label::FATE => fate_name(fate))),
-            assigned: gauge!(catalog::CONSUMER_PARTITIONS_ASSIGNED),
-            halted: gauge!(catalog::CONSUMER_PARTITIONS_HALTED),
-            halts: HaltReason::ALL.map(
-                |reason| gauge!(catalog::CONSUMER_PARTITION_HALTS, label::REASON => reason.as_str()),
-            ),
-            unread: gauge!(catalog::STORE_CHAINS_UNREAD),
-            reach: gauge!(catalog::CONSUMER_DEDUP_REACH),
-            ends_age: gauge!(catalog::CONSUMER_LOG_ENDS_AGE),
+            shown: Shown::default(),
         }
     }
 }
@@ -122,7 +98,7 @@ impl Books {
     pub fn listed(&self, partition: PartitionId) {
         let mut state = self.lock();
         state.chapter(partition).unread = true;
-        self.show_unread(&state);
+        self.shown.unread(&state);
     }
 
     /// The partitions of the topic: what is in the log of one that is new here is not yet read,
@@ -137,7 +113,7 @@ impl Books {
                 chapter.let_go = let_go;
             }
         }
-        self.show_unread(&state);
+        self.shown.unread(&state);
     }
 
     /// All of the logs' ends were asked for at `asked`, and are known.
@@ -150,7 +126,7 @@ impl Books {
     pub fn shown<T>(&self, begun: Instant, made: impl FnOnce() -> T) -> T {
         let state = self.lock();
         let age = begun.saturating_duration_since(state.ends_known);
-        self.ends_age.set(age.as_secs_f64());
+        self.shown.ends_age.set(age.as_secs_f64());
         made()
     }
 
@@ -163,13 +139,13 @@ impl Books {
         };
         if let Some((next, totals)) = newest.filter(|_| chapter.next.is_none()) {
             state.set_totals(partition, totals);
-            self.show_totals(&state);
+            self.shown.totals(&state);
             let chapter = state.chapter(partition);
             chapter.unread = false;
             chapter.next = Some(next);
             chapter.show_lag();
         }
-        self.show_unread(&state);
+        self.shown.unread(&state);
     }
 
     /// The chain as a take-over found it that halts: its totals hold all the same. Of `other_log`
@@ -198,8 +174,8 @@ impl Books {
                 chapter.show_lag();
             }
         }
-        self.show_held(&state);
-        self.show_unread(&state);
+        self.shown.held(&state);
+        self.shown.unread(&state);
         holder
     }
 
@@ -232,7 +208,7 @@ impl Books {
         chapter.let_go = Some(now);
         chapter.oldest_received_ms = None;
         chapter.lag.oldest_read_ms = None;
-        self.show_held(&state);
+        self.shown.held(&state);
         true
     }
 
@@ -245,7 +221,7 @@ impl Books {
         chapter.halt = halt;
         chapter.other_log |= halt.is_some_and(HaltReason::is_of_other_log);
         chapter.show_lag();
-        self.show_held(&state);
+        self.shown.held(&state);
     }
 
     /// What a take-over came to. Where nothing could be judged, as Kafka or the disk is away, what
@@ -281,14 +257,14 @@ impl Books {
             return;
         }
         state.set_totals(partition, memory.end.totals);
-        self.show_totals(&state);
+        self.shown.totals(&state);
         let chapter = state.chapter(partition);
         chapter.next = Some(memory.end.next);
         chapter.other_log = false;
         chapter.oldest_received_ms = memory.window.oldest_received_ms();
         chapter.show_lag();
         if std::mem::take(&mut chapter.unread) {
-            self.show_unread(&state);
+            self.shown.unread(&state);
         }
     }
 
@@ -327,8 +303,8 @@ impl Books {
             if let Some(gone) = state.chapters.remove(&partition) {
                 gone.lag.end();
             }
-            self.show_totals(&state);
-            self.show_unread(&state);
+            self.shown.totals(&state);
+            self.shown.unread(&state);
         }
         for chapter in state.chapters.values_mut() {
             chapter.show_lag_seconds(now, now_ms);
@@ -341,32 +317,7 @@ impl Books {
             .max();
         let reach_ms = newest_start.map_or(0, |start| (now_ms - start).max(0));
         #[allow(clippy::cast_precision_loss)]
-        self.reach.set(reach_ms as f64 / 1_000.0);
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn show_totals(&self, state: &State) {
-        for (gauge, fate) in self.totals.iter().zip(FATES) {
-            gauge.set(count(&state.sums, fate) as f64);
-        }
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn show_held(&self, state: &State) {
-        let held = state.chapters.values().filter(|it| it.holder.is_some());
-        let halts = |reason| held.clone().filter(|it| it.halt == Some(reason)).count();
-        let by_reason = HaltReason::ALL.map(halts);
-        for (gauge, count) in self.halts.iter().zip(by_reason) {
-            gauge.set(count as f64);
-        }
-        self.halted.set(by_reason.iter().sum::<usize>() as f64);
-        self.assigned.set(held.count() as f64);
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn show_unread(&self, state: &State) {
-        let unread = state.chapters.values().filter(|chapter| chapter.unread);
-        self.unread.set(unread.count() as f64);
+        self.shown.reach.set(reach_ms as f64 / 1_000.0);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -436,27 +387,5 @@ impl Chapter {
 impl std::fmt::Debug for Books {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Books").finish_non_exhaustive()
-    }
-}
-
-fn fate_name(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Stored => "stored",
-        Fate::Duplicate => "duplicate",
-        Fate::Poison => "poison",
-        Fate::Undecidable => "undecidable",
-        Fate::Skipped => "skipped",
-        Fate::Lost => "lost",
-    }
-}
-
-fn count(totals: &Totals, fate: Fate) -> u64 {
-    match fate {
-        Fate::Stored => totals.stored,
-        Fate::Duplicate => totals.duplicate,
-        Fate::Poison => totals.poison,
-        Fate::Undecidable => totals.undecidable,
-        Fate::Skipped => totals.skipped,
-        Fate::Lost => totals.lost,
     }
 }

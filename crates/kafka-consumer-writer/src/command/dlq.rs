@@ -4,6 +4,7 @@
 //! `list` and `show` only read; of the others one may run at a time. All of them may be used beside
 //! writers that run. With `--dir` it may be the directory of a writer that is gone.
 
+mod corrections;
 pub mod discard;
 mod list;
 mod records;
