@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 pub use self::report::Report;
 use self::{ground::Ground, report::Row};
@@ -93,8 +93,9 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report>
     let mut rows = Vec::new();
     for wave in &waves {
         say(&format!("▸ {}", wave.name));
-        let outcome = one(&mut ground, wave, &mut rows, say);
-        outcome.with_context(|| format!("{}: {}", wave.name, ground.last_words()))?;
+        if let Err(error) = one(&mut ground, wave, &mut rows, say) {
+            bail!("{}: {error:#}{}", wave.name, ground.last_words());
+        }
     }
     // What looks back far is over last.
     let still = ground.watch.quiet(OVER_WITHIN);
