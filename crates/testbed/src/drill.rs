@@ -21,14 +21,15 @@ mod store;
 mod watch;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 
-pub use self::report::Report;
 use self::{ground::Ground, report::Row};
+pub use self::{report::Report, senders::certificate};
 use crate::process::Profile;
 
 /// From the cause to the alert, at most: the longest `for:` of a drill, the longest range, and what
@@ -127,6 +128,13 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Report>
 /// Names of the waves, in order.
 pub fn names() -> Vec<&'static str> {
     all().into_iter().map(|wave| wave.name).collect()
+}
+
+/// Alerts that fire in it, and are confirmed by what the runbook says.
+pub fn alerts() -> BTreeSet<&'static str> {
+    let waves = all().into_iter();
+    let alerts = waves.flat_map(|wave| wave.alerts);
+    alerts.map(|it| it.alert).collect()
 }
 
 fn all() -> Vec<Wave> {

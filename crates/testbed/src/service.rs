@@ -177,6 +177,11 @@ impl Service {
         self.process.is_some()
     }
 
+    /// Its id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// # Errors
     /// When it does not run.
     pub fn process(&mut self) -> Result<&mut Process> {

@@ -23,6 +23,7 @@ mod operation;
 mod rebalance;
 mod rolling;
 mod shutdown;
+mod tasks;
 
 use std::{
     fs,

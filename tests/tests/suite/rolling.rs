@@ -2,7 +2,7 @@
 //! back" has it: no client behind a load balancer notices, and nothing is lost or twice. And a
 //! gateway that is stopped for good: its dead letters go from elsewhere.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use testbed::{
@@ -15,7 +15,7 @@ use testbed::{
     stand::{Plan, Stand},
 };
 
-use crate::{RunDir, assert_holds, load};
+use crate::{RunDir, assert_holds, book, load};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -138,19 +138,21 @@ fn the_full_dead_letter_queue_of_a_gateway_that_is_gone_is_replayed_from_elsewhe
         .context("the embedded broker")?
         .start()?;
     // As the runbook has it, on the host of another gateway, beside it.
-    let replay = |more: &[&str]| -> Result<String> {
-        let mut command = Command::new(stand.binary("ingest-gateway"));
-        command.args(["dlq", "replay", "--config"]);
-        command.arg(&stand.gateways[0].config);
-        let output = command.arg("--dir").arg(&volume).args(more).output()?;
-        ensure!(output.status.success(), "{output:?}");
-        let said = [output.stdout, output.stderr].concat();
-        Ok(String::from_utf8_lossy(&said).into_owned())
+    let command = "ingest-gateway dlq replay --config config.yaml --dir";
+    let replay = |more: &str| -> Result<String> {
+        let names = [(
+            "/mnt/old/dlq/producer",
+            format!("{} {more}", volume.display()),
+        )];
+        let section = "Empty the DLQ volume of a gateway that is gone";
+        let done = book::run(&stand, section, command, &names)?;
+        ensure!(done.code == 0, "{done:?}");
+        Ok(done.said)
     };
-    let planned = replay(&["--dry-run"])?;
+    let planned = replay("--dry-run")?;
     ensure!(planned.contains("records"), "{planned}");
-    replay(&[])?;
-    replay(&[])?;
+    replay("")?;
+    replay("")?;
     let verdict = stand.settle(&ledger, Duration::from_secs(120))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);

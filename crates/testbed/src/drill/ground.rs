@@ -233,14 +233,12 @@ impl Ground {
     }
 
     /// A person on the host of a gateway.
-    fn shell(&mut self, gateway: usize) -> Result<Shell> {
-        let stand = &mut self.stand;
+    fn shell(&self, gateway: usize) -> Result<Shell> {
+        let stand = &self.stand;
         let topic = stand.plan.topic.clone();
         let first_broker = stand.kafka();
         let first_broker = first_broker.split(',').next().unwrap_or_default();
-        let service = stand.gateways.get_mut(gateway).context("a gateway")?;
-        let pid = service.process().map(|process| process.id());
-        let service = &stand.gateways[gateway];
+        let service = stand.gateways.get(gateway).context("a gateway")?;
         let local = |admin: SocketAddr| format!("localhost:{}", admin.port());
         let dlq = match gateway {
             0 => "dlq/producer".to_owned(),
@@ -263,7 +261,7 @@ impl Ground {
             bins: bins.parent().map(PathBuf::from).context("a directory")?,
             names: names.map(|(page, here)| (page.to_owned(), here)).to_vec(),
             // One that does not run has none, and no command then asks.
-            pid: pid.unwrap_or(0),
+            pid: service.pid().unwrap_or(0),
         })
     }
 }

@@ -38,6 +38,8 @@ pub struct Runbook {
 pub struct Line {
     /// Under **Confirm**.
     pub confirms: bool,
+    /// In a block of its own, not in a sentence.
+    pub block: bool,
     pub text: String,
 }
 
@@ -99,7 +101,11 @@ impl Runbook {
                 let program = text.split_whitespace().next().unwrap_or_default();
                 if PROGRAMS.contains(&program) && !text.contains('…') {
                     let text = text.to_owned();
-                    lines.push(Line { confirms, text });
+                    lines.push(Line {
+                        confirms,
+                        block: fenced,
+                        text,
+                    });
                 }
             }
         }
@@ -116,14 +122,22 @@ impl Runbook {
         Ok(lines.iter().filter(|line| line.confirms).cloned().collect())
     }
 
-    /// The one command of a section that begins so.
+    /// All that stand in blocks, each with its section.
+    pub fn blocks(&self) -> impl Iterator<Item = (&str, &Line)> {
+        let all = self.sections.iter();
+        let all =
+            all.flat_map(|(section, lines)| lines.iter().map(move |it| (section.as_str(), it)));
+        all.filter(|(_, line)| line.block)
+    }
+
+    /// The command of a section that is this, or else the first that begins so.
     ///
     /// # Errors
-    /// When there is none, or several.
+    /// When there is none.
     pub fn command(&self, section: &str, start: &str) -> Result<String> {
-        let lines = self.sections.get(section).into_iter().flatten();
-        let mut found = lines.filter(|line| line.text.starts_with(start));
-        let line = found.next();
+        let lines = || self.sections.get(section).into_iter().flatten();
+        let whole = lines().find(|line| line.text == start);
+        let line = whole.or_else(|| lines().find(|line| line.text.starts_with(start)));
         let line = line.with_context(|| format!("the runbook's {section} has no `{start}`"))?;
         Ok(line.text.clone())
     }
@@ -136,19 +150,12 @@ impl Shell {
     /// When bash cannot be started, a command is not there or is called wrongly, or a `grep` of it
     /// finds nothing.
     pub fn run(&self, line: &str) -> Result<Done> {
-        let mut text = line.to_owned();
-        for (page, here) in &self.names {
-            text = text.replace(page, here);
-        }
+        let text = self.here(line);
         // Other services of this kind run on the machine: only this one is meant.
         let script = format!("pidof() {{ echo {}; }}\n{text}", self.pid);
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut dirs = vec![self.bins.clone()];
-        dirs.extend(std::env::split_paths(&path));
-        let output = Command::new("timeout")
+        let output = self
+            .at_home(Command::new("timeout"))?
             .args(["60", "bash", "-c", &script])
-            .current_dir(&self.dir)
-            .env("PATH", std::env::join_paths(dirs)?)
             .output()
             .context("cannot start bash")?;
         let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -163,6 +170,35 @@ impl Shell {
             code,
             said,
         })
+    }
+}
+
+impl Shell {
+    /// A line of the page that goes on until it is ended, as a process of its own.
+    ///
+    /// # Errors
+    /// When the directories' names cannot stand in a `PATH`.
+    pub fn command(&self, line: &str) -> Result<Command> {
+        let mut command = self.at_home(Command::new("bash"))?;
+        command.args(["-c", &format!("exec {}", self.here(line))]);
+        Ok(command)
+    }
+
+    /// With the names of here.
+    fn here(&self, line: &str) -> String {
+        let names = self.names.iter();
+        names.fold(line.to_owned(), |text, (page, here)| {
+            text.replace(page, here)
+        })
+    }
+
+    fn at_home(&self, mut command: Command) -> Result<Command> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut dirs = vec![self.bins.clone()];
+        dirs.extend(std::env::split_paths(&path));
+        command.current_dir(&self.dir);
+        command.env("PATH", std::env::join_paths(dirs)?);
+        Ok(command)
     }
 }
 

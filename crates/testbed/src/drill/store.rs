@@ -215,10 +215,10 @@ fn decide(ground: &mut Ground) -> Result<()> {
     for start in [
         "kafka-consumer-writer dlq list",
         "kafka-consumer-writer dlq show    --config config.yaml --kind poison",
-        "kafka-consumer-writer dlq discard",
+        "kafka-consumer-writer dlq discard --config config.yaml --kind poison",
     ] {
         let mut line = ground.command(section, start)?;
-        if start.ends_with("discard") {
+        if start.contains("discard") {
             // It asks a person; here nobody can be asked.
             line.push_str(" --yes");
         }
