@@ -11,6 +11,8 @@ mod ci;
 mod counts;
 mod demo;
 mod deploy;
+#[cfg(test)]
+mod documents;
 mod drill;
 mod fuzz;
 mod kafka;

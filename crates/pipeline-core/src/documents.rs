@@ -1,6 +1,6 @@
 //! What the pages say, held against the code: links and anchors lead somewhere, and configuration
 //! keys, metrics, exit codes and versions of formats that they name are there. Commands and their
-//! options are the integration suite's (`documents`).
+//! options are held by the integration suite and by xtask (`documents`, both).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,32 +14,13 @@ use crate::{
     telemetry::catalog::{ALL, Kind},
 };
 
-/// Every page for people, by its path in the repository.
 fn pages() -> BTreeMap<String, String> {
-    let root = file("");
-    let mut found = BTreeMap::new();
-    for dir in [
-        "",
-        "docs",
-        "deploy",
-        "deploy/observability",
-        "crates",
-        "crates/aggregator/data",
-    ] {
-        for entry in fs::read_dir(root.join(dir)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|end| end == "md") {
-                let name = Path::new(dir).join(path.file_name().unwrap());
-                let text = fs::read_to_string(&path).unwrap();
-                found.insert(name.to_str().unwrap().to_owned(), text);
-            }
-        }
-    }
+    let found = testbed::documents::pages().unwrap();
     for name in [
         "README.md",
         "SECURITY.md",
         "docs/production.md",
-        "docs/runbook.md",
+        "deploy/observability/README.md",
     ] {
         assert!(found.contains_key(name), "{name}");
     }
@@ -129,18 +110,19 @@ fn every_link_within_the_repository_leads_to_a_file_and_a_heading() {
 /// Files are named as sections are: `server.crt`.
 const ENDINGS: [&str; 5] = ["crt", "key", "yaml", "md", "rs"];
 
+const SECTIONS: [&str; 8] = [
+    "server",
+    "auth",
+    "ingestion",
+    "kafka",
+    "consumer",
+    "storage",
+    "aggregation",
+    "telemetry",
+];
+
 #[test]
 fn every_configuration_key_that_a_page_names_is_there() {
-    let sections = [
-        "server",
-        "auth",
-        "ingestion",
-        "kafka",
-        "consumer",
-        "storage",
-        "aggregation",
-        "telemetry",
-    ];
     let mut seen = BTreeSet::new();
     let mut missing = BTreeSet::new();
     let pages = pages();
@@ -152,7 +134,7 @@ fn every_configuration_key_that_a_page_names_is_there() {
                     continue;
                 };
                 let plain = |c: char| c.is_ascii_alphanumeric() || ".[]".contains(c);
-                let is_path = sections.contains(&section) && rest.chars().all(plain);
+                let is_path = SECTIONS.contains(&section) && rest.chars().all(plain);
                 if !is_path || ENDINGS.contains(&rest) {
                     continue;
                 }
@@ -165,6 +147,35 @@ fn every_configuration_key_that_a_page_names_is_there() {
     }
     assert_eq!(missing, BTreeSet::new(), "there is no such key");
     assert!(seen.len() > 45, "{} keys", seen.len());
+}
+
+#[test]
+fn every_key_of_a_configuration_that_a_page_shows_is_there() {
+    let mut seen = 0;
+    for (name, text) in &pages() {
+        for block in text.split("```yaml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            let block: serde_yaml::Value = serde_yaml::from_str(block).expect(name);
+            // A chart's values have ours under `config`.
+            let ours = block.get("config").unwrap_or(&block);
+            for (section, keys) in ours.as_mapping().expect(name) {
+                let section = section.as_str().unwrap();
+                assert!(SECTIONS.contains(&section), "{name}: {section}");
+                for (key, value) in keys.as_mapping().expect(name) {
+                    let path = format!("{section}.{}", key.as_str().unwrap());
+                    let items = value.as_sequence().into_iter().flatten();
+                    let within = items.filter_map(|item| item.as_mapping()).flatten();
+                    let within =
+                        within.map(|(key, _)| format!("{path}[].{}", key.as_str().unwrap()));
+                    for path in std::iter::once(path.clone()).chain(within) {
+                        assert!(is_key_or_section(&path), "{name}: {path}");
+                        seen += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen >= 10, "{seen} keys");
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod counting;
 pub mod disk;
+pub mod documents;
 pub mod drill;
 pub mod duckdb;
 pub mod fixtures;

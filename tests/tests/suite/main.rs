@@ -7,6 +7,7 @@ mod analytics;
 mod bad_input;
 mod book;
 mod campaign;
+mod documents;
 mod drill;
 mod end_to_end;
 mod follow;

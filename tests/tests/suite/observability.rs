@@ -1,17 +1,18 @@
 //! What watches the pipeline: the rules under deploy/observability, and the dashboard on a real
-//! Prometheus that scrapes all three services; the commands of the runbook. That all of it names
-//! only what there is, pipeline-core's own tests say.
+//! Prometheus that scrapes all three services. That all of it names only what there is,
+//! pipeline-core's own tests say.
 
 use std::{
     fs,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use testbed::{
+    documents,
     http::get,
     load::Load,
     process::poll_until,
@@ -26,12 +27,10 @@ use crate::{RunDir, load};
 /// How long a fresh Prometheus may take to have a rate of everything.
 const DATA_WITHIN: Duration = Duration::from_secs(60);
 
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
 fn deployed(path: &str) -> PathBuf {
-    repository().join("deploy/observability").join(path)
+    documents::repository()
+        .join("deploy/observability")
+        .join(path)
 }
 
 /// What says nothing about the broker is run on the embedded one alone.
@@ -163,81 +162,4 @@ fn queries() -> Result<Vec<(String, String)>> {
         }
     }
     Ok(queries)
-}
-
-/// A command line of the runbook: what is called, its words before the first option, and its
-/// options.
-struct Line {
-    service: &'static str,
-    words: Vec<String>,
-    options: Vec<String>,
-}
-
-fn lines(page: &str) -> Vec<Line> {
-    let mut found = Vec::new();
-    let mut fenced = false;
-    // Commands stand in fences and, alone, between backticks.
-    for line in page.lines() {
-        if line.starts_with("```") {
-            fenced = !fenced;
-        } else if fenced {
-            found.extend(parsed(line.split('#').next().unwrap_or_default()));
-        } else {
-            found.extend(line.split('`').skip(1).step_by(2).filter_map(parsed));
-        }
-    }
-    found
-}
-
-fn parsed(command: &str) -> Option<Line> {
-    let mut words = command.split_whitespace();
-    let first = words.next()?;
-    let service = ["ingest-gateway", "kafka-consumer-writer", "aggregator"]
-        .into_iter()
-        .find(|service| *service == first)?;
-    let words: Vec<_> = words
-        .take_while(|word| !["|", ">"].contains(word))
-        .collect();
-    let is_option = |word: &&str| word.starts_with("--");
-    Some(Line {
-        service,
-        words: words
-            .iter()
-            .take_while(|word| !word.starts_with('-'))
-            .map(|word| (*word).to_owned())
-            .collect(),
-        options: words
-            .iter()
-            .copied()
-            .filter(is_option)
-            .map(str::to_owned)
-            .collect(),
-    })
-}
-
-#[test]
-fn the_runbooks_commands_are_there_with_their_options() -> Result<()> {
-    if is_elsewhere("the runbook's commands") {
-        return Ok(());
-    }
-    let dir = RunDir::new("runbook");
-    let stand = Stand::prepare(&dir, Plan::default())?;
-    let page = fs::read_to_string(repository().join("docs/runbook.md"))?;
-    let lines = lines(&page);
-    assert!(lines.len() > 20, "{} commands", lines.len());
-    for line in lines {
-        let services = [&stand.gateways[0], &stand.writers[0], &stand.aggregator];
-        let service = services.iter().find(|it| it.name == line.service);
-        let binary = &service.context("one of the three")?.binary;
-        let mut command = Command::new(binary);
-        let output = command.args(&line.words).arg("--help").output()?;
-        let help = String::from_utf8_lossy(&output.stdout);
-        let shown = format!("{} {}", line.service, line.words.join(" "));
-        assert!(output.status.success(), "{shown}: {output:?}");
-        for option in line.options {
-            let there = help.split_whitespace().any(|word| word == option);
-            assert!(there, "{shown} has no {option}: {help}");
-        }
-    }
-    dir.passed()
 }
