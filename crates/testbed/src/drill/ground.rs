@@ -23,7 +23,6 @@ use crate::{
     load::{self, Load},
     process::poll_until,
     prometheus::Prometheus,
-    service::Service,
     stand::{self, Stand},
 };
 
@@ -290,14 +289,4 @@ fn stand_plan(plan: &Plan) -> stand::Plan {
 
 fn path(path: &Path) -> String {
     path.display().to_string()
-}
-
-/// Ends a service by kill -9 and starts it again.
-///
-/// # Errors
-/// When it does not run, or does not start.
-pub fn kill_and_start(service: &mut Service) -> Result<()> {
-    service.kill()?;
-    service.start()?;
-    service.wait_ready()
 }

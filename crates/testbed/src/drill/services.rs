@@ -1,11 +1,10 @@
 //! Services that are killed, once and again and again; the books balance all the while.
 
+use std::{thread::sleep, time::Duration};
+
 use anyhow::Result;
 
-use super::{
-    Expected, Wave,
-    ground::{Ground, kill_and_start},
-};
+use super::{Expected, Wave, ground::Ground};
 use crate::service::Service;
 
 pub const KILLED: Wave = Wave {
@@ -56,8 +55,12 @@ pub const LOOP: Wave = Wave {
         for _ in 0..4 {
             let start = "process_start_time_seconds{job=\"aggregator\"}";
             let before = ground.prometheus.query(start)?;
-            kill_and_start(&mut ground.stand.aggregator)?;
-            // Each life has to be seen.
+            let aggregator = &mut ground.stand.aggregator;
+            aggregator.kill()?;
+            // The time of a start has no fractions, and each life has to be seen.
+            sleep(Duration::from_millis(1_100));
+            aggregator.start()?;
+            aggregator.wait_ready()?;
             ground.wait_above(start, before.last().copied().unwrap_or(0.0))?;
         }
         Ok(())
