@@ -268,13 +268,17 @@ impl Books {
         }
     }
 
-    /// Where the log ends; of a partition that is not in the books (any more), nothing is kept.
+    /// Where the log ends, looked up; of a partition that is not in the books (any more), nothing is
+    /// kept.
     pub fn log_end(&self, partition: PartitionId, log_end: Offset) {
-        let mut state = self.lock();
-        if let Some(chapter) = state.chapters.get_mut(&partition) {
-            chapter.log_end = Some(log_end);
-            chapter.show_lag();
-        }
+        self.set_log_end(partition, |_| log_end);
+    }
+
+    /// The log reaches at least so far, as a fetch has said. Its answer may have been on the way for
+    /// long, and a new leader may not know the end yet (KIP-207: a lookup waits until it does, a
+    /// fetch does not), so it takes nothing back.
+    pub fn log_reaches(&self, partition: PartitionId, end: Offset) {
+        self.set_log_end(partition, |known| known.map_or(end, |known| known.max(end)));
     }
 
     /// Since when the oldest message that the member has read and that is not in the chain has been
@@ -318,6 +322,13 @@ impl Books {
         let reach_ms = newest_start.map_or(0, |start| (now_ms - start).max(0));
         #[allow(clippy::cast_precision_loss)]
         self.shown.reach.set(reach_ms as f64 / 1_000.0);
+    }
+
+    fn set_log_end(&self, partition: PartitionId, end: impl FnOnce(Option<Offset>) -> Offset) {
+        if let Some(chapter) = self.lock().chapters.get_mut(&partition) {
+            chapter.log_end = Some(end(chapter.log_end));
+            chapter.show_lag();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

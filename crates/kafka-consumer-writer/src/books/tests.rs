@@ -296,3 +296,23 @@ fn a_chain_that_halts_does_so_until_somebody_could_judge_it_anew() {
     assert!(!loaded(LoadOutcome::Ready(Box::new(memory(7))), None));
     assert!(!loaded(LoadOutcome::Retry, None));
 }
+
+#[test]
+fn what_a_fetch_says_late_of_the_logs_end_takes_nothing_out_of_the_books() {
+    let books = Books::default();
+    let partition = PartitionId(0);
+    let lag = || books.lock().chapter(partition).lag();
+    find(&books, 0, 7);
+    books.take([partition]);
+    books.log_reaches(partition, Offset(9));
+    assert_eq!(lag(), Some(2), "the first to say it");
+    books.log_end(partition, Offset(30));
+    // On the way since before that, or of a leader that has just begun.
+    books.log_reaches(partition, Offset(12));
+    assert_eq!(lag(), Some(23));
+    books.log_reaches(partition, Offset(31));
+    assert_eq!(lag(), Some(24));
+    // Looked up: the log was cut off.
+    books.log_end(partition, Offset(20));
+    assert_eq!(lag(), Some(13));
+}

@@ -217,7 +217,8 @@ impl Session {
                     if std::mem::take(&mut slot.stuck) {
                         self.shared.books.halt(partition, self.holder, None);
                     }
-                    self.shared.books.log_end(partition, fetched.high_watermark);
+                    let reached = fetched.high_watermark;
+                    self.shared.books.log_reaches(partition, reached);
                     let budget = &self.shared.budget;
                     let mut reached = from.offset;
                     let mut chunks = Vec::with_capacity(fetched.blocks.len() + 1);
