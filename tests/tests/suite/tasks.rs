@@ -7,3 +7,14 @@ mod access;
 mod letters;
 mod partitions;
 mod store;
+
+use testbed::body::Mix;
+
+/// Many batches soon: they are what is spread over partitions, and waited for.
+fn small_bodies(seed: u64) -> Mix {
+    Mix {
+        seed,
+        records: (1, 60),
+        ..Mix::default()
+    }
+}

@@ -11,7 +11,8 @@ use testbed::{
     stand::{Plan, Stand},
 };
 
-use crate::{RunDir, assert_holds, load};
+use super::small_bodies;
+use crate::{RunDir, assert_holds};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -30,8 +31,9 @@ fn a_topic_that_grows_while_its_gateways_are_stopped_loses_and_doubles_nothing()
     // Nobody says a second time what was answered 202: across the growth that is stored twice, as the
     // page says.
     let plan = testbed::load::Plan {
+        mix: small_bodies(75),
         repeat: false,
-        ..load(75)
+        ..testbed::load::Plan::default()
     };
     let load = Load::start(&stand.addresses, plan);
     ensure!(load.wait_accepted(2_000, WITHIN), "{}", load.stop());
