@@ -28,7 +28,7 @@ use crate::{
 const RECHECK_EVERY: Duration = Duration::from_secs(3600);
 
 /// Plans of the archive that one run carries out: counting goes on between the runs.
-const PLANS_MAX: usize = 4;
+const PLANS_MAX: usize = 1;
 
 /// Runs on every `aggregation.interval` until a shutdown is asked for. Gives the exit code.
 ///
@@ -146,7 +146,8 @@ pub fn archiving(config: &Config, plans_max: usize) -> Archiving {
                 .archive_max_wait
                 .saturating_sub(2 * aggregation.interval),
             file_bytes: 64 << 20,
-            plan_bytes: 128 << 20,
+            plan_bytes: 2 << 30,
+            memory_bytes: 128 << 20,
             plans_max,
             live_retention: storage.live_retention,
             archive_retention: storage.archive_retention,

@@ -12,6 +12,7 @@ mod lock;
 mod own;
 #[cfg(feature = "fault-injection")]
 pub mod recording;
+mod scratch;
 
 use std::{
     fs,
@@ -27,6 +28,7 @@ pub use file::{
 use file::{make_dir, step};
 pub use lock::{Lock, LockError, holder};
 pub use own::{Identity, remove_if, remove_own, taken_from};
+pub use scratch::Scratch;
 
 /// What the names of all temporary files begin with; no reader takes such a name for data.
 pub const TEMPORARY_PREFIX: &str = ".tmp-";
@@ -178,33 +180,15 @@ impl Temporary {
     }
 
     fn write(dir: &Path, bytes: &[u8], access: Access) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let path = dir.join(format!(
-                "{TEMPORARY_PREFIX}{}-{:016x}-{}",
-                std::process::id(),
-                fastrand::u64(..),
-                COUNT.fetch_add(1, Ordering::Relaxed)
-            ));
-            let mut file = match File::create_new(&path, access) {
-                // The same name from another machine: the next one differs.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => {
-                    // The name is ours alone: best effort, should it be there nevertheless.
-                    let _ = remove_file(&path);
-                    return Err(error);
-                }
-                Ok(file) => file,
-            };
-            // From here on an early return removes the file.
-            let temporary = Self {
-                path,
-                renamed: false,
-            };
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            return Ok(temporary);
-        }
+        let (path, mut file) = create_temporary(dir, access)?;
+        // From here on an early return removes the file.
+        let temporary = Self {
+            path,
+            renamed: false,
+        };
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(temporary)
     }
 
     #[must_use]
@@ -237,6 +221,29 @@ impl Drop for Temporary {
         if !self.renamed {
             // Best effort: a file left behind is read by nobody and removed later as stale.
             let _ = remove_file(&self.path);
+        }
+    }
+}
+
+/// A new file under a name that nobody else has.
+fn create_temporary(dir: &Path, access: Access) -> io::Result<(PathBuf, File)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let path = dir.join(format!(
+            "{TEMPORARY_PREFIX}{}-{:016x}-{}",
+            std::process::id(),
+            fastrand::u64(..),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        ));
+        match File::create_new(&path, access) {
+            // The same name from another machine: the next one differs.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                // The name is ours alone: best effort, should it be there nevertheless.
+                let _ = remove_file(&path);
+                return Err(error);
+            }
+            Ok(file) => return Ok((path, file)),
         }
     }
 }

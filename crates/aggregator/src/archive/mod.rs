@@ -7,7 +7,7 @@
 //! ```
 //! In reading order: `tally` (what segments bring for which place), `pending` (what is counted and
 //! not yet archived, and the plan; pure), `table` (rows to Parquet and back), `rows` (the records
-//! of a plan, sorted), `publish` (a plan's files put in place), `run` (all of
+//! of a plan, sorted), `spill` (those that memory has no room for), `publish` (a plan's files put in place), `run` (all of
 //! that in order), `files` (what stands there).
 
 pub mod files;
@@ -15,6 +15,7 @@ pub mod pending;
 pub mod publish;
 pub mod rows;
 pub mod run;
+pub mod spill;
 pub mod table;
 pub mod tally;
 
@@ -45,9 +46,12 @@ pub struct Policy {
     pub after: Duration,
     /// Longest time from storing a record to archiving it.
     pub max_wait: Duration,
-    /// Lines of a file and of a plan, about. A plan is held in memory while it is carried out.
+    /// Lines of a file and of a plan, about.
     pub file_bytes: u64,
     pub plan_bytes: u64,
+    /// Of a plan's lines, so many are held in memory while it is carried out, or those of a file;
+    /// more lie on the disk meanwhile.
+    pub memory_bytes: usize,
     /// Plans that one run carries out, so that counting is not kept waiting.
     pub plans_max: usize,
     pub live_retention: Duration,

@@ -11,7 +11,12 @@ use super::{ChainId, Place, Policy, tally::Arrival};
 use crate::manifest::hex;
 
 /// Parts of one chain that one place has, at most, unless they are large.
-const PARTS_MAX: usize = 16;
+const PARTS_MAX: usize = 32;
+/// Offsets of a stretch. No part reaches over its end while there are fewer than [`PARTS_MAX`], so
+/// that a plan can take all that some stretches hold: what one plan reads no other has to.
+const STRETCH: i64 = 1 << 21;
+/// Chains whose stretches are taken together, hour by hour: about what a plan takes.
+const CHAINS: usize = 4;
 /// Lines of a part, about: a small part of a file's.
 const PART_BYTES: u64 = 32 << 20;
 /// Into so many steps the time is divided for which live segments stay.
@@ -125,37 +130,80 @@ impl Archive {
         policy: &Policy,
         blocked: &BTreeSet<ChainId>,
     ) -> bool {
+        // What is read for those that have waited may hold more that is to be read soon.
+        let waited = |pending: &Pending, share: i64| {
+            now_ms.saturating_sub(pending.oldest_ms) >= ms(policy.max_wait) / share
+        };
+        let any_waited = self.pending.values().any(|pending| waited(pending, 1));
         let mut due: Vec<(i64, Place)> = self
             .pending
             .iter()
-            .filter(|(place, pending)| pending.is_due(**place, now_ms, policy))
+            .filter(|(place, pending)| {
+                pending.is_due(**place, now_ms, policy) || any_waited && waited(pending, 2)
+            })
             .map(|(place, pending)| (pending.oldest_ms, *place))
             .collect();
         due.sort_unstable();
-        let mut room = policy.plan_bytes;
+        let mut taken = self.take_parts(&due, policy.plan_bytes, blocked);
         let before = self.plan.len();
         for (_, place) in due {
-            let pending = self.pending.get_mut(&place).expect("found above");
-            let mut taken = Vec::new();
-            pending.parts.retain(|part| {
-                // The last one may go over it, so that one that is larger than all has its turn.
-                let take = room > 0 && !blocked.contains(&part.chain);
-                if take {
-                    room = room.saturating_sub(part.bytes);
-                    taken.push(part.clone());
-                }
-                !take
-            });
-            if pending.parts.is_empty() {
-                self.pending.remove(&place);
-            }
-            self.plan
-                .extend(files(number, place, taken, policy.file_bytes));
-            if room == 0 {
-                break;
+            if let Some(parts) = taken.remove(&place) {
+                self.plan
+                    .extend(files(number, place, parts, policy.file_bytes));
             }
         }
         self.plan.len() > before
+    }
+
+    /// Takes parts of these places: stretch by stretch of a few chains, so that however the hours lie
+    /// mixed in the segments, what is read for one plan is read for few others.
+    fn take_parts(
+        &mut self,
+        due: &[(i64, Place)],
+        plan_bytes: u64,
+        blocked: &BTreeSet<ChainId>,
+    ) -> BTreeMap<Place, Vec<Part>> {
+        let mut begins: BTreeMap<&ChainId, i64> = BTreeMap::new();
+        let mut parts = Vec::new();
+        for &(oldest_ms, place) in due {
+            for part in &self.pending[&place].parts {
+                if !blocked.contains(&part.chain) {
+                    let begin = begins.entry(&part.chain).or_insert(i64::MAX);
+                    *begin = stretch(part.first).min(*begin);
+                    parts.push((oldest_ms, place, part));
+                }
+            }
+        }
+        // Stretches that chains begin with are about as old as each other.
+        let chains: BTreeMap<&ChainId, usize> = begins.keys().copied().zip(0..).collect();
+        parts.sort_by_cached_key(|&(oldest_ms, place, part)| {
+            let stretch = stretch(part.first) - begins[&part.chain];
+            let chain = chains[&part.chain];
+            let group = chain / CHAINS;
+            (stretch, group, oldest_ms, place, chain, part.first)
+        });
+        let mut room = plan_bytes;
+        let mut taken: BTreeMap<Place, Vec<Part>> = BTreeMap::new();
+        for (_, place, part) in parts {
+            // The last one may go over it, so that one that is larger than all has its turn.
+            if room == 0 {
+                break;
+            }
+            room = room.saturating_sub(part.bytes);
+            taken.entry(place).or_default().push(part.clone());
+        }
+        for (place, taken) in &mut taken {
+            taken.sort_by(|one, other| (&one.chain, one.first).cmp(&(&other.chain, other.first)));
+            let pending = self.pending.get_mut(place).expect("parts are of it");
+            let mut next = taken.iter().peekable();
+            pending
+                .parts
+                .retain(|part| next.next_if_eq(&part).is_none());
+            if pending.parts.is_empty() {
+                self.pending.remove(place);
+            }
+        }
+        taken
     }
 
     /// The files of these names are there, durably.
@@ -232,6 +280,7 @@ impl Pending {
             Some(last)
                 if last.chain == chain
                     && last.next == part.first
+                    && stretch(last.first) == stretch(part.first)
                     && last.bytes + part.bytes <= PART_BYTES =>
             {
                 last.join(part);
@@ -243,7 +292,10 @@ impl Pending {
         if end - begin > PARTS_MAX {
             // What lies between two parts holds no record of this place that is not in one of them.
             let pairs = self.parts[begin..end].windows(2).enumerate();
-            let least = pairs.min_by_key(|(_, pair)| pair[0].bytes + pair[1].bytes);
+            let least = pairs.min_by_key(|(_, pair)| {
+                let apart = stretch(pair[0].first) != stretch(pair[1].first);
+                (apart, pair[0].bytes + pair[1].bytes)
+            });
             if let Some((at, pair)) = least
                 && pair[0].bytes + pair[1].bytes <= PART_BYTES
             {
@@ -260,6 +312,11 @@ impl Part {
         self.records += behind.records;
         self.bytes += behind.bytes;
     }
+}
+
+/// The number of the stretch that a part belongs to.
+fn stretch(first: Offset) -> i64 {
+    first.0.div_euclid(STRETCH)
 }
 
 /// Files of about the same size for these parts.

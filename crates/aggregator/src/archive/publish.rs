@@ -3,20 +3,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     path::{Path, PathBuf},
 };
 
 use pipeline_core::{
     Offset, fsx,
-    record::RecordError,
     store::{Chain, ChainFault, Store, StoredRecord},
 };
 
 use super::{
-    ChainId, aside_dir,
+    Archiving, ChainId, aside_dir,
     files::About,
     pending::PlannedFile,
-    rows::{Gather, Sorted},
+    rows::{Gather, Refused, Sorted},
 };
 use crate::{
     keeper::Keeper,
@@ -40,9 +40,10 @@ pub struct Published {
 pub fn publish(
     keeper: &Keeper,
     store: &Store,
-    archive: &Path,
+    archiving: &Archiving,
     go_on: GoOn<'_>,
 ) -> Result<Published, RunError> {
+    let archive = archiving.dir.as_path();
     let plan = &keeper.manifest.archive.plan;
     let mut published = Published::default();
     let mut dirs = BTreeSet::new();
@@ -55,19 +56,21 @@ pub fn publish(
             missing.insert(file.name.as_str());
         }
     }
-    let mut gather = Gather::new(plan, |file| missing.contains(file.name.as_str()));
+    let want = |file: &PlannedFile| missing.contains(file.name.as_str());
+    let mut gather = Gather::new(plan, want, archiving.policy.memory_bytes, archive);
     for (number, (id, ranges)) in gather.chains().into_iter().enumerate() {
         let chain = store.chain(&id.topic, id.partition);
         let mut take = |stored: &StoredRecord<'_>| gather.take(number, stored);
         match read(&chain, &ranges, &mut take, go_on) {
             Ok(()) => {}
             Err(Stop::Asked) => return Err(RunError::Stopped),
+            Err(Stop::Disk(error)) => return Err(no_room(archive)(error).into()),
             Err(Stop::Fault(fault)) => {
                 published.blocked.insert(id, fault);
             }
         }
     }
-    let sorted = gather.sorted();
+    let gathered = gather.end().map_err(no_room(archive))?;
     for (number, file) in plan.iter().enumerate() {
         let blocked = |chain: &ChainId| published.blocked.contains_key(chain);
         if !missing.contains(file.name.as_str())
@@ -75,7 +78,8 @@ pub fn publish(
         {
             continue;
         }
-        put(keeper, store, archive, file, (&sorted, number), go_on)?;
+        let sorted = gathered.file(number).map_err(RunError::Books)?;
+        put(keeper, store, archive, file, &sorted, go_on)?;
         published.names.insert(file.name.clone());
     }
     for dir in dirs.iter().filter(|dir| dir.is_dir()) {
@@ -90,8 +94,13 @@ pub fn path(archive: &Path, file: &PlannedFile) -> PathBuf {
     file.place.dir(archive).join(&file.name)
 }
 
+fn no_room(archive: &Path) -> impl FnOnce(io::Error) -> StateError {
+    StateError::io("keep rows on the disk in", archive)
+}
+
 enum Stop {
     Asked,
+    Disk(io::Error),
     Fault(String),
 }
 
@@ -104,7 +113,7 @@ impl From<ChainFault> for Stop {
 fn read(
     chain: &Chain,
     ranges: &[(Offset, Offset)],
-    take: &mut dyn FnMut(&StoredRecord<'_>) -> Result<(), RecordError>,
+    take: &mut dyn FnMut(&StoredRecord<'_>) -> Result<(), Refused>,
     go_on: GoOn<'_>,
 ) -> Result<(), Stop> {
     // Two ranges may lie in one segment, which is taken in once.
@@ -129,8 +138,10 @@ fn read(
             let visited = chain.look(name)?.ok_or_else(removed)?;
             let mut records = chain.records(&visited)?.ok_or_else(removed)?;
             while let Some(stored) = records.next()? {
-                take(&stored)
-                    .map_err(|error| Stop::Fault(format!("{}: {error}", path.display())))?;
+                take(&stored).map_err(|refused| match refused {
+                    Refused::NoRecord(error) => Stop::Fault(format!("{}: {error}", path.display())),
+                    Refused::Disk(error) => Stop::Disk(error),
+                })?;
             }
         }
     }
@@ -142,10 +153,10 @@ fn put(
     store: &Store,
     archive: &Path,
     file: &PlannedFile,
-    (sorted, number): (&Sorted, usize),
+    sorted: &Sorted<'_>,
     go_on: GoOn<'_>,
 ) -> Result<(), RunError> {
-    let found = sorted.count(number);
+    let found = sorted.count();
     if found != file.records {
         return Err(RunError::Books(format!(
             "{found} records found for {} of {}, {} were counted",
@@ -153,9 +164,7 @@ fn put(
         )));
     }
     let about = About::new(&store.id().0, file);
-    let bytes = sorted
-        .encode(number, about.to_json())
-        .map_err(RunError::Books)?;
+    let bytes = sorted.encode(about.to_json()).map_err(RunError::Books)?;
     let path = path(archive, file);
     let dir = file.place.dir(archive);
     if !dir.is_dir() {

@@ -34,7 +34,7 @@ pub fn archive(
     let mut names = BTreeSet::new();
     if !keeper.manifest.archive.plan.is_empty() {
         make_dirs(archiving)?;
-        let published = publish(keeper, store, &archiving.dir, go_on)?;
+        let published = publish(keeper, store, archiving, go_on)?;
         blocked.extend(published.blocked);
         names = published.names;
     }
@@ -65,7 +65,7 @@ pub fn archive(
             break;
         }
         make_dirs(archiving)?;
-        let published = publish(keeper, store, &archiving.dir, go_on)?;
+        let published = publish(keeper, store, archiving, go_on)?;
         blocked.extend(published.blocked);
         names = published.names;
     }

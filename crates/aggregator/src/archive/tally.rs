@@ -31,7 +31,7 @@ pub struct Size {
 }
 
 /// Begins nearly every line; behind it stand the hour and the rest of the time.
-const BEFORE: &[u8] = b"{\"timestamp\":\"";
+pub const BEFORE: &[u8] = b"{\"timestamp\":\"";
 /// Of [`BEFORE`] and `2015-05-17T10`.
 const HOUR_END: usize = BEFORE.len() + 13;
 

@@ -41,6 +41,8 @@ impl Archived {
                 max_wait: Duration::from_secs(6 * 3600),
                 file_bytes: 4_000,
                 plan_bytes: 6_000,
+                // Most plans do not fit.
+                memory_bytes: 2_000,
                 plans_max: usize::MAX,
                 live_retention: Duration::from_secs(3600),
                 archive_retention: None,

@@ -8,6 +8,7 @@ mod duckdb;
 mod expected;
 mod faults;
 mod killed;
+mod mixed;
 mod rebuild;
 mod reports;
 mod retention;
@@ -201,6 +202,16 @@ impl World {
     }
 
     fn publish_lines(&mut self, partition: i32, lines: &[String]) {
+        let skipped = self.rng.u64(1..4);
+        self.publish_and_skip(partition, lines, skipped);
+    }
+
+    /// A segment that stores nothing.
+    fn skip(&mut self, partition: i32, offsets: i64) {
+        self.publish_and_skip(partition, &[], offsets as u64);
+    }
+
+    fn publish_and_skip(&mut self, partition: i32, lines: &[String], skipped: u64) {
         let chain = self.chain(partition);
         let start = Start {
             format: 1,
@@ -211,7 +222,6 @@ impl World {
         chain.put_start(&start).unwrap();
         let end = chain.walk(None, &mut |_| true).unwrap().unwrap();
         let count = lines.len() as u32;
-        let skipped = self.rng.u64(1..4);
         let draft = Draft {
             first: end.next,
             next: Offset(end.next.0 + i64::from(count) + skipped as i64),

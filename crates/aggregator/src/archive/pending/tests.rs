@@ -15,6 +15,7 @@ fn policy() -> Policy {
         max_wait: Duration::from_secs(6 * 3600),
         file_bytes: 1_000,
         plan_bytes: 10_000,
+        memory_bytes: 10_000,
         plans_max: 1,
         live_retention: Duration::from_secs(3600),
         archive_retention: None,
@@ -282,4 +283,44 @@ fn segments_stay_as_long_as_they_should_once_they_are_archived() {
         archive.archived_for(&chain(0), stay, stay),
         Some(Offset(19_990))
     );
+}
+
+#[test]
+fn a_plan_takes_whole_stretches_so_that_no_segment_is_read_for_many() {
+    const STRETCHES: i64 = 8;
+    let mut archive = Archive::default();
+    let places: Vec<String> = (0..24)
+        .map(|hour| format!("2015-05-10T{hour:02}"))
+        .collect();
+    let sizes: Vec<_> = places.iter().map(|place| (place.as_str(), 10)).collect();
+    for at in 0..STRETCHES * 10 {
+        let (first, next) = (at * STRETCH / 10, (at + 1) * STRETCH / 10);
+        // Some hours are not in every segment.
+        let sizes = &sizes[..sizes.len() - at as usize % 3];
+        for partition in 0..2 {
+            archive.add(&arrival(partition, first, next, BASE, sizes), i64::MAX);
+        }
+    }
+    // Of the lines of one stretch of both chains.
+    let policy = Policy {
+        plan_bytes: 2 * 10 * 24 * 10,
+        ..policy()
+    };
+    let mut reads: BTreeMap<(ChainId, i64), u32> = BTreeMap::new();
+    let mut plans = 0;
+    while archive.plan(9, BASE + 6 * HOUR, &policy, &BTreeSet::new()) {
+        plans += 1;
+        let mut read = BTreeSet::new();
+        for part in archive.plan.drain(..).flat_map(|file| file.parts) {
+            assert_eq!(stretch(part.first), stretch(Offset(part.next.0 - 1)));
+            read.insert((part.chain, stretch(part.first)));
+        }
+        for stretch in read {
+            *reads.entry(stretch).or_default() += 1;
+        }
+    }
+    assert!(plans >= 7, "{plans}");
+    assert_eq!(reads.len(), 2 * STRETCHES as usize);
+    assert!(reads.values().all(|times| *times <= 2), "{reads:?}");
+    assert!(archive.pending.is_empty());
 }
