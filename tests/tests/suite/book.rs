@@ -1,12 +1,10 @@
 //! Commands of docs/runbook.md, run as they stand there.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use testbed::{
+    documents::repository,
     drill::{
         self,
         runbook::{Done, Runbook, Shell},
@@ -30,10 +28,6 @@ pub fn spawn(stand: &Stand, section: &str, start: &str, log: &Path) -> Result<Pr
 
 fn page() -> Result<Runbook> {
     Runbook::read(&repository().join("docs/runbook.md"))
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn shell(stand: &Stand, names: &[(&str, String)]) -> Result<Shell> {
