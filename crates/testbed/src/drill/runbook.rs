@@ -24,6 +24,12 @@ const PROGRAMS: [&str; 11] = [
     "ls",
     "grep",
 ];
+/// Kafka's own, which only who has a real Kafka can run.
+const OF_KAFKA: [&str; 3] = [
+    "kafka-topics.sh",
+    "kafka-configs.sh",
+    "kafka-consumer-groups.sh",
+];
 /// Clap's for a command that is called wrongly, timeout's, and bash's for one that is not there.
 const NOT_THERE: [i32; 4] = [2, 124, 126, 127];
 
@@ -99,7 +105,8 @@ impl Runbook {
             for text in found.into_iter().map(str::trim) {
                 let text = text.split(" # ").next().unwrap_or(text).trim();
                 let program = text.split_whitespace().next().unwrap_or_default();
-                if PROGRAMS.contains(&program) && !text.contains('…') {
+                let is_known = PROGRAMS.contains(&program) || OF_KAFKA.contains(&program);
+                if is_known && !text.contains('…') {
                     let text = text.to_owned();
                     lines.push(Line {
                         confirms,
@@ -112,14 +119,18 @@ impl Runbook {
         Self { sections }
     }
 
-    /// What confirms an alert.
+    /// What confirms an alert, but for what Kafka's own tools tell.
     ///
     /// # Errors
     /// When the page has no such section.
     pub fn confirm(&self, alert: &str) -> Result<Vec<Line>> {
         let lines = self.sections.get(alert);
         let lines = lines.with_context(|| format!("the runbook has no section {alert}"))?;
-        Ok(lines.iter().filter(|line| line.confirms).cloned().collect())
+        let confirms = |line: &&Line| {
+            let program = line.text.split_whitespace().next().unwrap_or_default();
+            line.confirms && !OF_KAFKA.contains(&program)
+        };
+        Ok(lines.iter().filter(confirms).cloned().collect())
     }
 
     /// All that stand in blocks, each with its section.
@@ -216,7 +227,7 @@ mod tests {
 
     #[test]
     fn commands_are_found_where_they_stand() {
-        let page = "# Alerts\n## A\n**Means**: `kill x`.\n**Confirm**: `df -h` of `curl`.\n\n```sh\n\
+        let page = "# Alerts\n## A\n**Means**: `kill x`.\n**Confirm**: `df -h` of `curl`, `kafka-topics.sh --list`.\n\n```sh\n\
                     curl -s localhost:9101/metrics | grep x      # what\n```\n\n**Do**: `kcat -L`, \
                     `aggregator export --from …`.\n## B\n`nothing here`\n";
         let book = Runbook::parse(page);
