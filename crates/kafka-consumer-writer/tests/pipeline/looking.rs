@@ -9,7 +9,7 @@ use kafka_consumer_writer::command::{Where, segments::Which};
 use pipeline_core::{Offset, command::Received};
 use serde_json::Value;
 
-use crate::rig::{Rig, TOPIC, batch_id, line};
+use crate::rig::{RECEIVED_MS, Rig, TOPIC, batch_id, line};
 
 /// `send` of the rig says so, too.
 const RECEIVED: &str = "2020-09-13T12:26:40";
@@ -96,7 +96,7 @@ async fn segments_are_listed_and_their_records_printed_by_place_and_time() {
     assert_eq!(framed[1]["received"], format!("{RECEIVED}.000Z"));
     assert_eq!(framed[1]["record"]["path"], "/2/0");
 
-    let received_ms = 1_600_000_000_000;
+    let received_ms = RECEIVED_MS;
     for (from, to, records) in [
         (Some(received_ms), None, 12),
         (Some(received_ms + 1), None, 0),
@@ -144,6 +144,39 @@ async fn segments_are_listed_and_their_records_printed_by_place_and_time() {
             .ls(&nowhere, true, &mut Vec::new())
             .is_err()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_segment_with_several_times_of_receipt_only_the_records_asked_for_are_printed() {
+    let rig = Rig::new(1).await;
+    let timed = (0..4).map(|at| (at, RECEIVED_MS + i64::from(at)));
+    rig.send_timed(0, 1, timed, 0).await;
+    let writer = rig.writer("", "");
+    rig.caught_up().await;
+    writer.stop().await;
+    let root = rig.dir.path().join("logs");
+    for (from, to, sequences) in [
+        (None, None, 0..4),
+        (Some(1), None, 1..4),
+        (None, Some(3), 0..3),
+        (Some(1), Some(3), 1..3),
+        (Some(2), Some(2), 0..0),
+        (Some(4), None, 0..0),
+    ] {
+        let time = |at: Option<i64>| at.map(|at| RECEIVED_MS + at);
+        let which = Which {
+            received: Received {
+                from: time(from),
+                to: time(to),
+            },
+            ..Which::default()
+        };
+        let (code, shown) = text(|out| which.cat(&root, false, out));
+        let lines = sequences.map(|sequence| format!("{}\n", line(1, sequence)));
+        assert_eq!((code, shown), (0, lines.collect()), "{from:?} to {to:?}");
+    }
+    let (_, listed) = text(|out| Which::default().ls(&root, true, out));
+    assert_eq!(json_lines(&listed).len(), 1 + 1, "one segment holds them");
 }
 
 #[tokio::test(flavor = "multi_thread")]

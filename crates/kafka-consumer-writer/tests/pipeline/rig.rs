@@ -26,6 +26,8 @@ use pipeline_core::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// When [`Rig::send`] says that it was received.
+pub const RECEIVED_MS: i64 = 1_600_000_000_000;
 pub const TOPIC: &str = "logs";
 pub const GROUP: &str = "writers";
 /// Longest wait for anything that has to come.
@@ -134,15 +136,27 @@ impl Rig {
 
     /// Produces records of one batch, with these sequences; gives the first offset.
     pub async fn send(&self, partition: i32, batch: u64, sequences: &[u32], since: i64) -> i64 {
+        let timed = sequences.iter().map(|sequence| (*sequence, RECEIVED_MS));
+        self.send_timed(partition, batch, timed, since).await
+    }
+
+    /// Each sequence with its time of receipt, as one batch of the log.
+    pub async fn send_timed(
+        &self,
+        partition: i32,
+        batch: u64,
+        sequences: impl IntoIterator<Item = (u32, i64)>,
+        since: i64,
+    ) -> i64 {
         let mut encoder = BatchEncoder::new(1_700_000_000_000);
-        for sequence in sequences {
+        for (sequence, received_ms) in sequences {
             let envelope = Envelope {
                 batch: batch_id(batch),
-                sequence: *sequence,
-                received_ms: 1_600_000_000_000,
+                sequence,
+                received_ms,
                 since: Offset(since),
             };
-            let value = line(batch, *sequence);
+            let value = line(batch, sequence);
             encoder.push(value.as_bytes(), Some((HEADER_NAME, &envelope.encode())));
         }
         let encoded = encoder.finish(Codec::None);
