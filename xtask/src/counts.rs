@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 
-use crate::shell::{cargo, root, step};
+use crate::shell::{build_aggregator, root};
 
 /// Prove the summaries' numbers at full size (release builds, no Kafka)
 #[derive(Subcommand)]
@@ -23,16 +23,7 @@ pub enum Command {
 }
 
 pub fn run(command: &Command) -> Result<()> {
-    step(&mut cargo(&[
-        "build",
-        "--release",
-        "--quiet",
-        "--locked",
-        "--package",
-        "aggregator",
-        "--bins",
-        "--examples",
-    ]))?;
+    build_aggregator(&["--examples"])?;
     let dir = root().join("target/counts");
     let (resume, keep) = match command {
         Command::Compare(_) => (false, false),

@@ -30,6 +30,23 @@ pub fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// The release of the aggregator and examples of it. Apart: an example is built with what tests
+/// need (`fault-injection`), and in one command the program would be, too.
+pub fn build_aggregator(examples: &[&str]) -> Result<()> {
+    for what in [examples, &["--bins"]] {
+        let package = [
+            "build",
+            "--release",
+            "--quiet",
+            "--locked",
+            "--package",
+            "aggregator",
+        ];
+        step(cargo(&package).args(what))?;
+    }
+    Ok(())
+}
+
 /// Builds the services and the embedded broker. These alone: a build of the whole workspace
 /// would put another xtask in the place of the running one.
 pub fn build_services(release: bool) -> Result<Duration> {

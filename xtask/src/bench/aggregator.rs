@@ -20,7 +20,7 @@ use super::{
     ceiling,
     figure::{self, Figure, children_cpu},
 };
-use crate::shell::{cargo, has, root};
+use crate::shell::{build_aggregator, has, root};
 
 /// Added to what is stored, and ten times that.
 const NEW: u64 = 3_000;
@@ -30,14 +30,7 @@ const SEGMENTS: u64 = 10_000;
 const TICKS: u32 = 10;
 
 pub fn run(args: &Args, dir: &Path) -> Result<()> {
-    let mut build = cargo(&["build", "--release", "--quiet", "--package", "aggregator"]);
-    if !build
-        .args(["--bins", "--example", "store"])
-        .status()?
-        .success()
-    {
-        bail!("the aggregator does not build");
-    }
+    build_aggregator(&["--example", "store"])?;
     fs::create_dir_all(dir)?;
     let mut bench = Bench {
         args,
