@@ -22,8 +22,14 @@ use pipeline_core::{
     },
 };
 
+use crate::{gate::Gate, met::Met};
+
 #[derive(Clone)]
-pub struct Disk(Arc<Mutex<State>>);
+pub struct Disk {
+    state: Arc<Mutex<State>>,
+    /// Of a save that is let go on step by step.
+    gate: Option<Arc<Gate>>,
+}
 
 pub struct State {
     random: fastrand::Rng,
@@ -40,13 +46,13 @@ pub struct State {
     unput: Vec<EncodedSnapshot>,
     /// Planned, watermark put, and not yet done.
     unremoved: Vec<Vec<Offset>>,
-    pub removed: u64,
+    pub met: Met,
     pub aside: BTreeSet<i64>,
 }
 
 impl Disk {
     pub fn new(seed: u64, start: Offset) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             random: fastrand::Rng::with_seed(seed),
             faults: true,
             start,
@@ -56,13 +62,33 @@ impl Disk {
             snapshots: BTreeMap::new(),
             unput: Vec::new(),
             unremoved: Vec::new(),
-            removed: 0,
+            met: Met::default(),
             aside: BTreeSet::new(),
-        })))
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            gate: None,
+        }
+    }
+
+    /// The same disk, where each step waits to be let go on.
+    pub fn behind(&self, gate: Gate) -> Self {
+        Self {
+            gate: Some(Arc::new(gate)),
+            ..self.clone()
+        }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no panic under this lock")
+        self.state.lock().expect("no panic under this lock")
+    }
+
+    /// As [`Self::lock`], once the schedule comes back to whoever asks.
+    fn step(&self) -> MutexGuard<'_, State> {
+        if let Some(gate) = &self.gate {
+            gate.wait();
+        }
+        self.lock()
     }
 
     /// The chain's end, as its history has it.
@@ -168,7 +194,8 @@ impl Disk {
                 for _ in 0..random.usize(1..4) {
                     if let Some(oldest) = state.unremoved[at].first().copied() {
                         state.unremoved[at].remove(0);
-                        state.removed += u64::from(state.names.remove(&oldest).is_some());
+                        let gone = state.names.remove(&oldest).is_some();
+                        state.met.removed += u64::from(gone);
                     }
                 }
             }
@@ -177,6 +204,49 @@ impl Disk {
 }
 
 impl State {
+    /// Without replacing; `false`: the name is taken.
+    fn link(&mut self, segment: &Arc<Encoded>) -> bool {
+        let first = segment.trailer.first;
+        if self.names.contains_key(&first) {
+            return false;
+        }
+        self.names.insert(first, segment.clone());
+        // Below the watermark it belongs to no chain.
+        if self.watermark <= first {
+            self.join(segment);
+        }
+        true
+    }
+
+    fn join(&mut self, segment: &Arc<Encoded>) {
+        let first = segment.trailer.first;
+        let mut at = first.0;
+        for run in &segment.trailer.fates {
+            let end = at + i64::try_from(run.count).expect("fits");
+            if matches!(run.fate, Fate::Poison | Fate::Undecidable) {
+                for offset in at..end {
+                    assert!(
+                        self.aside.contains(&offset),
+                        "{offset} is linked before it is durable in the DLQ"
+                    );
+                }
+            }
+            at = end;
+        }
+        let before = self.history.insert(first, segment.clone());
+        assert!(before.is_none(), "a name was linked twice: {first}");
+    }
+
+    /// What the segment goes on from stands there, or has been removed; below the watermark another
+    /// may stand in its place for a moment.
+    fn goes_on(&self, segment: &Encoded) -> bool {
+        let trailer = &segment.trailer;
+        trailer.previous.is_none_or(|link| {
+            let there = self.names.get(&link.first);
+            there.is_some_and(|there| there.hash == link.hash) || self.watermark >= trailer.first
+        })
+    }
+
     fn fails(&mut self, one_in: u32) -> bool {
         self.faults && self.random.u32(0..one_in) == 0
     }
@@ -200,42 +270,48 @@ fn broken(step: &'static str) -> StoreError {
 }
 
 impl ChainPort for Disk {
+    /// The steps of `Chain::publish`, between any two of which others act.
     fn publish(&self, segment: &Encoded) -> Result<Published, StoreError> {
-        let mut state = self.lock();
-        if state.fails(6) {
+        if self.step().fails(6) {
             return Err(broken("write"));
         }
         let first = segment.trailer.first;
-        if state.names.contains_key(&first) {
-            return Ok(Published::NameTaken);
-        }
-        if state.watermark > first {
-            // Linked for a moment, seen by nobody who may count it.
-            return Ok(Published::BelowWatermark);
-        }
-        let mut at = segment.trailer.first.0;
-        for run in &segment.trailer.fates {
-            let end = at + i64::try_from(run.count).expect("fits");
-            if matches!(run.fate, Fate::Poison | Fate::Undecidable) {
-                for offset in at..end {
-                    assert!(
-                        state.aside.contains(&offset),
-                        "{offset} is linked before it is durable in the DLQ"
-                    );
-                }
-            }
-            at = end;
-        }
-        let segment = Arc::new(segment.clone());
-        state.names.insert(first, segment.clone());
-        assert!(
-            state.history.insert(first, segment).is_none(),
-            "a name was linked twice: {first}"
-        );
+        let own = Arc::new(segment.clone());
+        let linked = self.step().link(&own);
+        let mut state = self.step();
         if state.fails(6) {
+            state.met.landed_unheard += u64::from(linked);
             return Err(broken("fsync directory"));
         }
-        Ok(Published::Linked)
+        drop(state);
+        if !linked {
+            self.lock().met.name_taken += 1;
+            return Ok(Published::NameTaken);
+        }
+        let mut state = self.step();
+        if state.fails(12) {
+            state.met.landed_unheard += 1;
+            return Err(broken("look"));
+        }
+        state.met.overtaken += u64::from(state.names.range(first.next()..).next().is_some());
+        let back = if state.watermark > first {
+            Published::BelowWatermark
+        } else if state.goes_on(segment) {
+            return Ok(Published::Linked);
+        } else {
+            Published::Severed
+        };
+        drop(state);
+        let mut state = self.step();
+        if state
+            .names
+            .get(&first)
+            .is_some_and(|there| Arc::ptr_eq(there, &own))
+        {
+            state.names.remove(&first);
+        }
+        state.met.taken_back += 1;
+        Ok(back)
     }
 
     fn walk(
@@ -243,7 +319,7 @@ impl ChainPort for Disk {
         from: Option<Cursor>,
         visit: &mut dyn FnMut(Visited) -> bool,
     ) -> Result<Option<ChainEnd>, ChainFault> {
-        let mut state = self.lock();
+        let mut state = self.step();
         if state.fails(6) {
             return Err(broken("list").into());
         }
@@ -283,7 +359,7 @@ impl ChainPort for Disk {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        if self.lock().fails(6) {
+        if self.step().fails(6) {
             return Err(broken("fsync directory"));
         }
         Ok(())
@@ -292,13 +368,14 @@ impl ChainPort for Disk {
 
 impl Aside for Disk {
     fn keep(&self, _: &Place, entries: &[Entry<'_>]) -> io::Result<()> {
-        let mut state = self.lock();
+        let mut state = self.step();
         if state.fails(6) {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
-        state
-            .aside
-            .extend(entries.iter().map(|entry| entry.offset.0));
+        let offsets = entries.iter().map(|entry| entry.offset.0);
+        state.aside.extend(offsets);
+        drop(state);
+        let mut state = self.step();
         if state.fails(6) {
             return Err(io::Error::from(io::ErrorKind::TimedOut));
         }

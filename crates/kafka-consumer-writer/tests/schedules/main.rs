@@ -1,30 +1,33 @@
-//! Random schedules of one partition's life: several writers (fresh, frozen, dead and woken), a
-//! store that fails or says it failed, a broker that moves the partition and loses answers,
-//! retention on both sides. Whatever the order of steps, each offset is in the chain exactly once,
+//! Random schedules of one partition's life: several writers (fresh, dead, or frozen at any step of a
+//! save and woken), a store that fails or says it failed, a broker that moves the partition and
+//! loses answers, retention on both sides. Whatever the order of steps, each offset is in the chain exactly once,
 //! and each record is stored exactly once.
 
 mod chain;
+mod gate;
 mod log;
+mod met;
 mod world;
 
+use met::Met;
 use world::World;
 
 #[test]
 fn every_offset_is_in_the_chain_once_under_any_schedule() {
-    let mut removed = 0;
-    for seed in 0..seeds(3_000) {
+    let mut met = Met::default();
+    for seed in 0..seeds(2_000) {
         let mut world = World::new(seed, 1_000);
         world.run();
-        removed += world.removed();
+        met.add(&world.met());
     }
-    assert!(removed > 10, "the case is met: {removed}");
+    assert!(met.least() > 100, "each case is met: {met:?}");
 }
 
 /// A window so small that copies fall out of it: they become undecidable, never stored twice.
 #[test]
 fn a_tiny_window_stores_nothing_twice_under_any_schedule() {
     let mut undecidable = 0;
-    for seed in 0..seeds(2_000) {
+    for seed in 0..seeds(1_500) {
         undecidable += World::new(0x5eed_0000 + seed, 2).run().undecidable;
     }
     assert!(undecidable > 100, "the case is met: {undecidable}");

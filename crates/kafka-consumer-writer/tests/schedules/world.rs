@@ -13,7 +13,7 @@ use kafka_consumer_writer::{
 };
 use pipeline_core::{Offset, PartitionId, record::Rules, store::Totals};
 
-use crate::{chain::Disk, log::Log};
+use crate::{chain::Disk, gate::Stepped, log::Log, met::Met};
 
 const SETTINGS: Settings = Settings {
     flush: FlushLimits {
@@ -50,6 +50,8 @@ struct Writer {
     load: bool,
     loaded: Option<LoadOutcome>,
     saves: Vec<SaveJob>,
+    /// Begun; each sleeps at some step.
+    running: Vec<(u64, Stepped<SaveOutcome>)>,
     saved: Vec<(u64, SaveOutcome)>,
     fetched: Option<(Offset, Vec<Chunk>)>,
     answers: Vec<(CommitDue, bool)>,
@@ -118,9 +120,9 @@ impl World {
         self.check()
     }
 
-    /// How many segments were removed behind the writers.
-    pub fn removed(&self) -> u64 {
-        self.disk.lock().removed
+    /// What happened on the way.
+    pub fn met(&self) -> Met {
+        self.disk.lock().met
     }
 
     fn step(&mut self) {
@@ -168,7 +170,9 @@ impl World {
                 } else {
                     count - 1
                 };
-                self.act(writer);
+                for _ in 0..self.random.u32(1..12) {
+                    self.act(writer);
+                }
             }
         }
     }
@@ -184,6 +188,7 @@ impl World {
             load: false,
             loaded: None,
             saves: Vec::new(),
+            running: Vec::new(),
             saved: Vec::new(),
             fetched: None,
             answers: Vec::new(),
@@ -224,22 +229,28 @@ impl World {
                 }
             }
             3 => {
+                let some = |random: &mut fastrand::Rng, len| random.usize(0..len);
                 if !writer.saves.is_empty() {
-                    let job = writer
-                        .saves
-                        .swap_remove(self.random.usize(0..writer.saves.len()));
+                    let at = some(&mut self.random, writer.saves.len());
+                    let job = writer.saves.swap_remove(at);
                     let serial = job.serial;
-                    let report = save::run(
-                        Box::new(job),
-                        &SaveContext {
-                            chain: &self.disk,
-                            aside: &self.disk,
-                            place: &self.place,
-                            rules: &self.rules,
-                            writer: [writer.id; 16],
-                        },
-                    );
-                    writer.saved.push((serial, report.outcome));
+                    let save = begin(job, writer.id, &self.disk, &self.place, &self.rules);
+                    match save {
+                        Ok(save) => writer.running.push((serial, save)),
+                        Err(outcome) => writer.saved.push((serial, outcome)),
+                    }
+                }
+                // Mostly to its end; some fall asleep on the way.
+                for _ in 0..self.random.usize(1..9) {
+                    if writer.running.is_empty() {
+                        break;
+                    }
+                    let at = some(&mut self.random, writer.running.len());
+                    let (serial, save) = writer.running.swap_remove(at);
+                    match save.step() {
+                        Ok(save) => writer.running.push((serial, save)),
+                        Err(outcome) => writer.saved.push((serial, outcome)),
+                    }
                 }
             }
             4 => {
@@ -289,6 +300,28 @@ impl World {
             }
         }
     }
+}
+
+/// A save on its way to its first step at the disk.
+fn begin(
+    job: SaveJob,
+    writer: u8,
+    disk: &Disk,
+    place: &Place,
+    rules: &Rules,
+) -> Result<Stepped<SaveOutcome>, SaveOutcome> {
+    let (disk, place, rules) = (disk.clone(), place.clone(), rules.clone());
+    Stepped::begin(move |gate| {
+        let disk = disk.behind(gate);
+        let context = SaveContext {
+            chain: &disk,
+            aside: &disk,
+            place: &place,
+            rules: &rules,
+            writer: [writer; 16],
+        };
+        save::run(Box::new(job), &context).outcome
+    })
 }
 
 fn fetch(

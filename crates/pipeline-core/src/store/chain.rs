@@ -225,14 +225,13 @@ impl Chain {
     }
 
     /// Whether this very segment, which ends at `next`, is in the chain, or was until it was removed:
-    /// the watermark is at its end then, or behind that, never within it. One that is damaged is
-    /// not: what is known of it is for a take-over to judge.
+    /// the watermark is at its end then, or behind that, never within it, and whatever stands under
+    /// its name is of one that links there late and takes it back. Above the watermark, one that is
+    /// damaged is not: what is known of it is for a take-over to judge.
     pub(super) fn has(&self, link: Link, next: Offset) -> Result<bool, StoreError> {
-        match or_not(self.visit(link.first).map(Some))? {
-            Some(Some(found)) => Ok(found.hash == link.hash),
-            Some(None) => Ok(self.watermark()?.is_some_and(|watermark| watermark >= next)),
-            None => Ok(false),
-        }
+        let found = or_not(self.visit(link.first))?;
+        Ok(found.is_some_and(|found| found.hash == link.hash)
+            || self.watermark()?.is_some_and(|watermark| watermark >= next))
     }
 
     fn lock_own(&self) -> MutexGuard<'_, Option<Own>> {

@@ -101,6 +101,32 @@ fn a_publisher_never_takes_back_what_another_has_put_under_its_name() {
     }
 }
 
+/// Two that were frozen: one behind its link, and one that links below the watermark, where the
+/// other's file before it had stood.
+#[test]
+fn what_stands_below_the_watermark_for_a_moment_is_not_what_a_publisher_goes_on_from() {
+    for own_before in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (frozen, other) = two(dir.path());
+        let stale = skipped(&end_of(&frozen), 20, 2);
+        let before = add(if own_before { &frozen } else { &other }, 10, 1);
+        let own = skipped(&end_of(&frozen), 10, 1);
+        thread::scope(|scope| {
+            let linked = hang(&frozen, Step::SyncDir, 1);
+            let publish = scope.spawn(|| frozen.publish(&own).unwrap());
+            wait(&linked);
+            other.put_watermark(own.trailer.first).unwrap();
+            cut(&other, &[&before]);
+            let path = other.segment_path(before.trailer.first);
+            fs::write(&path, &stale.bytes).unwrap();
+            linked.release();
+            assert_eq!(publish.join().unwrap(), Published::Linked, "{own_before}");
+            fs::remove_file(path).unwrap();
+        });
+        assert_eq!(end_of(&other).next, own.trailer.next, "{own_before}");
+    }
+}
+
 #[test]
 fn a_publisher_whose_file_is_gone_behind_the_watermark_says_so() {
     let dir = tempfile::tempdir().unwrap();
