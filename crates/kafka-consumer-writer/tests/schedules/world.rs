@@ -8,10 +8,18 @@ use kafka_consumer_writer::{
     batcher::{Chunk, Content, DrainState, FlushLimits, Trigger},
     budget::Budget,
     dead_letters::Place,
-    partition::{Action, CommitDue, LoadOutcome, PartitionCore, SaveJob, SaveOutcome, Settings},
+    partition::{
+        Action, CommitDue, LoadOutcome, Memory, PartitionCore, SaveJob, SaveOutcome, Settings,
+    },
     save::{self, SaveContext},
+    takeover::{CommitFacts, Difference, LogFacts, Verdict, commit_metadata, judge},
 };
-use pipeline_core::{Offset, PartitionId, record::Rules, store::Totals};
+use pipeline_core::{
+    Offset, PartitionId,
+    config::StartAt,
+    record::Rules,
+    store::{Start, StoreId, Totals, chain::FORMAT},
+};
 
 use crate::{chain::Disk, gate::Stepped, log::Log, met::Met};
 
@@ -30,10 +38,11 @@ pub struct World {
     random: fastrand::Rng,
     now: Instant,
     log: Log,
-    disk: Disk,
+    /// One for each directory that members of the group have been given, mostly one.
+    stores: Vec<Disk>,
     window: usize,
     generation: u32,
-    committed: Option<i64>,
+    committed: Option<CommitFacts>,
     writers: Vec<Writer>,
     budget: Budget,
     place: Place,
@@ -44,6 +53,7 @@ pub struct World {
 /// One member's life with the partition; dead ones keep their threads.
 struct Writer {
     id: u8,
+    store: usize,
     generation: u32,
     core: Option<PartitionCore>,
     /// Asked for, not yet run.
@@ -59,18 +69,22 @@ struct Writer {
 
 impl World {
     pub fn new(seed: u64, window: usize) -> Self {
+        Self::of_stores(seed, window, 1)
+    }
+
+    pub fn of_stores(seed: u64, window: usize, stores: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut log = Log::default();
         for _ in 0..random.usize(0..5) {
             log.grow(&mut random);
         }
         log.start = random.i64(0..=log.end());
-        let disk = Disk::new(random.u64(..), Offset(log.start));
+        let stores = (0..stores).map(|_| Disk::new(random.u64(..), Offset(log.start)));
         Self {
             seed,
             now: Instant::now(),
+            stores: stores.collect(),
             log,
-            disk,
             window,
             generation: 0,
             committed: None,
@@ -97,18 +111,22 @@ impl World {
             self.step();
         }
         self.faults = false;
-        self.disk.lock().faults = false;
-        self.assign();
+        for disk in &self.stores {
+            disk.lock().faults = false;
+        }
+        let owner = self.owner();
+        self.assign(owner);
         let end = self.log.end();
         for round in 0.. {
             assert!(round < 5_000, "seed {}: stuck before {end}", self.seed);
-            if self.disk.next().0 == end && self.committed == Some(end) {
+            let committed = self.committed.as_ref().map(|commit| commit.offset.0);
+            if self.stores[owner].next().0 == end && committed == Some(end) {
                 break;
             }
             let newest = self.writers.len() - 1;
             self.act(newest);
             if self.random.u32(0..40) == 0 {
-                self.disk.retain(self.window, &mut self.random);
+                self.stores[owner].retain(self.window, &mut self.random);
             }
             if self.random.u32(0..4) == 0 {
                 // The dead go on waking.
@@ -117,19 +135,43 @@ impl World {
             }
             self.now += Duration::from_millis(50);
         }
-        self.check()
+        for (other, disk) in self.stores.iter().enumerate() {
+            let linked = disk.lock().history.len();
+            assert!(
+                other == owner || linked == 0,
+                "seed {}: two stores",
+                self.seed
+            );
+        }
+        self.check(owner)
+    }
+
+    /// The store that has the partition by the last commit; before any, all may.
+    fn owner(&self) -> usize {
+        let committed = self.committed.as_ref();
+        let of = |store: &usize| {
+            committed.is_some_and(|it| it.metadata == commit_metadata(&store_id(*store)))
+        };
+        (0..self.stores.len()).find(of).unwrap_or(0)
     }
 
     /// What happened on the way.
     pub fn met(&self) -> Met {
-        self.disk.lock().met
+        let mut met = Met::default();
+        for disk in &self.stores {
+            met.add(&disk.lock().met);
+        }
+        met
     }
 
     fn step(&mut self) {
         match self.random.u32(0..100) {
             0..=11 => self.log.grow(&mut self.random),
-            12..=13 => self.assign(),
-            14 | 22..=25 => self.disk.retain(self.window, &mut self.random),
+            12..=13 => self.assign_any(),
+            14 | 22..=25 => {
+                let disk = self.random.choice(&self.stores).expect("there is one");
+                disk.retain(self.window, &mut self.random);
+            }
             15 if self.random.u32(0..6) == 0 => {
                 self.log.start = self.random.i64(self.log.start..=self.log.end());
             }
@@ -161,7 +203,7 @@ impl World {
                     }
                 }
             }
-            _ if self.writers.is_empty() => self.assign(),
+            _ if self.writers.is_empty() => self.assign_any(),
             _ => {
                 // Mostly the newest; the others are thought dead and wake now and then.
                 let count = self.writers.len();
@@ -178,11 +220,17 @@ impl World {
     }
 
     /// The group gives the partition to a new member (or, in the same process, again).
-    fn assign(&mut self) {
+    fn assign_any(&mut self) {
+        let store = self.random.usize(0..self.stores.len());
+        self.assign(store);
+    }
+
+    fn assign(&mut self, store: usize) {
         self.generation += 1;
         let seed = self.random.u64(..);
         self.writers.push(Writer {
             id: u8::try_from(self.writers.len() % 250).expect("small"),
+            store,
             generation: self.generation,
             core: Some(PartitionCore::new(SETTINGS, seed)),
             load: false,
@@ -219,7 +267,8 @@ impl World {
                     writer.loaded = Some(if self.faults && self.random.u32(0..6) == 0 {
                         LoadOutcome::Retry
                     } else {
-                        LoadOutcome::Ready(Box::new(self.disk.load(self.window)))
+                        let memory = self.stores[writer.store].load(self.window);
+                        judge_load(writer.store, memory, &self.log, self.committed.as_ref())
                     });
                 }
             }
@@ -233,8 +282,8 @@ impl World {
                 if !writer.saves.is_empty() {
                     let at = some(&mut self.random, writer.saves.len());
                     let job = writer.saves.swap_remove(at);
-                    let serial = job.serial;
-                    let save = begin(job, writer.id, &self.disk, &self.place, &self.rules);
+                    let (serial, disk) = (job.serial, &self.stores[writer.store]);
+                    let save = begin(job, writer.id, disk, &self.place, &self.rules);
                     match save {
                         Ok(save) => writer.running.push((serial, save)),
                         Err(outcome) => writer.saved.push((serial, outcome)),
@@ -280,14 +329,17 @@ impl World {
                 let Some(core) = &mut writer.core else { return };
                 if let Some(due) = core.commit_due(self.now) {
                     assert!(
-                        due.offset <= self.disk.next(),
+                        due.offset <= self.stores[writer.store].next(),
                         "seed {}: {} is committed and not in the chain",
                         self.seed,
                         due.offset
                     );
                     let heard = current && !(self.faults && self.random.u32(0..8) == 0);
                     if heard {
-                        self.committed = Some(due.offset.0);
+                        self.committed = Some(CommitFacts {
+                            offset: due.offset,
+                            metadata: commit_metadata(&store_id(writer.store)),
+                        });
                     }
                     let answered = heard && !(self.faults && self.random.u32(0..8) == 0);
                     writer.answers.push((due, answered));
@@ -299,6 +351,38 @@ impl World {
                 }
             }
         }
+    }
+}
+
+fn store_id(store: usize) -> StoreId {
+    StoreId(format!("{store:032x}"))
+}
+
+/// What a take-over decides, by the chain, the log and the last commit.
+fn judge_load(
+    store: usize,
+    memory: Memory,
+    log: &Log,
+    committed: Option<&CommitFacts>,
+) -> LoadOutcome {
+    let start = Start {
+        format: FORMAT,
+        cluster_id: "cluster".to_owned(),
+        topic_id: "topic".to_owned(),
+        first_offset: memory.end.next,
+    };
+    let facts = LogFacts {
+        cluster_id: start.cluster_id.clone(),
+        topic_id: start.topic_id.clone(),
+        log_start: Offset(log.start),
+        log_end: Offset(log.end()),
+    };
+    let chain = Some((&start, &memory.end));
+    let id = store_id(store);
+    match judge(chain, &facts, committed, &id, StartAt::Earliest, false) {
+        Verdict::GoOn => LoadOutcome::Ready(Box::new(memory)),
+        Verdict::Halt(Difference::OtherStore { .. }) => LoadOutcome::Halt,
+        odd => panic!("{odd:?}"),
     }
 }
 

@@ -9,9 +9,9 @@ use super::World;
 use crate::log::{What, path};
 
 impl World {
-    pub(super) fn check(&self) -> Totals {
+    pub(super) fn check(&self, owner: usize) -> Totals {
         let seed = self.seed;
-        let disk = self.disk.lock();
+        let disk = self.stores[owner].lock();
         let mut at = disk.start;
         let mut totals = Totals::default();
         let mut stored: BTreeMap<String, i64> = BTreeMap::new();
