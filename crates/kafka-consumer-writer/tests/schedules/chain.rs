@@ -294,13 +294,11 @@ impl ChainPort for Disk {
             return Err(broken("look"));
         }
         state.met.overtaken += u64::from(state.names.range(first.next()..).next().is_some());
-        let back = if state.watermark > first {
-            Published::BelowWatermark
-        } else if state.goes_on(segment) {
+        if state.watermark <= first {
+            // Nobody repairs here.
+            assert!(state.goes_on(segment), "what {first} goes on from is gone");
             return Ok(Published::Linked);
-        } else {
-            Published::Severed
-        };
+        }
         drop(state);
         let mut state = self.step();
         if state
@@ -311,7 +309,7 @@ impl ChainPort for Disk {
             state.names.remove(&first);
         }
         state.met.taken_back += 1;
-        Ok(back)
+        Ok(Published::BelowWatermark)
     }
 
     fn walk(

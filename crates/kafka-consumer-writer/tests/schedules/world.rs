@@ -1,26 +1,20 @@
 //! Writers, a group and a clock around one log and one disk; every step is chosen by a seed.
 
 mod count;
+mod work;
 
 use std::time::{Duration, Instant};
 
 use kafka_consumer_writer::{
-    batcher::{Chunk, Content, DrainState, FlushLimits, Trigger},
+    batcher::{Chunk, DrainState, FlushLimits, Trigger},
     budget::Budget,
     dead_letters::Place,
-    partition::{
-        Action, CommitDue, LoadOutcome, Memory, PartitionCore, SaveJob, SaveOutcome, Settings,
-    },
-    save::{self, SaveContext},
-    takeover::{CommitFacts, Difference, LogFacts, Verdict, commit_metadata, judge},
+    partition::{Action, CommitDue, LoadOutcome, PartitionCore, SaveJob, SaveOutcome, Settings},
+    takeover::{CommitFacts, commit_metadata},
 };
-use pipeline_core::{
-    Offset, PartitionId,
-    config::StartAt,
-    record::Rules,
-    store::{Start, StoreId, Totals, chain::FORMAT},
-};
+use pipeline_core::{Offset, PartitionId, record::Rules, store::Totals};
 
+use self::work::{begin, fetch, judge_load, store_id};
 use crate::{chain::Disk, gate::Stepped, log::Log, met::Met};
 
 const SETTINGS: Settings = Settings {
@@ -352,82 +346,4 @@ impl World {
             }
         }
     }
-}
-
-fn store_id(store: usize) -> StoreId {
-    StoreId(format!("{store:032x}"))
-}
-
-/// What a take-over decides, by the chain, the log and the last commit.
-fn judge_load(
-    store: usize,
-    memory: Memory,
-    log: &Log,
-    committed: Option<&CommitFacts>,
-) -> LoadOutcome {
-    let start = Start {
-        format: FORMAT,
-        cluster_id: "cluster".to_owned(),
-        topic_id: "topic".to_owned(),
-        first_offset: memory.end.next,
-    };
-    let facts = LogFacts {
-        cluster_id: start.cluster_id.clone(),
-        topic_id: start.topic_id.clone(),
-        log_start: Offset(log.start),
-        log_end: Offset(log.end()),
-    };
-    let chain = Some((&start, &memory.end));
-    let id = store_id(store);
-    match judge(chain, &facts, committed, &id, StartAt::Earliest, false) {
-        Verdict::GoOn => LoadOutcome::Ready(Box::new(memory)),
-        Verdict::Halt(Difference::OtherStore { .. }) => LoadOutcome::Halt,
-        odd => panic!("{odd:?}"),
-    }
-}
-
-/// A save on its way to its first step at the disk.
-fn begin(
-    job: SaveJob,
-    writer: u8,
-    disk: &Disk,
-    place: &Place,
-    rules: &Rules,
-) -> Result<Stepped<SaveOutcome>, SaveOutcome> {
-    let (disk, place, rules) = (disk.clone(), place.clone(), rules.clone());
-    Stepped::begin(move |gate| {
-        let disk = disk.behind(gate);
-        let context = SaveContext {
-            chain: &disk,
-            aside: &disk,
-            place: &place,
-            rules: &rules,
-            writer: [writer; 16],
-        };
-        save::run(Box::new(job), &context).outcome
-    })
-}
-
-fn fetch(
-    log: &Log,
-    from: Offset,
-    random: &mut fastrand::Rng,
-    now: Instant,
-    budget: &Budget,
-) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
-    let mut at = from.0;
-    if at < log.start {
-        chunks.push(Chunk::gap(Content::Lost, Offset(log.start), now, budget));
-        at = log.start;
-    }
-    for _ in 0..random.usize(1..4) {
-        let block = log.block(at, random.i64(1..9));
-        if block.next.0 <= at {
-            break;
-        }
-        at = block.next.0;
-        chunks.push(Chunk::messages(block, now, budget));
-    }
-    chunks
 }

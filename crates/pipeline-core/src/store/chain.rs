@@ -177,12 +177,13 @@ impl Chain {
         // the directory (long, mostly) need not be listed.
         if !self.stands_behind_own(segment)? {
             let goes_on = self.goes_on(&segment.trailer)?;
-            let back = if self.watermark()?.is_some_and(|watermark| watermark > first) {
-                Some(Published::BelowWatermark)
-            } else if goes_on {
-                None
-            } else {
-                Some(Published::Severed)
+            let back = match self.watermark()? {
+                Some(watermark) if watermark > first => Some(Published::BelowWatermark),
+                // Ours is the chain's oldest; under the name before it another may stand for a
+                // moment, of a process that links below the watermark and takes it back.
+                Some(watermark) if watermark == first => None,
+                _ if goes_on => None,
+                _ => Some(Published::Severed),
             };
             if let Some(back) = back {
                 // Set aside or removed while we slept, ours may have left its name to another's.
@@ -225,13 +226,14 @@ impl Chain {
     }
 
     /// Whether this very segment, which ends at `next`, is in the chain, or was until it was removed:
-    /// the watermark is at its end then, or behind that, never within it, and whatever stands under
-    /// its name is of one that links there late and takes it back. Above the watermark, one that is
-    /// damaged is not: what is known of it is for a take-over to judge.
+    /// the watermark is at its end then, or behind that, never within it. One that is damaged is
+    /// not: what is known of it is for a take-over to judge.
     pub(super) fn has(&self, link: Link, next: Offset) -> Result<bool, StoreError> {
-        let found = or_not(self.visit(link.first))?;
-        Ok(found.is_some_and(|found| found.hash == link.hash)
-            || self.watermark()?.is_some_and(|watermark| watermark >= next))
+        match or_not(self.visit(link.first).map(Some))? {
+            Some(Some(found)) => Ok(found.hash == link.hash),
+            Some(None) => Ok(self.watermark()?.is_some_and(|watermark| watermark >= next)),
+            None => Ok(false),
+        }
     }
 
     fn lock_own(&self) -> MutexGuard<'_, Option<Own>> {

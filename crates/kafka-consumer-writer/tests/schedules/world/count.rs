@@ -16,8 +16,11 @@ impl World {
         let mut totals = Totals::default();
         let mut stored: BTreeMap<String, i64> = BTreeMap::new();
         let mut excused: BTreeSet<String> = BTreeSet::new();
+        let mut previous = None;
         for segment in disk.history.values() {
             let trailer = &segment.trailer;
+            assert_eq!(trailer.previous, previous, "seed {seed}: at {at}");
+            previous = Some(segment.link());
             assert_eq!(trailer.first, at, "seed {seed}: a gap in the chain");
             let plain = zstd::decode_all(segment.bytes.as_slice()).expect("whole");
             for record in trailer.records(&plain) {
