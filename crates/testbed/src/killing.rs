@@ -229,8 +229,9 @@ impl Campaign {
             let kept = lock(&self.store).topic().to_owned();
             self.books.ask(&[actor.stand.writers[0].admin], false);
             let check = || self.removal.check().and_then(|()| self.books.check());
-            let how = freeze::freeze(actor.stand, round, &kept, &self.books, &check)?;
+            let (there, how) = freeze::freeze(actor.stand, round, &kept, &self.books, &check)?;
             self.outcome.frozen += 1;
+            self.outcome.frozen_there += u32::from(there);
             how
         } else {
             self.kill(round, actor.stand)?

@@ -50,5 +50,9 @@ pub fn run(args: &Args) -> Result<()> {
     if plan.rounds >= ROUNDS_FOR_ALL && !missed.is_empty() {
         bail!("steps at which nothing has ended: {}", missed.join(", "));
     }
+    let not_compared = outcome.not_compared();
+    if !not_compared.is_empty() {
+        bail!("never compared: {}", not_compared.join(", "));
+    }
     ground.end(&dir, &plan.stand.topic, outcome.verdict.holds())
 }

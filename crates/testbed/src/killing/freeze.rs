@@ -21,15 +21,15 @@ const WITHIN: Duration = Duration::from_secs(90);
 /// Between looks at whether it is stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// The round; says how it went. Both writers are gone behind it. `check` is asked while others work;
-/// the books are those of the writers that are awake.
+/// The round; says whether it slept at its step, and how it went. Both writers are gone behind it.
+/// `check` is asked while others work; the books are those of the writers that are awake.
 pub fn freeze(
     stand: &mut Stand,
     round: &Round,
     kept_dir: &Path,
     books: &Books,
     check: &dyn Fn() -> Result<()>,
-) -> Result<String> {
+) -> Result<(bool, String)> {
     let (sleeper, others) = stand.writers.split_at_mut(1);
     let (sleeper, other) = (&mut sleeper[0], &mut others[0]);
     let (one, both) = ([other.admin], [sleeper.admin, other.admin]);
@@ -93,14 +93,9 @@ pub fn freeze(
         }
     };
     stand.writers[1].kill()?;
-    Ok(format!(
-        "{}, another went on and removal behind it; woken, {how}",
-        if there {
-            "frozen there"
-        } else {
-            "frozen elsewhere"
-        }
-    ))
+    let at = if there { "there" } else { "elsewhere" };
+    let how = format!("frozen {at}, another went on and removal behind it; woken, {how}");
+    Ok((there, how))
 }
 
 /// Whether at its point; else wherever it is by then.

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, fmt};
 
 use super::{books::Scrapes, decide::Decided, schedule::Point};
-use crate::{ledger::Ledger, oracle::Verdict, order::Order};
+use crate::{
+    ledger::Ledger,
+    oracle::Verdict,
+    order::{self, Order},
+};
 
 /// What came of it.
 #[derive(Debug)]
@@ -32,9 +36,34 @@ pub struct Tally {
     pub elsewhere: u32,
     /// How often a writer was stopped and woken behind removed segments.
     pub frozen: u32,
+    /// Of these, at the step that was meant.
+    pub frozen_there: u32,
     pub leaders_killed: u32,
     /// How often all was at rest, and what was stored was what was accepted.
     pub judged: u32,
+}
+
+impl Outcome {
+    /// What was not looked at, though this campaign is there to look at it: it may hold for nothing.
+    #[must_use]
+    pub fn not_compared(&self) -> Vec<&'static str> {
+        let (scrapes, frozen) = (&self.scrapes, self.tally.frozen > 0);
+        let order = self.order.as_ref();
+        [
+            (scrapes.whole == 0, "the books, with every lag known"),
+            (
+                frozen && scrapes.beside_a_sleeper == 0,
+                "the books beside a writer that slept",
+            ),
+            (
+                order::can_check() && order.is_none_or(|order| order.poison == 0),
+                "the order in each partition, with poison in it",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(is_missing, what)| is_missing.then_some(what))
+        .collect()
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -48,9 +77,14 @@ impl fmt::Display for Outcome {
         let killed: u32 = tally.hits.values().sum();
         writeln!(
             f,
-            "killed {killed} times at a step and {} times elsewhere, frozen and woken {} times, {} \
-             leaders killed; {} segments removed, {} removals not disturbed",
-            tally.elsewhere, tally.frozen, tally.leaders_killed, self.removed, self.whole_removals,
+            "killed {killed} times at a step and {} times elsewhere, frozen and woken {} times ({} of \
+             them at a step), {} leaders killed; {} segments removed, {} removals not disturbed",
+            tally.elsewhere,
+            tally.frozen,
+            tally.frozen_there,
+            tally.leaders_killed,
+            self.removed,
+            self.whole_removals,
         )?;
         writeln!(
             f,
