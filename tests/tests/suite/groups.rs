@@ -174,6 +174,9 @@ fn a_second_store_in_the_group_halts_and_the_first_misses_nothing() -> Result<()
     let load = Load::start(&stand.addresses, load(63));
     assert!(load.wait_accepted(5_000, WITHIN), "{}", load.stop());
     assigned(&stand, &[4.0])?;
+    // A partition is the first's once Kafka has its claim, and nothing is linked before.
+    let claimed = poll_until(WITHIN, || Ok((linked_in(&stand)? == 4).then_some(())))?;
+    assert!(claimed.is_some(), "{} of 4 chains", linked_in(&stand)?);
     // The same group, another directory.
     let second = stand.add_writer()?;
     let text = fs::read_to_string(&second.config)?;
@@ -281,6 +284,17 @@ fn assigned(stand: &Stand, each: &[f64]) -> Result<()> {
     })?;
     assert!(settled.is_some(), "the writers hold {last:?}, not {each:?}");
     Ok(())
+}
+
+/// In how many partitions something is stored.
+fn linked_in(stand: &Stand) -> Result<usize> {
+    let mut linked = 0;
+    for partition in fs::read_dir(stand.topic_dir())? {
+        let mut files = fs::read_dir(partition?.path())?;
+        let is_segment = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".ndjson.zst");
+        linked += usize::from(files.any(|file| file.is_ok_and(|it| is_segment(&it.file_name()))));
+    }
+    Ok(linked)
 }
 
 fn rebalances(stand: &Stand, writer: usize) -> Option<f64> {
