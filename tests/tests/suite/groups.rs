@@ -17,7 +17,7 @@ use testbed::{
     process::{poll_until, tail},
     skip,
     stand::{Plan, Stand},
-    store::Counter,
+    store::{self, Counter},
 };
 
 use crate::{RunDir, assert_holds, load};
@@ -286,15 +286,9 @@ fn assigned(stand: &Stand, each: &[f64]) -> Result<()> {
     Ok(())
 }
 
-/// In how many partitions something is stored.
+/// In how many partitions something is stored; in none before the writer made its directories.
 fn linked_in(stand: &Stand) -> Result<usize> {
-    let mut linked = 0;
-    for partition in fs::read_dir(stand.topic_dir())? {
-        let mut files = fs::read_dir(partition?.path())?;
-        let is_segment = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".ndjson.zst");
-        linked += usize::from(files.any(|file| file.is_ok_and(|it| is_segment(&it.file_name()))));
-    }
-    Ok(linked)
+    Ok(store::newest(&stand.topic_dir())?.len())
 }
 
 fn rebalances(stand: &Stand, writer: usize) -> Option<f64> {
