@@ -2,6 +2,7 @@
 //! portions of bounded memory. Reads the store, writes nothing; one chain's damage stops that
 //! chain alone.
 
+mod portion;
 mod segment;
 
 use std::{collections::BTreeMap, time::SystemTime};
@@ -10,6 +11,7 @@ use pipeline_core::{
     Offset, PartitionId,
     store::{Chain, ChainFault, Cursor, Start, Store, StoreError},
 };
+pub use portion::Portion;
 use segment::fold_segment;
 
 use crate::{
@@ -18,24 +20,6 @@ use crate::{
     manifest::{ChainState, LastSegment, Manifest, TakenOver, hex},
     run::Settings,
 };
-
-/// When a portion is large enough. Bounds memory, and what a crash makes be done again.
-#[derive(Clone, Copy, Debug)]
-pub struct Portion {
-    /// NDJSON read.
-    pub plain_bytes_max: u64,
-    /// Memory of its counts, about; the last segment may go over it.
-    pub counts_bytes_max: usize,
-}
-
-impl Default for Portion {
-    fn default() -> Self {
-        Self {
-            plain_bytes_max: 256 << 20,
-            counts_bytes_max: 64 << 20,
-        }
-    }
-}
 
 /// A chain that is not counted on until someone looks at it.
 #[derive(Clone, Debug)]
@@ -47,9 +31,11 @@ pub struct Halted {
 
 /// What one portion came to.
 pub enum Folded {
-    /// Counts, and at least one cursor that has moved.
-    Some(Box<Delta>),
-    /// All that was stored at the beginning is read, where it could be.
+    /// Counts, and at least one cursor that has moved. There may be more.
+    Full(Box<Delta>),
+    /// The same, and all that was stored at the beginning is read, where it could be.
+    Last(Box<Delta>),
+    /// That, and nothing came since the last portion.
     End,
     /// The caller's word.
     Stopped,
@@ -67,15 +53,19 @@ pub struct ReadMismatch {
 
 pub struct Backlog {
     sources: Vec<Source>,
-    /// What the last portion is made of.
+    /// What the last portion is made of, and what is held.
     arrivals: Vec<Arrival>,
+    /// How many of them are of what is held.
+    arrivals_held: usize,
 }
 
 struct Source {
     chain: Chain,
     /// `None` before START is there.
     at: Option<Position>,
-    /// Where the last portion that was committed ended.
+    /// Where the last portion that is held or committed ended.
+    held: Option<Position>,
+    /// Where the last one that is committed ended.
     committed: Option<Position>,
     /// The greatest name when the run began: nothing behind it is this run's business.
     bound: Option<Offset>,
@@ -153,6 +143,7 @@ impl Backlog {
                 bound,
                 gone: gone.cloned().collect(),
                 chain,
+                held: at.clone(),
                 committed: at.clone(),
                 at,
                 bad: None,
@@ -163,6 +154,7 @@ impl Backlog {
         Ok(Self {
             sources,
             arrivals: Vec::new(),
+            arrivals_held: 0,
         })
     }
 
@@ -178,7 +170,7 @@ impl Backlog {
         'anew: loop {
             let portion = settings.portion;
             let mut delta = Delta::new(settings.strip_query);
-            self.arrivals.clear();
+            self.arrivals.truncate(self.arrivals_held);
             let mut plain_bytes = 0;
             for number in 0..self.sources.len() {
                 let source = &mut self.sources[number];
@@ -194,7 +186,7 @@ impl Backlog {
                     Ok(()) | Err(Pause::Bound) => source.state = Reading::Done,
                     Err(Pause::Full) => {
                         source.state = Reading::More;
-                        return Ok(Folded::Some(Box::new(delta)));
+                        return Ok(Folded::Full(Box::new(delta)));
                     }
                     Err(Pause::Fault(fault)) => source.state = Reading::Halted(fault),
                     Err(Pause::Stopped) => return Ok(Folded::Stopped),
@@ -209,9 +201,9 @@ impl Backlog {
                     }
                 }
             }
-            let moved = self.sources.iter().any(Source::has_moved);
+            let moved = self.sources.iter().any(|source| source.at != source.held);
             return Ok(if moved {
-                Folded::Some(Box::new(delta))
+                Folded::Last(Box::new(delta))
             } else {
                 Folded::End
             });
@@ -224,20 +216,31 @@ impl Backlog {
         self.sources.iter().filter_map(Source::to_state).collect()
     }
 
-    /// The segments of the last portion, and what each brings to the archive.
+    /// The segments of the last portion and of those held, and what each brings to the archive.
     #[must_use]
     pub fn arrivals(&self) -> &[Arrival] {
         &self.arrivals
     }
 
-    /// The chains that the last portion has read from.
+    /// The chains that have been read on since the last commit.
     pub fn moved(&self) -> impl Iterator<Item = &Chain> {
-        let moved = self.sources.iter().filter(|source| source.has_moved());
+        let sources = self.sources.iter();
+        let moved = sources.filter(|source| source.at != source.committed);
         moved.map(|source| &source.chain)
     }
 
-    /// The last portion is counted.
+    /// The last portion is held: what comes next comes to it.
+    pub fn held(&mut self) {
+        for source in &mut self.sources {
+            source.held = source.at.clone();
+        }
+        self.arrivals_held = self.arrivals.len();
+    }
+
+    /// The last portion is counted, and what was held.
     pub fn committed(&mut self) {
+        self.arrivals.clear();
+        self.held();
         for source in &mut self.sources {
             source.committed = source.at.clone();
             source.waiting_since = None;
@@ -373,14 +376,10 @@ impl Source {
     }
 
     fn rewind(&mut self) {
-        self.at = self.committed.clone();
+        self.at = self.held.clone();
         if self.state == Reading::Done || self.state == Reading::More {
             self.state = Reading::New;
         }
-    }
-
-    fn has_moved(&self) -> bool {
-        self.at != self.committed
     }
 
     fn to_state(&self) -> Option<ChainState> {

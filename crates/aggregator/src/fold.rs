@@ -29,7 +29,7 @@ use crate::{
     classes::{self, ClientId},
     client::Bot,
     counts::{Content, Site},
-    hour::Hour,
+    hour::{Day, Hour},
 };
 
 /// What a number of segments add. Totals over sites are not kept: they are sums of these.
@@ -122,6 +122,16 @@ impl Delta {
     pub fn memory(&self) -> usize {
         let tallies: usize = self.tallies.iter().map(Tally::memory).sum();
         tallies + self.strings.memory() + self.clients.len() * size_of::<ClientId>()
+    }
+
+    /// The days it has records of, and bytes of memory of their counts, about, without strings.
+    #[must_use]
+    pub fn days(&self) -> BTreeMap<Day, usize> {
+        let mut days = BTreeMap::new();
+        for tally in &self.tallies {
+            *days.entry(tally.hour.day()).or_default() += tally.memory();
+        }
+        days
     }
 
     /// The counts by hour, in order, of no more than `keys_max` keys in each dimension of each.

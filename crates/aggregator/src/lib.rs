@@ -2,8 +2,8 @@
 //!
 //! In the order of a record's way: `backlog` (what there is to read), `bots` and `classes` (who asked),
 //! `fold` (segment → counts), `hour`, `client`, `table`, `sketch` and `counts` (what counts are),
-//! `state` and `manifest` (how they are kept), `keeper` (who may go on), `days` (counts added to
-//! what is kept), `render`, `summaries`, [`report`] and `reports` (what people see), [`archive`]
+//! `state` and `manifest` (how they are kept), `keeper` (who may go on), `held` (counts that wait
+//! for a commit) and `days` (counts added to what is kept), `render`, `summaries`, [`report`] and `reports` (what people see), [`archive`]
 //! (each record, whole, for other tools), `retention` (what goes again), `rebuild` (all of it made
 //! anew), [`command`] (what people ask); [`run`] is one run over all of it, [`service`] the process
 //! around it.
@@ -11,6 +11,7 @@
 pub mod hour;
 
 mod backlog;
+mod held;
 
 mod client;
 mod counts;
@@ -45,6 +46,7 @@ pub mod service;
 pub use archive::{Archiving, Clock, Policy};
 pub use backlog::Portion;
 pub use counts::Limits;
+pub use held::Bounds as HeldBounds;
 pub use run::{Aggregator, Settings};
 
 #[cfg(test)]

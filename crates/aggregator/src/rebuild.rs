@@ -29,6 +29,7 @@ use crate::{
         pending::{Archive, PlannedFile},
     },
     fold::Delta,
+    held,
     keeper::Keeper,
     manifest::{Manifest, StateDir},
     reports::Reports,
@@ -109,6 +110,7 @@ pub fn rebuild(
     let mut anew = Anew {
         delta: Delta::new(from.settings.strip_query),
         plain_bytes: 0,
+        later: held::Held::new(dir.counts(), from.settings.held),
         keeper: Keeper::anew(&dir, manifest),
         settings: from.settings,
         held: HashMap::new(),

@@ -3,7 +3,8 @@
 //! ```text
 //! load the greatest manifest
 //! until all that was stored at the beginning is read:
-//!   fold a portion of segments           nothing on disk changes
+//!   fold a portion of segments           nothing on disk changes; more of them where a commit
+//!                                        would not be worth it yet (`held`)
 //!   write the states of what changed     files that no manifest names yet
 //!   fsync states and chains
 //!   put the next manifest if absent      the one step that counts
@@ -17,6 +18,7 @@
 //! missing or old is made again.
 
 mod error;
+mod step;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +32,7 @@ use pipeline_core::{
     store::Store,
     telemetry::{self, catalog},
 };
+pub use step::{GoOn, Step, ask};
 
 use crate::{
     archive::{self, Archiving},
@@ -37,6 +40,7 @@ use crate::{
     counts::Limits,
     days,
     fold::Delta,
+    held::{self, Held},
     keeper::Keeper,
     manifest::StateDir,
     reports::Reports,
@@ -45,29 +49,8 @@ use crate::{
     summaries::{self, Due},
 };
 
-/// Portions after which summaries are brought up to date though the run goes on.
+/// Commits after which summaries are brought up to date though the run goes on.
 const RENDER_EVERY: u64 = 16;
-
-/// What a run is about to do. It asks before each of these, and ends when told to: every one may
-/// be the last.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    PutFirstManifest,
-    FoldSegment,
-    WriteState,
-    SyncStates,
-    SyncChain,
-    PutManifest,
-    LookForGreater,
-    RemoveOld,
-    RenameSummary,
-    SyncSummaries,
-    ReadForArchive,
-    PublishFile,
-    SyncArchive,
-    RemoveSegment,
-    RemoveDay,
-}
 
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
@@ -89,30 +72,6 @@ pub struct Report {
     pub halted: Vec<Halted>,
 }
 
-impl Step {
-    /// As a campaign calls it that ends the process there.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PutFirstManifest => "put-first-manifest",
-            Self::FoldSegment => "fold-segment",
-            Self::WriteState => "write-state",
-            Self::SyncStates => "sync-states",
-            Self::SyncChain => "sync-chain",
-            Self::PutManifest => "put-manifest",
-            Self::LookForGreater => "look-for-greater",
-            Self::RemoveOld => "remove-old",
-            Self::RenameSummary => "rename-summary",
-            Self::SyncSummaries => "sync-summaries",
-            Self::ReadForArchive => "read-for-archive",
-            Self::PublishFile => "publish-file",
-            Self::SyncArchive => "sync-archive",
-            Self::RemoveSegment => "remove-segment",
-            Self::RemoveDay => "remove-day",
-        }
-    }
-}
-
 impl Report {
     /// One more chain, unless it is known as that.
     pub fn halted(&mut self, halted: Halted) {
@@ -128,6 +87,7 @@ impl Report {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     pub portion: Portion,
+    pub held: held::Bounds,
     pub limits: Limits,
     /// Count paths without their query (`aggregation.stripQuery`).
     pub strip_query: bool,
@@ -150,9 +110,6 @@ pub struct Aggregator {
     /// When the last run began that came to its end; at first, when this process began.
     last_good: SystemTime,
 }
-
-/// Asked before each step; `false` ends the run.
-pub type GoOn<'a> = &'a mut dyn FnMut(Step) -> bool;
 
 impl Aggregator {
     /// # Errors
@@ -249,21 +206,32 @@ impl Aggregator {
         let store = self.store(keeper)?;
         if let Some(store) = &store {
             let mut backlog = Backlog::look(store, &keeper.manifest, self.recheck)?;
+            let mut held = Held::new(self.dir.counts(), self.settings.held);
             loop {
                 let folded = backlog.fold(&self.settings, &mut || go_on(Step::FoldSegment))?;
                 show_lag(backlog.waiting_since());
+                let segments = backlog.arrivals().len();
                 let delta = match folded {
-                    Folded::Some(delta) => delta,
-                    Folded::End => break,
+                    Folded::Full(delta) if held.goes_on(&delta, &keeper.manifest, segments) => {
+                        held.put(&delta, self.settings.limits.keys)?;
+                        backlog.held();
+                        continue;
+                    }
+                    Folded::Full(delta) | Folded::Last(delta) => *delta,
+                    Folded::End if held.is_empty() => break,
+                    Folded::End => Delta::new(self.settings.strip_query),
                     Folded::Stopped => return Err(RunError::Stopped),
                 };
-                self.count(keeper, store, &delta, &backlog, go_on)?;
+                self.count(keeper, store, &held, &delta, &backlog, go_on)?;
                 backlog.committed();
                 show_books(keeper);
-                metrics::counter!(catalog::AGGREGATION_RECORDS).increment(delta.records);
-                metrics::counter!(catalog::AGGREGATION_RECORDS_ASIDE).increment(delta.aside);
-                report.records += delta.records;
-                report.aside += delta.aside;
+                let records = held.records + delta.records;
+                let aside = held.aside + delta.aside;
+                held = held.anew();
+                metrics::counter!(catalog::AGGREGATION_RECORDS).increment(records);
+                metrics::counter!(catalog::AGGREGATION_RECORDS_ASIDE).increment(aside);
+                report.records += records;
+                report.aside += aside;
                 report.commits += 1;
                 if report.commits.is_multiple_of(RENDER_EVERY) {
                     report.summaries += self.due.render(keeper, go_on)?;
@@ -304,11 +272,12 @@ impl Aggregator {
         })
     }
 
-    /// Makes `delta` count: the next manifest, with all that it names durable before it.
+    /// Makes `held` and `delta` count: the next manifest, with all that it names durable before it.
     fn count(
         &mut self,
         keeper: &mut Keeper,
         store: &Store,
+        held: &Held,
         delta: &Delta,
         backlog: &Backlog,
         go_on: GoOn<'_>,
@@ -316,8 +285,8 @@ impl Aggregator {
         let mut next = keeper.manifest.clone();
         next.number += 1;
         next.store = Some(store.id().0.clone());
-        next.counted += delta.records - delta.aside;
-        next.aside += delta.aside;
+        next.counted += held.records + delta.records - held.aside - delta.aside;
+        next.aside += held.aside + delta.aside;
         next.chains = backlog.states();
         let now_ms = self.now_ms();
         for arrival in backlog.arrivals() {
@@ -326,7 +295,8 @@ impl Aggregator {
         if let Some(archiving) = &self.archiving {
             archive::run::mark(archiving, &mut next);
         }
-        let written = days::add(keeper, next.number, delta, self.settings.limits, go_on)?;
+        let limits = self.settings.limits;
+        let written = days::add(keeper, next.number, held, delta, limits, go_on)?;
         if !written.days.is_empty() {
             ask(go_on, Step::SyncStates)?;
             let counts = self.dir.counts();
@@ -360,15 +330,6 @@ impl Aggregator {
             self.halted_since.insert(chain, since);
         }
         self.halted_since.values().min().copied()
-    }
-}
-
-/// Asks whether to go on with `step`.
-pub fn ask(go_on: GoOn<'_>, step: Step) -> Result<(), RunError> {
-    if go_on(step) {
-        Ok(())
-    } else {
-        Err(RunError::Stopped)
     }
 }
 

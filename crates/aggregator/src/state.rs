@@ -32,7 +32,7 @@
 //! and from 3 on the bots in their order. Numbers are varints, strings UTF-8 with their length in
 //! front. Nothing here removes a file.
 
-mod codec;
+pub(crate) mod codec;
 
 use std::{
     cell::RefCell,

@@ -20,6 +20,7 @@ use crate::{
     },
     days,
     fold::{Delta, FoldError},
+    held,
     keeper::Keeper,
     manifest::{ChainState, LastSegment, hex},
     run::{GoOn, RunError, Settings, Step, ask},
@@ -78,6 +79,8 @@ struct Early {
 pub struct Anew<'a> {
     pub delta: Delta,
     pub plain_bytes: u64,
+    /// Counted, and not in states yet.
+    pub later: held::Held,
     pub keeper: Keeper,
     pub settings: Settings,
     /// What the archive holds of the chains that are there.
@@ -287,23 +290,37 @@ impl Anew<'_> {
         if self.plain_bytes >= portion.plain_bytes_max
             || self.delta.memory() >= portion.counts_bytes_max
         {
+            // What comes next is mostly of other hours, where it comes from the archive.
+            if self.later.goes_on(&self.delta, &self.keeper.manifest, 0) {
+                let delta = self.take_delta();
+                return Ok(self.later.put(&delta, self.settings.limits.keys)?);
+            }
             self.flush(go_on)?;
         }
         Ok(())
     }
 
+    fn take_delta(&mut self) -> Delta {
+        self.plain_bytes = 0;
+        std::mem::replace(&mut self.delta, Delta::new(self.settings.strip_query))
+    }
+
     /// Writes what is counted so far into states that no manifest names yet.
     pub fn flush(&mut self, go_on: GoOn<'_>) -> Result<(), RunError> {
-        let delta = std::mem::replace(&mut self.delta, Delta::new(self.settings.strip_query));
-        self.plain_bytes = 0;
+        let delta = self.take_delta();
+        let nothing = self.later.anew();
+        let held = std::mem::replace(&mut self.later, nothing);
         let number = self.keeper.manifest.number;
-        let written = days::add(&self.keeper, number, &delta, self.settings.limits, go_on)?;
+        let limits = self.settings.limits;
+        let written = days::add(&self.keeper, number, &held, &delta, limits, go_on)?;
+        let records = held.records + delta.records;
+        let aside = held.aside + delta.aside;
         let manifest = &mut self.keeper.manifest;
         manifest.days.extend(written.days);
-        manifest.counted += delta.records - delta.aside;
-        manifest.aside += delta.aside;
-        self.report.records += delta.records;
-        self.report.aside += delta.aside;
+        manifest.counted += records - aside;
+        manifest.aside += aside;
+        self.report.records += records;
+        self.report.aside += aside;
         let counts = self.keeper.dir.counts();
         for name in written.replaced {
             let path = counts.join(name.file_name());

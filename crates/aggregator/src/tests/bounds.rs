@@ -88,6 +88,7 @@ fn whatever_number_of_paths_comes_what_is_kept_does_not_grow() {
             counts_bytes_max: 40_000,
             ..Portion::default()
         },
+        held: NOTHING_HELD,
         limits: Limits {
             keys: KEYS,
             sites: 10,

@@ -28,7 +28,7 @@ use pipeline_core::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    Aggregator, Limits, Portion, Settings,
+    Aggregator, HeldBounds, Limits, Portion, Settings,
     run::{Report, RunError, Step},
 };
 
@@ -125,12 +125,14 @@ impl World {
     }
 
     fn aggregator(&self) -> Aggregator {
-        self.aggregator_with(Portion::default())
+        self.aggregator_set(Settings::default())
     }
 
+    /// That commits each portion by itself.
     fn aggregator_with(&self, portion: Portion) -> Aggregator {
         self.aggregator_set(Settings {
             portion,
+            held: NOTHING_HELD,
             ..Settings::default()
         })
     }
@@ -328,6 +330,15 @@ fn kill_at(at: usize) -> impl FnMut(Step) -> bool {
         step <= at
     }
 }
+
+/// Each portion is committed by itself.
+const NOTHING_HELD: HeldBounds = HeldBounds {
+    bytes_max: 0,
+    day_bytes_max: 0,
+    records_max: 0,
+    pieces_max: 0,
+    segments_max: 0,
+};
 
 /// Small enough that a run commits several times.
 fn small() -> Portion {
