@@ -4,7 +4,8 @@
 
 use super::{
     Fields, Known, RecordError,
-    quick::{self, Member, Texts},
+    marks::Marks,
+    quick::{self, Member, Values},
     read, timestamp,
 };
 
@@ -22,6 +23,8 @@ pub struct Reader {
     /// Of a line before; the next one may have fewer of them.
     members: Vec<Expected>,
     patience: u8,
+    /// Of the line that is read.
+    marks: Marks,
     /// Of the last time in UTC: `2015-05-17T10`, and when it begins.
     hour: [u8; 13],
     hour_ms: i64,
@@ -43,29 +46,24 @@ impl Reader {
     /// # Errors
     /// As [`read`].
     pub fn read<'l>(&mut self, line: &'l [u8]) -> Result<Fields<'l>, RecordError> {
-        let Ok(text) = simdutf8::basic::from_utf8(line) else {
-            return read(line);
-        };
-        if let Some(texts) = self.texts(text)
-            && let Some(fields) = quick::of_texts(&texts, |text| self.time(text))
-        {
-            return Ok(fields);
-        }
-        match self.patience.checked_sub(1) {
-            None => self.learn(text),
-            Some(left) => self.patience = left,
+        if let Some(text) = self.marks.look(line) {
+            if let Some(values) = self.values(text)
+                && let Some(fields) = values.fields(|text| self.time(text))
+            {
+                return Ok(fields);
+            }
+            match self.patience.checked_sub(1) {
+                None => self.learn(text),
+                Some(left) => self.patience = left,
+            }
         }
         read(line)
     }
 
-    fn texts<'l>(&self, line: &'l str) -> Option<Texts<'l>> {
+    /// Of a line that was looked at.
+    fn values<'l>(&self, line: &'l str) -> Option<Values<'l>> {
         let bytes = line.as_bytes();
-        // One look at all of it: where there is none of these, a text ends at the next quote.
-        let odd = |byte: &u8| *byte < b' ' || *byte == b'\\';
-        if bytes.iter().fold(false, |any, byte| any | odd(byte)) {
-            return None;
-        }
-        let mut texts: Texts<'l> = [None; Known::ALL.len()];
+        let mut values = Values::default();
         let mut at = 0;
         for member in &self.members {
             // One that is not there is passed over.
@@ -73,19 +71,21 @@ impl Reader {
                 continue;
             }
             let start = at + member.before.len();
-            let end = if member.is_text {
-                let end = quote(bytes, start)?;
+            if member.is_text {
+                let end = self.marks.quote(start)?;
                 at = end + 1;
-                end
+                if let Some(known) = member.known {
+                    values.text(known, line.get(start..end)?);
+                }
             } else {
-                at = quick::digits(bytes, start)?;
-                at
-            };
-            if let Some(known) = member.known {
-                texts[known as usize] = Some(line.get(start..end)?);
+                let (number, end) = quick::number(bytes, start)?;
+                at = end;
+                if let Some(known) = member.known {
+                    values.number(known, number);
+                }
             }
         }
-        (bytes.get(at..) == Some(b"}")).then_some(texts)
+        (bytes.get(at..) == Some(b"}")).then_some(values)
     }
 
     #[inline]
@@ -124,12 +124,12 @@ impl Reader {
     fn learn(&mut self, line: &str) {
         self.patience = PATIENCE;
         let mut members = Vec::new();
-        let texts = quick::texts(line, |member| {
+        let values = quick::values(line, |member| {
             if members.len() <= MEMBERS_MAX {
                 members.push(Expected::new(&member));
             }
         });
-        if texts.is_some() && members.len() <= MEMBERS_MAX {
+        if values.is_some() && members.len() <= MEMBERS_MAX {
             self.members = members;
         }
     }
@@ -161,25 +161,6 @@ impl Expected {
             _ => rest.starts_with(&self.before),
         }
     }
-}
-
-/// The first quote from `at` on. Most are near.
-#[inline]
-fn quote(bytes: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    for _ in 0..4 {
-        let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) else {
-            break;
-        };
-        // Marks bytes that are zero; a borrow can only mark ones above the first.
-        let word = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'"'));
-        let hits = word.wrapping_sub(ONES) & !word & (ONES * 0x80);
-        if hits != 0 {
-            return Some(at + (hits.trailing_zeros() / 8) as usize);
-        }
-        at += 8;
-    }
-    memchr::memchr(b'"', bytes.get(at..)?).map(|found| at + found)
 }
 
 #[inline]
@@ -259,7 +240,8 @@ mod tests {
     fn what_was_learnt_is_used() {
         let mut reader = Reader::default();
         let mut read = |line: &str| {
-            let known = reader.texts(line).is_some();
+            let text = reader.marks.look(line.as_bytes());
+            let known = text.is_some_and(|text| reader.values(text).is_some());
             reader.read(line.as_bytes()).unwrap();
             known
         };

@@ -13,6 +13,7 @@
 use std::borrow::Cow;
 
 pub mod json;
+mod marks;
 mod scan;
 pub mod timestamp;
 

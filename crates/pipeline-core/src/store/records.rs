@@ -255,6 +255,8 @@ impl Lent {
             None => {
                 let mut decoder = Decoder::new()?;
                 decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX))?;
+                // Each byte that goes in has its SHA-256, so what comes out needs no other hash.
+                decoder.set_parameter(DParameter::ForceIgnoreChecksum(true))?;
                 Box::new(Kept {
                     decoder,
                     packed: vec![0; PACKED_BYTES],
