@@ -97,10 +97,13 @@ impl Delta {
     /// Where its line is no record: then nothing is added.
     #[inline]
     pub fn add(&mut self, stored: &StoredRecord<'_>) -> Result<Place, FoldError> {
-        let fields = self.reader.read(stored.line).map_err(|error| FoldError {
-            offset: stored.offset,
-            error,
-        })?;
+        let fields = match self.reader.read(stored.line) {
+            Ok(fields) => fields,
+            Err(error) => {
+                let offset = stored.offset;
+                return Err(FoldError { offset, error });
+            }
+        };
         let place = Place::of(fields.timestamp_ms, stored.received_ms);
         self.records += 1;
         if place.aside {
@@ -181,7 +184,9 @@ impl Delta {
             }
             last.host
         });
-        self.clients.resize(strings.len(), NOT_KNOWN);
+        if self.clients.len() < strings.len() {
+            self.clients.resize(strings.len(), NOT_KNOWN);
+        }
         let client = &mut self.clients[agent as usize];
         if *client == NOT_KNOWN {
             *client = ClientId::of(strings.text(agent));

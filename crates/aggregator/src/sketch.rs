@@ -4,6 +4,8 @@
 //! Bucket `i` counts the values in `(g^(i-1), g^i]` with `g = (1 + e) / (1 - e)`. Any of them is
 //! within the relative error `e` of `2 g^i / (g + 1)`, which is what a quantile gives.
 
+use std::sync::LazyLock;
+
 /// Stated of each quantile: that of the buckets, and what rounding to four digits adds.
 pub const RELATIVE_ERROR: f64 = 0.01;
 
@@ -111,10 +113,47 @@ pub fn bucket(value: f64) -> i32 {
     if value <= ZERO_MAX {
         return ZERO;
     }
-    let exact = value.min(VALUE_MAX).ln() * (1.0 / GAMMA.ln());
-    // Rounded up; `ceil` is a call into a library here.
-    let towards_zero = exact as i32;
-    towards_zero + i32::from(f64::from(towards_zero) < exact)
+    let value = value.min(VALUE_MAX);
+    let span = &SPANS[span_of(value) - span_of(ZERO_MAX)];
+    span.bucket + i32::from(value > span.end)
+}
+
+/// Values that agree in exponent and the first bits of the fraction: they lie within 1/64 of each
+/// other, which is less than a bucket is wide, so they are of one bucket or of two.
+struct Span {
+    bucket: i32,
+    /// The greatest value that is of this bucket, and not of the next one.
+    end: f64,
+}
+
+const SPAN_BITS: u32 = f64::MANTISSA_DIGITS - 1 - 6;
+
+#[inline]
+fn span_of(value: f64) -> usize {
+    (value.to_bits() >> SPAN_BITS) as usize
+}
+
+/// A logarithm costs more than all else that is done with a duration.
+static SPANS: LazyLock<Box<[Span]>> = LazyLock::new(|| {
+    let spans = span_of(ZERO_MAX)..=span_of(VALUE_MAX);
+    let spans = spans.map(|span| {
+        let bucket = logarithm(f64::from_bits((span as u64) << SPAN_BITS));
+        // Near where the bucket ends, exactly where the logarithm says so.
+        let mut end = GAMMA.powi(bucket);
+        while logarithm(end) > bucket {
+            end = end.next_down();
+        }
+        while logarithm(end.next_up()) <= bucket {
+            end = end.next_up();
+        }
+        Span { bucket, end }
+    });
+    spans.collect()
+});
+
+/// The bucket by its definition.
+fn logarithm(value: f64) -> i32 {
+    (value.ln() * (1.0 / GAMMA.ln())).ceil() as i32
 }
 
 /// What a bucket stands for, to four digits.
@@ -186,6 +225,22 @@ mod tests {
             }
             assert_eq!(filled.sketch(), sketch(&values));
             assert!(filled.memory() < 20_000, "{}", filled.memory());
+        }
+    }
+
+    /// Anywhere, and around each place where one ends.
+    #[test]
+    fn a_bucket_is_the_one_of_the_logarithm() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let anywhere = (0..200_000).map(|_| 10_f64.powf(rng.f64() * 18.0 - 6.0));
+        let ends = SPANS.iter().flat_map(|span| {
+            let begin = f64::from_bits(span.end.to_bits() >> SPAN_BITS << SPAN_BITS);
+            [span.end.next_down(), span.end, span.end.next_up(), begin]
+        });
+        for value in anywhere.chain(ends) {
+            if value > ZERO_MAX && value <= VALUE_MAX {
+                assert_eq!(bucket(value), logarithm(value), "{value}");
+            }
         }
     }
 

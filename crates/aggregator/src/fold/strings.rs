@@ -5,15 +5,23 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-/// What a string costs beside its bytes, about: its end, its place in the table.
-const STRING_BYTES: usize = 16;
+/// What a string costs beside its bytes, about: its end, its place in the table with what stands
+/// empty beside it.
+const STRING_BYTES: usize = 32;
+
+/// One that was seen: all that a look needs beside the bytes.
+struct Known {
+    number: u32,
+    len: u32,
+    start: usize,
+}
 
 #[derive(Default)]
 pub struct Strings {
     bytes: String,
     /// Where each string ends; it begins where the one before ends.
     ends: Vec<usize>,
-    index: HashTable<u32>,
+    index: HashTable<Known>,
     hasher: RandomState,
 }
 
@@ -30,27 +38,36 @@ impl Strings {
 
     #[inline]
     pub fn number(&mut self, text: &str) -> u32 {
-        let hash = self.hasher.hash_one(text);
-        let (bytes, ends) = (&mut self.bytes, &mut self.ends);
-        if let Some(number) = self
-            .index
-            .find(hash, |number| slice(bytes, ends, *number) == text)
-        {
-            return *number;
+        let hash = self.hasher.hash_one(text.as_bytes());
+        let known = |known: &Known| {
+            known.len as usize == text.len() && known.of(&self.bytes) == text.as_bytes()
+        };
+        match self.index.find(hash, known) {
+            Some(known) => known.number,
+            None => self.add(hash, text),
         }
-        let number = u32::try_from(ends.len()).expect("far fewer strings fit in memory");
-        bytes.push_str(text);
-        ends.push(bytes.len());
-        self.index.insert_unique(hash, number, |number| {
-            self.hasher.hash_one(slice(bytes, ends, *number))
-        });
+    }
+
+    #[cold]
+    fn add(&mut self, hash: u64, text: &str) -> u32 {
+        let number = u32::try_from(self.ends.len()).expect("far fewer strings fit in memory");
+        let new = Known {
+            number,
+            len: u32::try_from(text.len()).expect("far less than a record's longest"),
+            start: self.bytes.len(),
+        };
+        self.bytes.push_str(text);
+        self.ends.push(self.bytes.len());
+        let (bytes, hasher) = (&self.bytes, &self.hasher);
+        self.index
+            .insert_unique(hash, new, |known| hasher.hash_one(known.of(bytes)));
         number
     }
 
     /// As [`Self::number`], where the text is often that of `last`.
     #[inline]
     pub fn number_near(&mut self, text: &str, last: &mut u32) -> u32 {
-        if (*last as usize) >= self.len() || self.text(*last) != text {
+        if (*last as usize) >= self.len() || self.text(*last).as_bytes() != text.as_bytes() {
             *last = self.number(text);
         }
         *last
@@ -78,6 +95,13 @@ impl Strings {
             ranks[*number as usize] = rank as u32;
         }
         Ranks { ranks }
+    }
+}
+
+impl Known {
+    #[inline]
+    fn of<'a>(&self, bytes: &'a str) -> &'a [u8] {
+        &bytes.as_bytes()[self.start..][..self.len as usize]
     }
 }
 
