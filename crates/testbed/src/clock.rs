@@ -11,7 +11,7 @@ use std::{
 pub struct Millis(pub i64);
 
 pub const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+pub const DAY_MS: i64 = 24 * HOUR_MS;
 
 impl Millis {
     /// # Panics

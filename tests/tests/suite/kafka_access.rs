@@ -1,6 +1,8 @@
 //! How the services get to a Kafka that wants TLS and SASL, and what they say where they do not:
 //! on the listeners of `cargo xtask kafka up`, whose directory `SLUICE_TEST_KAFKA_DIR` names.
 
+mod rotation;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -130,6 +132,7 @@ fn each_wrong_credential_and_certificate_is_one_clear_error() -> Result<()> {
     #[rustfmt::skip]
     let cases = [
         ("unknown authority", scene.at(SaslSsl), vec![scene.tls("other-ca.pem", None)], CONFIG, "kafka.tls.caFile"),
+        ("the system's authorities", scene.at(MutualTls), vec![("kafka.tls".to_owned(), "{}".to_owned())], CONFIG, "kafka.tls.caFile"),
         ("another host", by_name(SaslSsl), vec![tls()], CONFIG, "another host"),
         ("expired", scene.at(Expired), vec![tls()], CONFIG, "has expired"),
         ("no certificate", scene.at(MutualTls), vec![tls()], CONFIG, "wants a client certificate"),

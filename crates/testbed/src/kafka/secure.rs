@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 use super::{Cluster, Node};
+use crate::clock::{DAY_MS, Millis};
 
 /// Who may do everything, by SASL and by certificate.
 pub const USER: &str = "sluice";
@@ -19,6 +20,12 @@ pub const LIMITED: &str = "limited";
 /// The mechanism whose sessions end after [`SESSION_MS`].
 pub const SHORT_SESSIONS: &str = "SCRAM-SHA-256";
 pub const SESSION_MS: u32 = 3_000;
+
+/// The authority's name.
+const OURS: &str = "Sluice's tests";
+/// Year, month, day.
+type Day = (i32, u8, u8);
+const LONG_AGO: Day = (2020, 1, 1);
 
 /// Where a client may come in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,19 +118,39 @@ impl Secure {
         self.file("mutual-tls.yaml")
     }
 
+    /// A client's certificate that the brokers trust, for so many days and as `STEM.crt` and
+    /// `STEM.key`. Returns when it ends, in seconds since 1970.
+    ///
+    /// # Errors
+    /// When the files were made by an earlier version, without the authority's key, or cannot be
+    /// written.
+    pub fn issue(&self, stem: &Path, name: &str, days: i64) -> Result<i64> {
+        let key = fs::read_to_string(self.file("ca.key"))
+            .context("no authority's key: an older Kafka's directory? Remove it")?;
+        let (issuer, _) = authority(OURS, KeyPair::from_pem(&key)?)?;
+        let day = Millis(Millis::now().0 + days * DAY_MS).parts();
+        let ends = (day.year as i32, day.month as u8, day.day as u8);
+        let made = Certified::new(name, &[], &issuer, Some(ends))?;
+        fs::write(stem.with_extension("crt"), &made.cert)?;
+        fs::write(stem.with_extension("key"), &made.key)?;
+        Ok(date_time_ymd(ends.0, ends.1, ends.2).unix_timestamp())
+    }
+
     fn make(&self) -> Result<()> {
-        let ca = authority("Sluice's tests")?;
+        let key = KeyPair::generate()?;
+        fs::write(self.file("ca.key"), key.serialize_pem())?;
+        let ca = authority(OURS, key)?;
         fs::write(self.file("ca.pem"), &ca.1)?;
-        let other = authority("somebody else")?;
+        let other = authority("somebody else", KeyPair::generate()?)?;
         fs::write(self.file("other-ca.pem"), other.1)?;
         let good = Certified::new("broker", &["127.0.0.1"], &ca.0, None)?;
         fs::write(self.file("broker.pem"), good.both())?;
-        let ended = Certified::new("broker", &["127.0.0.1"], &ca.0, Some(2020))?;
+        let ended = Certified::new("broker", &["127.0.0.1"], &ca.0, Some(LONG_AGO))?;
         fs::write(self.file("expired.pem"), ended.both())?;
         for (name, issuer, ends) in [
             ("client", &ca.0, None),
             ("stranger", &other.0, None),
-            ("former", &ca.0, Some(2020)),
+            ("former", &ca.0, Some(LONG_AGO)),
         ] {
             let made = Certified::new(USER, &[], issuer, ends)?;
             fs::write(self.file(&format!("{name}.crt")), &made.cert)?;
@@ -216,11 +243,10 @@ pub(super) fn add_users(format: &mut Command, secure: &Secure) -> Result<()> {
 }
 
 /// What signs, and its certificate.
-fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String)> {
+fn authority(name: &str, key: KeyPair) -> Result<(Issuer<'static, KeyPair>, String)> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?.pem();
     Ok((Issuer::new(params, key), certificate))
 }
@@ -235,15 +261,15 @@ impl Certified {
         name: &str,
         hosts: &[&str],
         issuer: &Issuer<'_, KeyPair>,
-        ended: Option<i32>,
+        ends: Option<Day>,
     ) -> Result<Self> {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
-        if let Some(year) = ended {
-            params.not_before = date_time_ymd(year - 1, 1, 1);
-            params.not_after = date_time_ymd(year, 1, 1);
+        if let Some((year, month, day)) = ends {
+            params.not_before = date_time_ymd(2019, 1, 1);
+            params.not_after = date_time_ymd(year, month, day);
         }
         let key = KeyPair::generate()?;
         Ok(Self {
