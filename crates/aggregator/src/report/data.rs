@@ -12,6 +12,7 @@ use super::{
     day::{self, Client, Group, Key, Limits, Row, SiteDay},
     keys::{Numbers, Of},
     pack::{Named, packed},
+    page,
     series::{Durations, Series},
 };
 use crate::hour::Day;
@@ -19,7 +20,7 @@ use crate::hour::Day;
 /// Days that a page holds.
 pub const DAYS_MAX: i64 = 90;
 
-/// Bytes of a site's data, and of the index's.
+/// Bytes of a site's data, and of the index's, as they stand in a page.
 const SITE_BYTES_MAX: usize = 4_400_000;
 const INDEX_BYTES_MAX: usize = 850_000;
 
@@ -45,11 +46,14 @@ pub fn site(site: &str, days: &BTreeMap<Day, SiteDay>) -> Vec<u8> {
     let mut range = DAYS_MAX;
     loop {
         let json = site_within(site, days, range, names);
-        if json.len() <= SITE_BYTES_MAX || range == 1 {
+        let len = page::embedded_len(&json);
+        if len <= SITE_BYTES_MAX || range == 1 {
             return json;
         }
         if names > NAMES_MIN {
-            names /= 2;
+            // A little less than what would fit if names were all of it: each look costs time.
+            let fitting = names * SITE_BYTES_MAX / len;
+            names = (fitting - fitting / 16).max(NAMES_MIN);
         } else {
             range = range * 3 / 4;
         }
@@ -63,11 +67,12 @@ pub fn index<D: Borrow<SiteDay>>(all: &BTreeMap<Day, D>, sites: &[SiteLine<'_>])
     let mut most = sites.len();
     loop {
         let json = index_within(all, &sites[..most], range);
-        if json.len() <= INDEX_BYTES_MAX || most == 0 {
+        let len = page::embedded_len(&json);
+        if len <= INDEX_BYTES_MAX || most == 0 {
             return json;
         }
         if range > INDEX_DAYS_MIN {
-            let fitting = range * INDEX_BYTES_MAX as i64 / json.len() as i64;
+            let fitting = range * INDEX_BYTES_MAX as i64 / len as i64;
             range = fitting.clamp(INDEX_DAYS_MIN, range - 1);
         } else {
             most /= 2;

@@ -82,6 +82,18 @@ pub fn page(about: &str, data: &[u8]) -> Vec<u8> {
     out
 }
 
+/// How many bytes `json` has in a page: strangers choose what is escaped there.
+#[must_use]
+pub fn embedded_len(json: &[u8]) -> usize {
+    let more = |byte: &u8| match byte {
+        b'<' => 5,
+        // Perhaps the first byte of one that is escaped.
+        0xe2 => 3,
+        _ => 0,
+    };
+    json.len() + json.iter().map(more).sum::<usize>()
+}
+
 /// What [`page`] was given as `about`, from the first bytes of a file.
 #[must_use]
 pub fn about(head: &[u8]) -> Option<&str> {

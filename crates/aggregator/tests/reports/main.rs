@@ -26,6 +26,10 @@ const SITE: &str = "shop.example";
 /// 20,000 requests an hour and as many paths a day.
 static BUSY: LazyLock<Site> = LazyLock::new(|| Site::new(1, DAYS + 5, 20_000, 20_000));
 
+/// Its page where strangers have chosen the names: as large as one becomes.
+static LARGEST: LazyLock<Vec<u8>> =
+    LazyLock::new(|| page::page("", &data::site(SITE, &BUSY.with_long_names('<'))));
+
 #[test]
 fn a_busy_site_and_a_thousand_sites_have_bounded_pages() {
     let site = &*BUSY;
@@ -44,6 +48,11 @@ fn a_busy_site_and_a_thousand_sites_have_bounded_pages() {
     assert_eq!(days, DAYS);
     let all = site.requests(5 * 24, HOURS + 5 * 24, Wanted::default());
     assert_eq!(shown, all);
+
+    // Six bytes for each that a stranger sent.
+    let page = &*LARGEST;
+    println!("hostile names: {} bytes of page", page.len());
+    assert!(page.len() < 5_000_000, "{}", page.len());
 
     let page = page::page("", &index_of(&site.days, 1_000));
     println!("1,000 sites: {} bytes of index", page.len());
@@ -88,6 +97,9 @@ fn a_person_finds_their_way_in_a_browser() {
     fs::write(&busy, page::page("", &data::site(SITE, &BUSY.days))).unwrap();
     page.browser.open(&busy, "");
     page.says_how_long_it_took(&busy);
+    let worst = dir.path().join("worst.html");
+    fs::write(&worst, &*LARGEST).unwrap();
+    page.shows_the_largest_page(&worst, &BUSY, 5);
     let (addresses, complaints) = page.browser.seen();
     let foreign = |url: &&String| {
         !["file:", "data:", "about:", "blob:"]

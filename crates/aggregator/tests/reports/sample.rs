@@ -84,6 +84,30 @@ impl Site {
         }
     }
 
+    /// The same requests, each kind of them for a name of its own, as long as a page takes them,
+    /// another one each day, `filled` up with a character that strangers choose.
+    pub fn with_long_names(&self, filled: char) -> BTreeMap<Day, SiteDay> {
+        let mut days = self.days.clone();
+        for (at, day) in &mut days {
+            for rows in [&mut day.paths, &mut day.agents, &mut day.hosts] {
+                let whole = std::mem::take(rows);
+                for row in &whole {
+                    rows.extend(row.cells.iter().zip(0..).map(|(cell, number)| {
+                        let filling = filled.to_string();
+                        let filling = filling.repeat(280_usize.saturating_sub(row.name.len()));
+                        Row {
+                            name: format!("{}{filling}/{at}/{number}", row.name),
+                            cells: vec![*cell],
+                            missed: 0,
+                        }
+                    }));
+                }
+                rows.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            }
+        }
+        days
+    }
+
     /// Requests in hours from `from` to before `to`, counted from the first day's first.
     pub fn requests(&self, from: i64, to: i64, wanted: Wanted<'_>) -> u64 {
         let mut sum = 0;

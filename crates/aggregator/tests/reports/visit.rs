@@ -126,6 +126,51 @@ impl Visit {
         );
     }
 
+    /// Of `site`, whose first `days_before` days are older than the page.
+    pub fn shows_the_largest_page(&mut self, file: &Path, site: &Site, days_before: i64) {
+        let bytes = fs::metadata(file).unwrap().len();
+        assert!((4_000_000..5_000_000).contains(&bytes), "{bytes}");
+        self.browser.open(file, "");
+        self.says_how_long_it_took(file);
+        let to = HOURS + days_before * 24;
+        let from = to - 30 * 24;
+        let all = site.requests(from, to, Wanted::default());
+        assert_eq!(self.total("Requests"), all);
+        for (name, value, wanted) in [
+            (
+                "group",
+                "ai",
+                Wanted {
+                    ai: true,
+                    ..Wanted::default()
+                },
+            ),
+            (
+                "bot",
+                "ClaudeBot",
+                Wanted {
+                    bot: Some("ClaudeBot"),
+                    ..Wanted::default()
+                },
+            ),
+            (
+                "status",
+                "4",
+                Wanted {
+                    status: Some(4),
+                    ..Wanted::default()
+                },
+            ),
+        ] {
+            self.set(&format!("select[name={name}]"), value);
+            assert_eq!(self.total("Requests"), site.requests(from, to, wanted));
+            self.click("#reset");
+        }
+        self.set("section[aria-label=Paths] input", "ROBOTS");
+        assert!(self.rows("Paths")[0][0].starts_with("/robots.txt<<"));
+        self.click("#reset");
+    }
+
     pub fn filters(&mut self) {
         let from = HOURS - 30 * 24;
         for (choices, wanted) in [
