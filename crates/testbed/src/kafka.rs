@@ -175,6 +175,28 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sets a group's offsets to the log's beginnings, as an operator does: `kafka-consumer-groups.sh
+    /// --reset-offsets`. The group must have no members.
+    ///
+    /// # Errors
+    /// When Kafka's own tool does not do it.
+    pub fn reset_offsets(&self, group: &str, topic: &str) -> Result<()> {
+        let tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+        let output = files::java(&self.dir.join("libs"))
+            .args([tool, "--bootstrap-server", &self.bootstrap()])
+            .args(["--reset-offsets", "--to-earliest", "--execute"])
+            .args(["--group", group, "--topic", topic])
+            .output()
+            .context("cannot start java")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        // It says so of what it did not do, too.
+        if !output.status.success() || said.contains("Error") {
+            let more = String::from_utf8_lossy(&output.stderr);
+            bail!("the offsets of {group} are not reset:\n{said}{more}");
+        }
+        Ok(())
+    }
+
     /// Bounds what each client may produce at each node; over it, answers say throttled.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Commands of docs/runbook.md, run as they stand there.
+//! Commands of docs/runbook.md and of other pages, run as they stand there.
 
 use std::{fs, path::Path};
 
@@ -16,7 +16,18 @@ use testbed::{
 /// Runs the one command of a section that begins so, on the host of the stand's services and in
 /// the directory of their logs. `names`: what stands on the page, and what it is here.
 pub fn run(stand: &Stand, section: &str, start: &str, names: &[(&str, String)]) -> Result<Done> {
-    let line = page()?.command(section, start)?;
+    run_of("docs/runbook.md", stand, section, start, names)
+}
+
+/// The same of another page.
+pub fn run_of(
+    page: &str,
+    stand: &Stand,
+    section: &str,
+    start: &str,
+    names: &[(&str, String)],
+) -> Result<Done> {
+    let line = Runbook::read(&repository().join(page))?.command(section, start)?;
     shell(stand, names)?.run(&line)
 }
 

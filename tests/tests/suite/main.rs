@@ -25,6 +25,7 @@ mod rebalance;
 mod rolling;
 mod shutdown;
 mod tasks;
+mod upgrade;
 
 use std::{
     fs,

@@ -92,6 +92,64 @@ fn a_store_is_moved_restored_and_begun_anew_as_the_runbook_says() -> Result<()> 
     dir.passed()
 }
 
+#[test]
+fn what_is_archived_is_exported_and_counts_on_beside_a_store_of_another_id() -> Result<()> {
+    let dir = RunDir::new("adopt");
+    // Two hours of two sites, counted and archived; the configuration is of no broker.
+    testbed::fixtures::copy_to(&dir, "analytics", |_| {
+        panic!("the aggregator's tests make it")
+    });
+    let plan = Plan {
+        topic: "logs".to_owned(),
+        ..Plan::default()
+    };
+    let stand = Stand::prepare(&dir, plan)?;
+    let nine = [
+        (
+            "--from TIME --to TIME",
+            "--from 2015-05-17T09:00:00Z --to 2015-05-17T10:00:00Z".to_owned(),
+        ),
+        ("SITE", "b.example".to_owned()),
+    ];
+    let decide = "Decide undecidable and poison records";
+    let found = book::run(&stand, decide, "aggregator export", &nine)?;
+    ensure!(
+        found.code == 0 && found.said.contains("GPTBot"),
+        "{found:?}"
+    );
+    let site = [("www.example.org", "a.example".to_owned())];
+    let archive = "docs/archive.md";
+    let csv = book::run_of(archive, &stand, "Commands", "aggregator export", &site)?;
+    ensure!(csv.code == 0, "{csv:?}");
+    let day = fs::read_to_string(stand.dir.join("services/day.csv"))?;
+    ensure!(
+        day.lines().count() == 3,
+        "a head, and hours 9 and 10: {day}"
+    );
+    let again = book::run_of(archive, &stand, "Commands", "aggregator rebuild", &[])?;
+    ensure!(again.code == 0, "{again:?}");
+
+    // "Where the old id cannot be had."
+    let logs = stand.logs_dir();
+    fs::remove_dir_all(logs.join("_live"))?;
+    let id = "0123456789abcdef0123456789abcdef";
+    fs::write(
+        logs.join("OWNER"),
+        format!("{{\"format\":1,\"id\":\"{id}\"}}"),
+    )?;
+    let rebuild = "aggregator rebuild --config config.yaml";
+    let refused = book::run(&stand, "Disaster", rebuild, &[])?;
+    ensure!(
+        refused.code == 1 && refused.said.contains("--adopt"),
+        "{refused:?}"
+    );
+    by_the_book(&stand, "Disaster", &format!("{rebuild} --adopt"))?;
+    let summary = stand.analytics_dir().join("2015-05-17/summary.json");
+    let summary: serde_json::Value = serde_json::from_slice(&fs::read(summary)?)?;
+    ensure!(summary["requests"] == 3, "{summary}");
+    dir.passed()
+}
+
 fn moved(stand: &mut Stand, from: &Path, to: &Path) -> Result<()> {
     stop(stand)?;
     copy(from, to)?;
