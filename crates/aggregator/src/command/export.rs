@@ -79,6 +79,11 @@ impl Export {
 
     fn print(&self, config: &Config) -> anyhow::Result<u64> {
         use io::IsTerminal;
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && to < from
+        {
+            anyhow::bail!("--to is before --from: no record is of that time");
+        }
         if self.format == Format::Parquet && io::stdout().is_terminal() {
             anyhow::bail!(
                 "Parquet is nothing for a terminal: send it to a file with > NAME.parquet"
