@@ -127,12 +127,17 @@ impl Delta {
         tallies + self.strings.memory() + self.clients.len() * size_of::<ClientId>()
     }
 
-    /// The days it has records of, and bytes of memory of their counts, about, without strings.
+    /// The days it has records of, and bytes of memory of each, about: strings have no day, so
+    /// they are shared out as the counts are.
     #[must_use]
     pub fn days(&self) -> BTreeMap<Day, usize> {
         let mut days = BTreeMap::new();
         for tally in &self.tallies {
             *days.entry(tally.hour.day()).or_default() += tally.memory();
+        }
+        let (all, tallies) = (self.memory(), days.values().sum::<usize>().max(1));
+        for bytes in days.values_mut() {
+            *bytes = (*bytes as u128 * all as u128 / tallies as u128) as usize;
         }
         days
     }

@@ -2,6 +2,8 @@
 //! often it is read to be archived. Counted in bytes and segments, not in time.
 
 use super::{archive::Archived, *};
+use pipeline_core::store::StoredRecord;
+
 use crate::state::StateName;
 
 const STRETCH: i64 = 1 << 21;
@@ -169,6 +171,30 @@ fn what_is_held_has_bounds_and_none_changes_a_count() {
         assert_eq!(world.found(), *all, "{bounds:?}");
         fs::remove_dir_all(world.analytics()).unwrap();
     }
+}
+
+/// Few counts under long names weigh as much as they will when they are added to their day.
+#[test]
+fn what_a_portion_weighs_for_a_day_has_its_strings() {
+    let line = |path: &str| {
+        format!(
+            "{{\"timestamp\":\"2015-05-17T10:00:00Z\",\"path\":\"{path}\",\"userAgent\":\"-\"}}"
+        )
+    };
+    let mut delta = crate::fold::Delta::new(false);
+    for number in 0..100 {
+        let line = line(&format!("/{number}/{}", "x".repeat(4_000)));
+        let stored = StoredRecord {
+            offset: Offset(number),
+            received_ms: BASE_MS,
+            batch: None,
+            sequence: 0,
+            line: line.as_bytes(),
+        };
+        delta.add(&stored).unwrap();
+    }
+    let days: Vec<usize> = delta.days().into_values().collect();
+    assert!(days.len() == 1 && days[0] > 400_000, "{days:?}");
 }
 
 /// The portion with that segment is read again up to it; what was held before stays.
