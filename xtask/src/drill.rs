@@ -29,7 +29,7 @@ const NEEDS: [(&str, &str); 5] = [
 /// the books' window of six hours is one minute, bounds that are times follow); all else of them is
 /// as deployed. Then, wave by wave, something goes wrong: Kafka is slow, killed, refuses writes;
 /// disks are full; services are killed; a segment, a dead letter file, a configuration are damaged;
-/// poison comes; retention is too fast. Each alert has to fire. Then the commands under "Confirm" in
+/// poison comes; a segment does not answer; a stranger joins the writers; retention is too fast. Each alert has to fire. Then the commands under "Confirm" in
 /// its section of docs/runbook.md are run as they stand there, what is wrong is mended by the
 /// commands under "Do" where the page has some, and each alert has to end. The alert on the books
 /// has to stay silent through all of it until records are lost on purpose.

@@ -144,10 +144,12 @@ fn all() -> Vec<Wave> {
         kafka::DOWN,
         services::KILLED,
         services::LOOP,
+        services::STRANGERS,
         books::LOST,
         store::FULL,
         store::ASIDE,
         store::DAMAGED,
+        store::HANGS,
         kafka::RETENTION,
     ]
 }

@@ -1,11 +1,12 @@
-//! Services that are killed, once and again and again; the books balance all the while.
+//! Services that are killed, once and again and again; the books balance all the while. And a stranger
+//! among the writers.
 
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
 
-use super::{Expected, Wave, ground::Ground};
-use crate::service::Service;
+use super::{Expected, Wave, ground::Ground, senders::Sender};
+use crate::{kafka::group::Group, service::Service};
 
 pub const KILLED: Wave = Wave {
     name: "killed: kill -9 of each service",
@@ -67,6 +68,33 @@ pub const LOOP: Wave = Wave {
     },
     mend: |_| Ok(()),
 };
+
+pub const STRANGERS: Wave = Wave {
+    name: "strangers: a member of the writers' group that speaks their protocol and is none of them",
+    alerts: &[Expected {
+        alert: "SluiceGroupStrangers",
+        label: "",
+        cause: "it joins, and nobody can read what it wants",
+    }],
+    cause: |ground| {
+        let stand = &ground.stand;
+        let name = format!("{}-writer", stand.plan.topic);
+        let group = Group::new(&stand.kafka(), &name)?;
+        ground.senders = vec![Sender::start(Duration::from_secs(2), move || {
+            // Kafka is there; what does not come now comes next.
+            let _ = group.intrude(PROTOCOL);
+        })];
+        Ok(())
+    },
+    // As the page has it: "stop them".
+    mend: |ground| {
+        ground.senders.clear();
+        ground.wait_stored()
+    },
+};
+
+/// Of the writers' group.
+const PROTOCOL: &str = "sluice-range";
 
 fn first_of_each(ground: &mut Ground, act: fn(&mut Service) -> Result<()>) -> Result<()> {
     let stand = &mut ground.stand;

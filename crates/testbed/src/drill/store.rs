@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -137,6 +138,36 @@ pub const DAMAGED: Wave = Wave {
     },
 };
 
+/// A name that does not answer stands for a disk that hangs: whoever opens it waits.
+pub const HANGS: Wave = Wave {
+    name: "hangs: a segment whose disk does not answer",
+    alerts: &[Expected {
+        alert: "SluiceChainsUnread",
+        label: "",
+        cause: "who opens the last segment of a chain waits for ever",
+    }],
+    cause: |ground| {
+        ground.stand.aggregator.terminate()?;
+        ground.stand.writers[0].terminate()?;
+        let last = last_of_first(&ground.topic_dir())?;
+        fs::rename(&last, kept(&last)?)?;
+        let made = Command::new("mkfifo").arg(&last).status()?;
+        if !made.success() {
+            bail!("mkfifo ended with {made}");
+        }
+        start(&mut ground.stand.writers[0])
+    },
+    mend: |ground| {
+        // As the page has it: the mount is mended, and what hung in it is forced off.
+        let last = last_of_first(&ground.topic_dir())?;
+        fs::rename(kept(&last)?, &last)?;
+        ground.stand.writers[0].kill()?;
+        start(&mut ground.stand.writers[0])?;
+        start(&mut ground.stand.aggregator)?;
+        ground.wait_stored()
+    },
+};
+
 /// Two alerts in some seconds; with [`super::kafka::QUICK`] what a test has time for.
 pub const QUICK: Wave = Wave {
     name: "quick: poison, a damaged segment",
@@ -243,8 +274,7 @@ fn damage(ground: &mut Ground) -> Result<()> {
     })?;
     more.context("nothing is stored")?;
     ground.stand.writers[0].terminate()?;
-    let last = newest(&topic)?.into_iter().find(|(it, _)| *it == 0);
-    let (_, path) = last.context("partition 0 has no segment")?;
+    let path = last_of_first(&topic)?;
     let mut bytes = fs::read(&path)?;
     let middle = bytes.len() / 3;
     bytes[middle] ^= 0xff;
@@ -253,6 +283,21 @@ fn damage(ground: &mut Ground) -> Result<()> {
     fs::write(&copy, bytes)?;
     fs::rename(&copy, &path)?;
     start(&mut ground.stand.writers[0])
+}
+
+/// The newest segment of the first partition.
+fn last_of_first(topic: &Path) -> Result<PathBuf> {
+    let last = newest(topic)?.into_iter().find(|(it, _)| *it == 0);
+    Ok(last.context("partition 0 has no segment")?.1)
+}
+
+/// Where a segment is meanwhile: on its disk, outside of all chains.
+fn kept(segment: &Path) -> Result<PathBuf> {
+    let logs = segment
+        .ancestors()
+        .nth(4)
+        .context("DIR/_live/TOPIC/PARTITION")?;
+    Ok(logs.join("kept-segment"))
 }
 
 /// As the runbook has it for a damaged end.

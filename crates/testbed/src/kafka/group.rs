@@ -1,4 +1,5 @@
-//! What an operator does to a consumer group's offsets while nobody is in it.
+//! What an operator does to a consumer group's offsets while nobody is in it; and what a client does
+//! to it that has no business there.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -12,6 +13,9 @@ use crate::process::poll_until;
 
 /// For members to be gone, and the coordinator to be there.
 const WITHIN: Duration = Duration::from_secs(30);
+/// Of a stranger that says nothing more.
+const STRANGER_SESSION_MS: u32 = 6_000;
+const JOIN_GROUP: (u16, u16) = (11, 2);
 const OFFSET_COMMIT: (u16, u16) = (8, 2);
 const OFFSET_FETCH: (u16, u16) = (9, 1);
 const DELETE_GROUPS: (u16, u16) = (42, 0);
@@ -121,6 +125,29 @@ impl Group {
                 .map(|(_, committed)| committed)
                 .collect()))
         })
+    }
+
+    /// Joins as a member that takes part in this protocol and cannot be understood, and says nothing
+    /// more: it stays until its session ends. Whether it was let in shows in the group alone.
+    ///
+    /// # Errors
+    /// When a name is too long.
+    pub fn intrude(&self, protocol: &str) -> Result<()> {
+        let mut body = Vec::new();
+        put_text(&mut body, &self.name)?;
+        body.extend(STRANGER_SESSION_MS.to_be_bytes());
+        body.extend(STRANGER_SESSION_MS.to_be_bytes()); // for a rebalance
+        put_text(&mut body, "")?; // a new member
+        put_text(&mut body, "consumer")?;
+        body.extend(1_u32.to_be_bytes());
+        put_text(&mut body, protocol)?;
+        body.extend(1_u32.to_be_bytes());
+        body.push(b'?'); // its metadata
+        for broker in &self.brokers {
+            // The answer waits for all other members, so it may come too late; the others refuse.
+            let _ = ask(*broker, JOIN_GROUP, &body);
+        }
+        Ok(())
     }
 
     /// Asks every broker, as one of them is the coordinator, until that does it.
