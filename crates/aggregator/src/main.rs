@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use aggregator::{command::Command, service};
+use aggregator::{Portion, command::Command, service};
 use clap::Parser;
 use pipeline_core::{
     lifecycle::{CommonArgs, Readiness, Shutdown, allocator, exit},
@@ -26,14 +26,18 @@ struct Cli {
 /// distinct paths and no more come to it; left alone 1,080 MiB after 28 million, and growing.
 const MAPPED_FROM_BYTES: i32 = 1 << 20;
 
+fn main() -> ExitCode {
+    run(Portion::default())
+}
+
 /// Public for `examples/to_be_killed`, which is the same.
-pub fn main() -> ExitCode {
+pub fn run(portion: Portion) -> ExitCode {
     allocator::map_from(MAPPED_FROM_BYTES);
     let cli = Cli::parse();
     if let Some(command) = cli.command
         && !cli.common.check
     {
-        return command.run(&cli.common).into();
+        return command.run(&cli.common, portion).into();
     }
     let config = cli.common.load_or_exit();
     if cli.common.connect {
@@ -55,9 +59,9 @@ pub fn main() -> ExitCode {
         .expect("a process that cannot start a runtime cannot start");
     let outcome = runtime.block_on(async {
         if cli.once {
-            service::once(&config, shutdown).await
+            service::once(&config, portion, shutdown).await
         } else {
-            service::serve(&config, readiness, shutdown, metrics).await
+            service::serve(&config, portion, readiness, shutdown, metrics).await
         }
     });
     let code = outcome.unwrap_or_else(|error| {

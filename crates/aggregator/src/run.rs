@@ -213,6 +213,7 @@ impl Aggregator {
                 let segments = backlog.arrivals().len();
                 let delta = match folded {
                     Folded::Full(delta) if held.goes_on(&delta, &keeper.manifest, segments) => {
+                        ask(go_on, Step::HoldPortion)?;
                         held.put(&delta, self.settings.limits.keys)?;
                         backlog.held();
                         continue;

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    Aggregator, Archiving, Clock, Policy,
+    Aggregator, Archiving, Clock, Policy, Portion,
     counts::Limits,
     run::{Report, RunError, Settings},
     state::StateError,
@@ -36,6 +36,7 @@ const PLANS_MAX: usize = 1;
 /// Where it cannot start, or cannot go on: see [`RunError::is_final`].
 pub async fn serve(
     config: &Config,
+    portion: Portion,
     readiness: Readiness,
     shutdown: Shutdown,
     metrics: MetricsHandle,
@@ -46,7 +47,7 @@ pub async fn serve(
     let addr = config.aggregation.admin_addr;
     let _admin = admin::serve(addr, "aggregator", readiness.clone(), metrics).await?;
     readiness.met("listener");
-    let mut aggregator = open(config, PLANS_MAX)?;
+    let mut aggregator = open(config, portion, PLANS_MAX)?;
     readiness.met("directories");
     // Ends with this function.
     let mut beside = JoinSet::new();
@@ -98,8 +99,8 @@ pub async fn serve(
 ///
 /// # Errors
 /// Where it could not be done.
-pub async fn once(config: &Config, shutdown: Shutdown) -> anyhow::Result<u8> {
-    let mut aggregator = open(config, usize::MAX)?;
+pub async fn once(config: &Config, portion: Portion, shutdown: Shutdown) -> anyhow::Result<u8> {
+    let mut aggregator = open(config, portion, usize::MAX)?;
     let report = task::spawn_blocking(move || run(&mut aggregator, &shutdown)).await??;
     tracing::info!(
         records = report.records,
@@ -114,16 +115,21 @@ pub async fn once(config: &Config, shutdown: Shutdown) -> anyhow::Result<u8> {
     })
 }
 
-fn open(config: &Config, plans_max: usize) -> Result<Aggregator, StateError> {
+fn open(config: &Config, portion: Portion, plans_max: usize) -> Result<Aggregator, StateError> {
     let storage = &config.storage;
-    let aggregator = Aggregator::open(&storage.logs_dir, &storage.analytics_dir, settings(config))?;
+    let aggregator = Aggregator::open(
+        &storage.logs_dir,
+        &storage.analytics_dir,
+        settings(config, portion),
+    )?;
     Ok(aggregator.with_archive(archiving(config, plans_max)))
 }
 
 /// How counts are kept, as the configuration says.
 #[must_use]
-pub fn settings(config: &Config) -> Settings {
+pub fn settings(config: &Config, portion: Portion) -> Settings {
     Settings {
+        portion,
         limits: Limits {
             keys: config.aggregation.max_keys_per_hour,
             ..Limits::default()

@@ -203,7 +203,7 @@ impl Campaign {
 
     fn kill(&mut self, round: &Round, stand: &mut Stand) -> Result<String> {
         let aggregator = &mut stand.aggregator;
-        aggregator.env = vec![(KILL_AT.to_owned(), round.hit.at())];
+        aggregator.env = round.environment(KILL_AT);
         aggregator.start()?;
         aggregator.env.clear();
         if let Some(blow) = round.writer {

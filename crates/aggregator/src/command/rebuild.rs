@@ -8,6 +8,7 @@ use pipeline_core::{
 };
 
 use crate::{
+    Portion,
     rebuild::{Rebuilt, Sources, rebuild},
     run::RunError,
     service,
@@ -29,8 +30,8 @@ pub struct Rebuild {
 impl Rebuild {
     /// Gives the exit code.
     #[must_use]
-    pub fn run(&self, config: &Config) -> u8 {
-        match self.rebuild(config) {
+    pub fn run(&self, config: &Config, portion: Portion) -> u8 {
+        match self.rebuild(config, portion) {
             Ok(rebuilt) => {
                 say(&format!(
                     "{} records, {} of them in {} files of the archive, {} aside: manifest {}",
@@ -58,7 +59,7 @@ impl Rebuild {
         }
     }
 
-    fn rebuild(&self, config: &Config) -> Result<Rebuilt, RunError> {
+    fn rebuild(&self, config: &Config, portion: Portion) -> Result<Rebuilt, RunError> {
         let storage = &config.storage;
         let progress = Progress::begin();
         let mut show = |so_far: &Rebuilt| {
@@ -73,7 +74,7 @@ impl Rebuild {
             logs: &storage.logs_dir,
             analytics: &storage.analytics_dir,
             archiving: &service::archiving(config, usize::MAX),
-            settings: service::settings(config),
+            settings: service::settings(config, portion),
             without_missing: self.without_missing,
             adopt: self.adopt,
         };

@@ -292,6 +292,7 @@ impl Anew<'_> {
         {
             // What comes next is mostly of other hours, where it comes from the archive.
             if self.later.goes_on(&self.delta, &self.keeper.manifest, 0) {
+                ask(go_on, Step::HoldPortion)?;
                 let delta = self.take_delta();
                 return Ok(self.later.put(&delta, self.settings.limits.keys)?);
             }

@@ -8,6 +8,7 @@ use super::RunError;
 pub enum Step {
     PutFirstManifest,
     FoldSegment,
+    HoldPortion,
     WriteState,
     SyncStates,
     SyncChain,
@@ -33,6 +34,7 @@ impl Step {
         match self {
             Self::PutFirstManifest => "put-first-manifest",
             Self::FoldSegment => "fold-segment",
+            Self::HoldPortion => "hold-portion",
             Self::WriteState => "write-state",
             Self::SyncStates => "sync-states",
             Self::SyncChain => "sync-chain",

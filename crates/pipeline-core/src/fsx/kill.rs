@@ -12,6 +12,7 @@ use std::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -23,6 +24,9 @@ pub const ENV: [(&str, Signal); 2] = [
     ("SLUICE_KILL_AT", Signal::KILL),
     ("SLUICE_FREEZE_AT", Signal::STOP),
 ];
+
+/// A whole process, on a machine with much else to do.
+const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Side {
@@ -54,6 +58,9 @@ pub(super) fn at(side: Side, step: Option<Step>, name: &str) {
                 std::thread::park();
             }
         }
+        // The kernel may give the signal to another thread, and this one runs on until that one has
+        // had it: on a busy machine long enough to be past its step.
+        std::thread::sleep(STOPPED_WITHIN);
     }
 }
 

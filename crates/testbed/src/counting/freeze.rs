@@ -19,7 +19,7 @@ const COMMITS: u64 = 3;
 /// The round; says how it went.
 pub fn freeze(stand: &mut Stand, round: &Round) -> Result<String> {
     let sleeper = &mut stand.aggregator;
-    sleeper.env = vec![(FREEZE_AT.to_owned(), round.hit.at())];
+    sleeper.env = round.environment(FREEZE_AT);
     sleeper.start()?;
     let there = wait_until_stopped(sleeper, round.within)?;
     sleeper.env.clear();

@@ -23,7 +23,7 @@ pub fn rebuild(stand: &Stand, round: &Round, lost: bool) -> Result<bool> {
     }
     let log = stand.dir.join("services/aggregator-rebuild.log");
     let mut command = command(&stand.aggregator);
-    command.env(KILL_AT, round.hit.at());
+    command.envs(round.environment(KILL_AT));
     // Without a state only what is no state can be compared.
     let before = (Tree::read(&stand.dir)?, manifest(stand, lost)?);
     let mut process = Process::spawn(command, "rebuild", &log)?;

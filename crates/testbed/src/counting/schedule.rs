@@ -15,6 +15,8 @@ pub struct Round {
     pub hit: Hit,
     /// How long the step may take to come.
     pub within: Duration,
+    /// Bytes of a portion, where these are not as they are.
+    pub portion: Option<u64>,
     /// Before the next one is started.
     pub away_ms: u64,
     /// What happens to the writer when the aggregator has begun.
@@ -47,10 +49,16 @@ type Step = (&'static str, &'static str, &'static str, u32);
 const BEFORE: &str = "before";
 const AFTER: &str = "after";
 const STATE_DIR: &str = "_state";
+/// Counts of a portion are held until more are worth a commit: only where portions are small.
+const HOLD: &str = "hold-portion";
+/// As `examples/to_be_killed` reads it.
+const PORTION_BYTES: &str = "SLUICE_PORTION_BYTES";
+const SMALL_PORTION_BYTES: u64 = 4_096;
 
 /// In the order of a run: counted, committed, rendered, archived, removed.
-const RUN: [Step; 55] = [
+const RUN: [Step; 56] = [
     (BEFORE, "point", "fold-segment", 20),
+    (BEFORE, "point", HOLD, 4),
     (BEFORE, "point", "write-state", 12),
     (BEFORE, "create", ".tmp-*", 30),
     (AFTER, "create", ".tmp-*", 30),
@@ -107,9 +115,10 @@ const RUN: [Step; 55] = [
     (BEFORE, "remove", "*.parquet", 1),
 ];
 /// Of a rebuild: the archive read, then the chains, then all as in a run.
-const REBUILD: [Step; 14] = [
+const REBUILD: [Step; 15] = [
     (BEFORE, "point", "read-for-archive", 12),
     (BEFORE, "point", "fold-segment", 12),
+    (BEFORE, "point", HOLD, 4),
     (BEFORE, "point", "write-state", 12),
     (BEFORE, "link", "2*", 12),
     (BEFORE, "point", "put-manifest", 1),
@@ -136,6 +145,15 @@ const FREEZE_FIRST: u32 = 6;
 const REBUILD_EVERY: u32 = 8;
 const AWAY_MS_MAX: u64 = 150;
 const BLOW_EVERY: u32 = 6;
+
+impl Round {
+    /// What the aggregator or rebuild of this round is told; `at`: what happens at its step.
+    pub fn environment(&self, at: &str) -> Vec<(String, String)> {
+        let portion = self.portion.map(|bytes| (PORTION_BYTES, bytes.to_string()));
+        let told = [(at, self.hit.at())].into_iter().chain(portion);
+        told.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
 
 /// The round with this number, from 1 on.
 pub fn round(seed: u64, number: u32) -> Round {
@@ -166,9 +184,11 @@ pub fn round(seed: u64, number: u32) -> Round {
             false => Blow::Freeze { for_ms: ms },
         }
     });
+    let small = hit.point.name == HOLD || number % 2 == 1;
     Round {
         number,
         what,
+        portion: small.then_some(SMALL_PORTION_BYTES),
         hit,
         within: STEP_WITHIN,
         away_ms,
