@@ -48,7 +48,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             bytes_max: 1 << 30,
-            day_bytes_max: 16 << 20,
+            day_bytes_max: 4 << 20,
             records_max: 50_000_000,
             pieces_max: 100_000,
             segments_max: 100_000,
