@@ -156,8 +156,11 @@ pub fn run(dir: &Path, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Outcome
         }
     }
     campaign.stop_gateway(&mut stand, false)?;
+    // With the window of the last round: what that has put aside as undecidable, and not linked
+    // before it was ended, a wider one may know for a duplicate.
+    let last = schedule::round(plan.seed, plan.rounds);
     let writer = &mut stand.writers[0];
-    writer.env.clear();
+    writer.env = environment(&last, None);
     writer.start()?;
     writer.wait_ready()?;
     campaign.books.ask(&[writer.admin], false);
@@ -329,6 +332,8 @@ impl Campaign {
         let segments = |dir: &Path| Ok::<_, anyhow::Error>(segments(dir)?.len() as u64);
         let removed_segments =
             segments(store.topic())?.saturating_sub(segments(&stand.topic_dir())?);
+        // All is linked: from here on the window may be another.
+        stand.writers[0].env.clear();
         let decided = if verdict.holds() && aside.undecidable() > 0 {
             decide::decide(&mut stand, &ledger, &mut store, plan.rest_within)?
         } else {
