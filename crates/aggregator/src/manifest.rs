@@ -179,6 +179,16 @@ impl Manifest {
 
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        // The format first: another one may have other fields, and another seal.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        if let Ok(known) = serde_json::from_str::<Format>(text)
+            && known.format != FORMAT
+        {
+            return Err(format!("has format {}, known is {FORMAT}", known.format));
+        }
         let (body, found) = text
             .len()
             .checked_sub(SEAL_LEN)
@@ -187,15 +197,6 @@ impl Manifest {
         let body = format!("{body}}}");
         if seal(&body) != found {
             return Err("does not have the hash that it holds".to_owned());
-        }
-        // The format first: another one may have other fields.
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
-        let known: Format = serde_json::from_str(&body).map_err(|error| error.to_string())?;
-        if known.format != FORMAT {
-            return Err(format!("has format {}, known is {FORMAT}", known.format));
         }
         serde_json::from_str(&body).map_err(|error| error.to_string())
     }

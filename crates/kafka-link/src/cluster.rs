@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     EncodedBatch, KafkaError, MessageBlock,
     error::{Context, ErrorKind},
-    net::{Call, Lane, Limits, Pool, Security},
+    net::{Call, FILES_AGE_MAX, Lane, Limits, Pool, Security},
 };
 use fetch::{Growth, Parked};
 use metadata::Metadata;
@@ -149,6 +149,7 @@ impl Cluster {
         let limits = Limits {
             client_id: config.client_id.clone(),
             connect_timeout: config.connect_timeout,
+            files_age_max: FILES_AGE_MAX,
             response_bytes_max: config.response_bytes_max,
             security: Arc::new(Security::new(config.security.clone())),
         };

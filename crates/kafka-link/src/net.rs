@@ -22,6 +22,6 @@ pub(crate) use connection::{Limits, Pending};
 pub use pool::PRODUCE_CONNECTIONS;
 pub(crate) use pool::{EXCLUSIVE_MAX, Lane, Lease, Pool};
 pub(crate) use race::{first_answer, join_all};
-pub(crate) use security::Security;
 pub use security::security_faults;
+pub(crate) use security::{FILES_AGE_MAX, Security};
 pub(crate) use trouble::CallError;

@@ -1,7 +1,10 @@
 //! What released versions wrote is gone on from: manifest, states, day files, summaries and archive
 //! under tests/fixtures. And what a version of tomorrow wrote is refused by name.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use testbed::fixtures;
@@ -147,6 +150,22 @@ fn states_and_archive_of_tomorrow_are_refused_by_the_version_that_they_name() {
     assert!(log.contains("has version 3, known is 2"), "{log}");
 
     let place = committed();
+    place.store_lines(&[record(10, "a.example", "-")]);
+    let state = place.data().join("analytics/_state");
+    change(
+        &state,
+        "m00000000000000000007",
+        b"\"format\":2",
+        b"\"format\":3",
+    );
+    let before = contents(&place.data().join("analytics"));
+    let once = place.output(&["--once"]);
+    assert_eq!(once.status.code(), Some(1));
+    let log = String::from_utf8(once.stderr).unwrap();
+    assert!(log.contains("has format 3, known is 2"), "{log}");
+    assert_eq!(contents(&place.data().join("analytics")), before);
+
+    let place = committed();
     fs::remove_dir_all(place.data().join("analytics")).unwrap();
     let archive = place.data().join("archive");
     change(&archive, "hour=09", b"\"format\":1", b"\"format\":2");
@@ -154,4 +173,28 @@ fn states_and_archive_of_tomorrow_are_refused_by_the_version_that_they_name() {
     assert_eq!(rebuilt.status.code(), Some(1));
     let log = String::from_utf8(rebuilt.stderr).unwrap();
     assert!(log.contains("format 2"), "{log}");
+}
+
+/// All that is in a directory, but for locks and pages.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = fixtures::files(dir).unwrap();
+    files.retain(|path| !path.ends_with("LOCK"));
+    let read = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
+    files.into_iter().map(read).collect()
+}
+
+/// They are no state, so nobody has to stop for them.
+#[test]
+fn what_reports_of_tomorrow_show_of_a_day_is_made_anew() {
+    let place = committed();
+    assert_eq!(place.output(&["--once"]).status.code(), Some(0));
+    let days = place.data().join("analytics/_state/reports");
+    let day = days.join("2015-05-17");
+    let page = place.data().join("analytics/reports/a.example.html");
+    let (today, shown) = (fs::read(&day).unwrap(), fs::read(&page).unwrap());
+    change(&days, "2015-05-17", b"\"format\":2", b"\"format\":3");
+    fs::remove_file(&page).unwrap();
+    assert_eq!(place.output(&["--once"]).status.code(), Some(0));
+    assert_eq!(fs::read(&day).unwrap(), today);
+    assert_eq!(fs::read(&page).unwrap(), shown);
 }

@@ -53,7 +53,8 @@ pub struct Seen {
 /// Reads a file of `dir`, one entry at a time.
 ///
 /// # Errors
-/// Where the data file cannot be read at all.
+/// Where the data file cannot be read at all, or its marks are of an unknown version: then nobody
+/// here knows which entries are done.
 pub fn visit(
     dir: &Path,
     file: &DataFile,
@@ -61,6 +62,9 @@ pub fn visit(
 ) -> io::Result<(Seen, Marks)> {
     // Before the data: marks leave only after it.
     let mut marks = load_marks(dir, file);
+    if let Some(why) = marks.unknown {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
     let path = file.path(dir);
     let mut seen = Seen {
         damage: std::mem::take(&mut marks.damage),

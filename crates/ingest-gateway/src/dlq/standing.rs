@@ -27,6 +27,8 @@ pub struct Marks {
     pub sealed: Option<Sealed>,
     /// Some may be missing in both copies: an entry that looks unsent may have been sent.
     pub uncertain: bool,
+    /// Whole marks that this version cannot read: what they decide is for whoever wrote them.
+    pub unknown: Option<String>,
     pub damage: Vec<Damage>,
 }
 
@@ -49,6 +51,7 @@ pub fn load_marks(dir: &Path, file: &DataFile) -> Marks {
         let certain = |copy: &Copy| copy.whole && copy.len == longest;
         marks.uncertain |= longest > 0 && !copies.iter().any(certain);
         for copy in copies {
+            marks.unknown = marks.unknown.or(copy.unknown);
             copy.marks.into_iter().for_each(|mark| marks.take(mark));
             marks.damage.extend(copy.damage);
         }
@@ -122,6 +125,8 @@ struct Copy {
     len: u64,
     /// It is there, and all its bytes are good marks.
     whole: bool,
+    /// As of [`Marks`].
+    unknown: Option<String>,
 }
 
 impl Copy {
@@ -130,18 +135,21 @@ impl Copy {
             len: fs::metadata(path).map_or(0, |metadata| metadata.len()),
             ..Self::default()
         };
+        let named = |what: String| format!("{}: {what}", path.display());
         let say = |what: String, bytes| Damage {
-            what: format!("{}: {what}", path.display()),
+            what,
             bytes,
             torn: false,
         };
+        let mut unknown = None;
         let read = read_frames(
             path,
             MARKS_KIND,
             &mut |position, payload| match Mark::decode(payload) {
                 Ok(mark) => copy.marks.push(mark),
                 Err(why) => {
-                    let what = format!("mark at byte {position}: {why}");
+                    let what = named(format!("mark at byte {position}: {why}"));
+                    unknown.get_or_insert_with(|| what.clone());
                     copy.damage.push(say(what, payload.len() as u64));
                 }
             },
@@ -150,8 +158,15 @@ impl Copy {
             Ok(report) => copy.damage.extend(describe(path, &report)),
             // It has left with its data file, or was never made.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return copy,
-            Err(error) => copy.damage.push(say(error.to_string(), copy.len)),
+            Err(error) => {
+                let what = named(error.to_string());
+                if error.kind() == io::ErrorKind::InvalidData {
+                    unknown.get_or_insert_with(|| what.clone());
+                }
+                copy.damage.push(say(what, copy.len));
+            }
         }
+        copy.unknown = unknown;
         copy.whole = copy.damage.is_empty();
         copy
     }

@@ -2,16 +2,50 @@
 
 use std::{
     fs, io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use pipeline_core::fsx;
 
-use super::marks;
+use super::{PayloadError, marks};
 
 /// Of damaged files nothing whole of which waits any more; no command reads them.
 const DAMAGED: &str = "damaged";
 const DAMAGED_SUFFIX: &str = "-damaged";
+
+/// The whole frames of one file that this build cannot read: of another version perhaps.
+#[derive(Debug, Default)]
+pub(super) struct Unreadable {
+    payloads: u64,
+    first: Option<String>,
+}
+
+impl Unreadable {
+    /// Of the frame at byte `position`.
+    pub(super) fn note(&mut self, position: u64, read: Result<(), PayloadError>) {
+        if let Err(why) = read {
+            self.payloads += 1;
+            self.first
+                .get_or_insert_with(|| format!("at byte {position}: {why}"));
+        }
+    }
+
+    /// What of the file cannot be read, for people; `None` where all can.
+    pub(super) fn describe(&self, path: &Path, damaged: &[Range<u64>]) -> Option<String> {
+        let mut parts = Vec::new();
+        if !damaged.is_empty() {
+            parts.push(format!("bytes {damaged:?} hold no whole frame"));
+        }
+        if let Some(first) = &self.first {
+            let payloads = self.payloads;
+            parts.push(format!(
+                "{payloads} payloads cannot be read, the first {first}"
+            ));
+        }
+        (!parts.is_empty()).then(|| format!("{}: {}", path.display(), parts.join(", ")))
+    }
+}
 
 /// All that counts and is not appended to by this process.
 pub(super) fn list_others(dir: &Path, writer: &str) -> io::Result<Vec<(PathBuf, u64)>> {

@@ -30,7 +30,7 @@ use pipeline_core::{
 use super::{
     Place,
     entry::{self, PayloadError, Rest},
-    files::{files, has_prefix},
+    files::{Unreadable, files, has_prefix},
 };
 
 pub(super) const PREFIX: &str = "marks-";
@@ -172,19 +172,13 @@ pub(super) fn each_mark_of(
     path: &Path,
     each: &mut dyn FnMut(&Place, Offset, Mark),
 ) -> Option<String> {
-    let mut unreadable = 0_u64;
-    let report = read_frames(path, KIND, &mut |_, payload| {
-        unreadable += u64::from(read_payload(payload, each).is_err());
+    let mut unreadable = Unreadable::default();
+    let report = read_frames(path, KIND, &mut |position, payload| {
+        unreadable.note(position, read_payload(payload, each));
     });
     match report {
-        Ok(report) => {
-            // What is torn was never durable, and so never relied on.
-            let damaged = report.damage();
-            (!damaged.is_empty() || unreadable > 0).then(|| {
-                let path = path.display();
-                format!("{path}: bytes {damaged:?}, {unreadable} payloads")
-            })
-        }
+        // What is torn was never durable, and so never relied on.
+        Ok(report) => unreadable.describe(path, report.damage()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(format!("{}: {error}", path.display())),
     }

@@ -50,7 +50,7 @@ pub use survey::{Seen, Survey, survey};
 use copies::Copies;
 use count::Meanwhile;
 use decided::Decided;
-use files::{files, is_records_file, len, list_others};
+use files::{Unreadable, files, is_records_file, len, list_others};
 use keys::Keys;
 use waiting::Waiting;
 
@@ -140,23 +140,21 @@ impl DeadLetters {
             if !is_records_file(&path) {
                 continue;
             }
-            let mut unreadable = 0_u64;
-            let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
+            let mut unreadable = Unreadable::default();
+            let report = read_frames(&path, FILE_KIND, &mut |position, payload| {
                 let read = read_payload(payload, &mut |place, entry| {
                     let waits = !decided.is_done(place, entry.offset);
                     let counts = keys.found(place, entry.offset) && waits;
                     waiting.add(u64::from(counts), entry.timestamp_ms);
                 });
-                unreadable += u64::from(read.is_err());
+                unreadable.note(position, read);
             });
             match report {
-                Ok(report) if report.damaged.is_empty() && unreadable == 0 => {}
-                Ok(report) => tracing::warn!(
-                    path = %path.display(),
-                    damaged = ?report.damaged,
-                    unreadable,
-                    "consumer DLQ file is damaged; what is whole is used"
-                ),
+                Ok(report) => {
+                    if let Some(damage) = unreadable.describe(&path, &report.damaged) {
+                        tracing::warn!(%damage, "consumer DLQ file is damaged; what is whole is used");
+                    }
+                }
                 // Another process removes its own files.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => tracing::warn!(

@@ -7,7 +7,7 @@ use pipeline_core::dlq::read_frames;
 
 use super::{
     Entry, EntryKind, FILE_KIND, Place,
-    files::{files, has_prefix, is_records_file},
+    files::{Unreadable, files, has_prefix, is_records_file},
     marks::{self, Marks, Progress},
     read_payload,
     runs::KeySet,
@@ -74,15 +74,15 @@ pub(super) fn each_message(
     paths.sort_by_key(|path| (!is_records_file(path), path.clone()));
     for path in paths {
         let mut failed = None;
-        let mut unreadable = 0_u64;
-        let report = read_frames(&path, FILE_KIND, &mut |_, payload| {
+        let mut unreadable = Unreadable::default();
+        let report = read_frames(&path, FILE_KIND, &mut |position, payload| {
             let read = read_payload(payload, &mut |place, entry| {
                 if failed.is_some() || !keys.insert(place, entry.offset) {
                     return;
                 }
                 failed = each(place, entry).err();
             });
-            unreadable += u64::from(read.is_err());
+            unreadable.note(position, read);
         });
         if let Some(error) = failed {
             return Err(error);
@@ -92,12 +92,8 @@ pub(super) fn each_message(
                 survey.files += 1;
                 survey.bytes += report.len;
                 // A torn end may be a write on its way; nobody relies on it.
-                let damaged = report.damage();
-                if !damaged.is_empty() || unreadable > 0 {
-                    let path = path.display();
-                    let what = format!("{path}: bytes {damaged:?}, {unreadable} payloads");
-                    survey.damage.push(what);
-                }
+                let what = unreadable.describe(&path, report.damage());
+                survey.damage.extend(what);
             }
             // Its writer, or a replay, has removed it meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

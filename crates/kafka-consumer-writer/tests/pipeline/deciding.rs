@@ -11,10 +11,13 @@ use kafka_consumer_writer::{
         Which,
         replay::{How, Outcome, replay},
     },
-    dead_letters::{marks::Marks, survey, tidy},
+    dead_letters::{
+        marks::{self, Marks},
+        survey, tidy,
+    },
     repair,
 };
-use pipeline_core::{Offset, lifecycle::Shutdown};
+use pipeline_core::{Offset, dlq::FrameWriter, lifecycle::Shutdown};
 use serde_json::Value;
 
 use crate::{
@@ -139,6 +142,32 @@ async fn what_is_replayed_twice_is_stored_once() {
     copy_dir(&before, &dlq(&rig));
     assert_eq!(replayed(&rig, &all, &how).await.sent, 0);
     assert_eq!((stored(&rig), rig.totals().duplicate), (1, 1));
+}
+
+/// As after a roll back: a later version may have sent it, and only that one can say under what.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_marks_that_nobody_here_can_read_nothing_is_sent() {
+    let (rig, writer) = with_a_small_window().await;
+    rig.send(0, 9, &[5], 0).await;
+    rig.caught_up().await;
+    let path = dlq(&rig).join("marks-tomorrow.dlq");
+    let mut tomorrow = FrameWriter::create(&path, marks::KIND).expect("made");
+    tomorrow.append(b"\x02 a mark").expect("written");
+    let (all, how) = (Which::default(), How::default());
+    let outcome = replayed(&rig, &all, &how).await;
+    assert_eq!((outcome.sent, rig.log_end(0)), (0, 5), "{outcome:?}");
+    let why: Vec<_> = outcome.left.into_keys().collect();
+    assert!(why[0].contains("marks cannot be read"), "{why:?}");
+    let mut out = Vec::new();
+    all.list(&dlq(&rig), true, &mut out).expect("listed");
+    let said = String::from_utf8(out).expect("UTF-8");
+    assert!(said.contains("version 2, known is 1"), "{said}");
+
+    fs::remove_file(path).expect("removed");
+    assert_eq!(replayed(&rig, &all, &how).await.sent, 1);
+    rig.caught_up().await;
+    writer.stop().await;
+    assert_eq!(rig.totals().stored, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,17 +1,11 @@
 //! What released versions wrote is read: the store and the consumer DLQ under tests/fixtures. And
 //! what a version of tomorrow writes is refused by name.
 
+mod dead_letters;
+
 use std::{fs, path::Path};
 
-use kafka_consumer_writer::{
-    command::verify::Verify,
-    dead_letters::{
-        Aside, DeadLetters, Entry, EntryHeader, EntryKind, Place,
-        marks::{Mark, Marks, MarksWriter},
-        survey,
-    },
-    load::load,
-};
+use kafka_consumer_writer::{command::verify::Verify, load::load};
 use pipeline_core::{
     BatchId, Offset, PartitionId,
     store::{
@@ -241,107 +235,4 @@ fn a_store_of_tomorrow_is_refused_by_the_version_that_it_names() {
     let error = SnapshotReader::open(&bytes).err().unwrap().to_string();
     assert_eq!(error, "snapshot has version 2, known is 1");
     // Of a segment: `an_unknown_version_is_refused_by_name` in pipeline-core.
-}
-
-fn place() -> Place {
-    Place {
-        topic: "logs".to_owned(),
-        topic_id: TOPIC_ID.to_owned(),
-        partition: PartitionId(3),
-    }
-}
-
-fn entries() -> Vec<Entry<'static>> {
-    let entry = |kind, offset, header, value, detail: &'static str| Entry {
-        kind,
-        offset: Offset(offset),
-        timestamp_ms: 1_769_860_800_000 + offset,
-        header,
-        value,
-        detail: detail.into(),
-    };
-    use EntryHeader::{Absent, Bytes, Null, Repeated};
-    use EntryKind::{Poison, Undecidable, Unsaved};
-    vec![
-        entry(Poison, 1007, Absent, Some(&b"{}"[..]), "missing: path"),
-        entry(Poison, 1030, Null, None, "null value"),
-        entry(Poison, 1031, Repeated, Some(b"\xff"), "two headers"),
-        entry(Undecidable, 1008, Bytes(&[1; 37]), Some(b"{\"a\":1}"), ""),
-        entry(Unsaved, 1032, Bytes(&[1; 37]), Some(b"{}"), "disk full"),
-    ]
-}
-
-const MARKS: [(i64, Mark); 5] = [
-    (1007, Mark::Sent { since: Offset(990) }),
-    (
-        1007,
-        Mark::Done {
-            landed: Offset(1040),
-        },
-    ),
-    (
-        1030,
-        Mark::Discarded {
-            at_ms: 1_769_860_900_000,
-        },
-    ),
-    (1031, Mark::Sent { since: Offset(991) }),
-    (
-        1008,
-        Mark::Leads {
-            record: (BatchId([0xcc; 16]), 5),
-        },
-    ),
-];
-
-fn make_dead_letters(dir: &Path) {
-    let (copies, aside): (Vec<_>, Vec<_>) = entries()
-        .into_iter()
-        .partition(|entry| entry.kind == EntryKind::Unsaved);
-    // A copy of a failed save is a file of its own, framed alike.
-    let queue = DeadLetters::open(dir, 1 << 20, [0x11; 16]).unwrap();
-    queue.keep(&place(), &copies).unwrap();
-    drop(queue);
-    let name = "unsaved-logs-p00003-00000000000000001032-00000000000000001033.dlq";
-    let written = dir.join("records-1111111111111111-000000.dlq");
-    fs::rename(written, dir.join(name)).unwrap();
-    let queue = DeadLetters::open(dir, 1 << 20, [0x22; 16]).unwrap();
-    queue.keep(&place(), &aside).unwrap();
-    let mut marks = MarksWriter::new(dir);
-    for (offset, mark) in MARKS {
-        marks.append(&place(), &[(Offset(offset), mark)]).unwrap();
-    }
-}
-
-#[test]
-fn a_consumer_dlq_of_each_version_is_read_with_its_marks() {
-    let dir = tempfile::tempdir().unwrap();
-    fixtures::copy_to(dir.path(), "consumer-dlq", make_dead_letters);
-    let marks = Marks::read(dir.path()).unwrap();
-    assert!(marks.are_whole());
-    let mut seen = Vec::new();
-    let found = survey(dir.path(), &marks, &mut |look| {
-        assert_eq!(look.place, &place());
-        let expected = entries()
-            .into_iter()
-            .find(|e| e.offset == look.entry.offset);
-        assert_eq!(Some(look.entry), expected.as_ref());
-        seen.push((look.entry.offset.0, look.progress.is_done()));
-        Ok(())
-    });
-    let found = found.unwrap();
-    assert_eq!((found.files, found.damage.len()), (2, 0), "{found:?}");
-    let expected = [1007, 1030, 1031, 1008, 1032].map(|o| (o, [1007, 1030].contains(&o)));
-    assert_eq!(seen, expected);
-    let of = |offset| marks.of(&place(), Offset(offset));
-    assert_eq!(of(1007).since, Some(Offset(990)));
-    assert_eq!(of(1007).landed, Some(Offset(1040)));
-    assert_eq!(of(1030).discarded_ms, Some(1_769_860_900_000));
-    assert_eq!(of(1031).since, Some(Offset(991)));
-    let leader = marks.leader(&place(), (BatchId([0xcc; 16]), 5));
-    assert_eq!(leader, Some(Offset(1008)));
-
-    // A writer that starts on it counts what waits.
-    let queue = DeadLetters::open(dir.path(), 1 << 20, [0x33; 16]).unwrap();
-    assert_eq!(queue.records(), 2);
 }

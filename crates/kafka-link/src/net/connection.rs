@@ -51,6 +51,9 @@ const API_VERSIONS_VERSION: i16 = 3;
 pub(crate) struct Limits {
     pub client_id: String,
     pub connect_timeout: Duration,
+    /// How long a connection may use what was read from files for it, before another is made with
+    /// what they hold by then.
+    pub files_age_max: Duration,
     pub response_bytes_max: usize,
     pub security: Arc<Security>,
 }
@@ -62,7 +65,8 @@ pub(crate) struct Connection {
     queue: mpsc::Sender<Frame>,
     shared: Arc<Shared>,
     task: AbortHandle,
-    /// From then on it gets no new request: the broker would close it soon after.
+    /// From then on it gets no new request: the broker would close it soon after, or the files
+    /// that it was made with may be others by now.
     spent_at: Option<Instant>,
 }
 
@@ -88,7 +92,7 @@ impl Connection {
             .await
             .map_err(failed)?;
         // What is sent here changes nothing: for the caller, the connection was not there yet.
-        let opened = connection.begin(&credentials, deadline).await;
+        let opened = connection.begin(&credentials, limits, deadline).await;
         match opened {
             Ok(()) => Ok(connection),
             Err(error) => Err(CallError {
@@ -141,16 +145,21 @@ impl Connection {
     async fn begin(
         &mut self,
         credentials: &Credentials,
+        limits: &Limits,
         deadline: Instant,
     ) -> Result<(), CallError> {
         self.versions = self.ask_versions(deadline).await?;
-        if let Some(login) = &credentials.login {
-            let began = Instant::now();
-            let ends = sasl::log_in(self, login, deadline).await?;
-            // Early enough for what is on its way then, and not all connections at once.
-            let share = 0.7 + 0.15 * fastrand::f64();
-            self.spent_at = ends.map(|ends| began + (ends - began).mul_f64(share));
-        }
+        let began = Instant::now();
+        let session_ends = match &credentials.login {
+            Some(login) => sasl::log_in(self, login, deadline).await?,
+            None => None,
+        };
+        let files_age = limits.security.uses_files().then_some(limits.files_age_max);
+        let ends = session_ends.into_iter();
+        let ends = ends.chain(files_age.map(|age| began + age)).min();
+        // Early enough for what is on its way then, and not all connections at once.
+        let share = 0.7 + 0.15 * fastrand::f64();
+        self.spent_at = ends.map(|ends| began + (ends - began).mul_f64(share));
         Ok(())
     }
 

@@ -300,6 +300,7 @@ mod tests {
         let pool = Pool::new(Limits {
             client_id: "test".to_owned(),
             connect_timeout: Duration::ZERO,
+            files_age_max: Duration::MAX,
             response_bytes_max: 0,
             security: Arc::default(),
         });

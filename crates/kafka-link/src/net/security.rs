@@ -1,11 +1,12 @@
 //! What `kafka.tls` and `kafka.sasl` make of a new connection: their files are read anew for each
-//! one, so that certificates and passwords change without a restart. While they cannot be used,
-//! what was read before goes on being used, and that is said once.
+//! one, so that certificates and passwords change without a restart; and a connection that was made
+//! with some lasts no longer than [`FILES_AGE_MAX`], so that the change reaches all of them. While
+//! they cannot be used, what was read before goes on being used, and that is said once.
 
 use std::{
     path::PathBuf,
     sync::{Arc, Once},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pipeline_core::{
@@ -21,6 +22,8 @@ use super::{CallError, tls};
 
 const PASSWORD_FILE: &str = "kafka.sasl.passwordFile";
 const PASSWORD_BYTES_MAX: usize = 1_024;
+/// A handshake every few minutes costs nothing beside what a connection carries.
+pub(crate) const FILES_AGE_MAX: Duration = Duration::from_secs(600);
 
 /// Who we are.
 pub(super) struct Login {
@@ -80,6 +83,14 @@ impl Security {
             config: Arc::new(config),
             kept: Arc::default(),
         }
+    }
+
+    /// Whether anything of it can change while we run.
+    pub(super) fn uses_files(&self) -> bool {
+        let tls = self.config.tls.as_ref();
+        let of_tls = tls.is_some_and(|tls| tls.ca_file.is_some() || tls.client.is_some());
+        let sasl = self.config.sasl.as_ref();
+        of_tls || sasl.is_some_and(|sasl| matches!(sasl.password, Password::File(_)))
     }
 
     /// For a connection that is being made now.

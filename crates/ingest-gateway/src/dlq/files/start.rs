@@ -54,6 +54,10 @@ impl Files {
     /// somebody took the data away.
     fn remove_widowed(&mut self, file: &DataFile) {
         let said = load_marks(&self.dir, file);
+        if let Some(why) = said.unknown {
+            tracing::warn!("marks in the dead letter queue, whose data file is gone, stay: {why}");
+            return;
+        }
         let left = said.sealed.map_or(0, |sealed| sealed.entries);
         let left = left.saturating_sub(said.done.len() as u64);
         if left > 0 {

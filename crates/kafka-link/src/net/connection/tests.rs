@@ -29,6 +29,7 @@ fn limits() -> Limits {
     Limits {
         client_id: "test".to_owned(),
         connect_timeout: Duration::from_secs(10),
+        files_age_max: Duration::MAX,
         response_bytes_max: 1 << 20,
         security: Arc::default(),
     }

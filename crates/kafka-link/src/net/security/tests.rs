@@ -25,14 +25,18 @@ fn silent(_: i16, _: &[u8]) -> Answer {
     panic!("nobody logs in here");
 }
 
-async fn open(address: SocketAddr, security: KafkaSecurity) -> Result<Connection, CallError> {
-    let limits = Limits {
+fn limits(security: KafkaSecurity) -> Limits {
+    Limits {
         client_id: "test".to_owned(),
         connect_timeout: Duration::from_secs(20),
+        files_age_max: FILES_AGE_MAX,
         response_bytes_max: 1 << 20,
         security: Arc::new(Security::new(security)),
-    };
-    Connection::open(&address.to_string().into(), &limits).await
+    }
+}
+
+async fn open(address: SocketAddr, security: KafkaSecurity) -> Result<Connection, CallError> {
+    Connection::open(&address.to_string().into(), &limits(security)).await
 }
 
 /// The one error, which is ours to tell and names the broker.
@@ -172,6 +176,43 @@ async fn a_session_that_ends_spends_its_connection_before() {
     .await;
     let connection = open(address, user(SaslMechanism::Plain)).await.unwrap();
     assert!(!connection.is_spent(), "a session without an end");
+}
+
+/// So that a new certificate or password is in use everywhere soon, without a restart.
+#[tokio::test]
+async fn a_connection_made_with_files_is_spent_after_a_while_and_no_other_is() {
+    let scene = Scene::new();
+    let signed = scene.authority.sign("127.0.0.1", |_| {});
+    let over_tls = broker(Some(server(&signed, None)), silent).await;
+    let over_sasl = broker(None, |key, _| match key {
+        SaslHandshakeRequest::KEY => welcome(),
+        _ => session(0),
+    })
+    .await;
+    let mut with_file = user(SaslMechanism::Plain);
+    with_file.sasl.as_mut().unwrap().password = Password::File(scene.put("password", "hunter2"));
+    let open = async |address: SocketAddr, security: KafkaSecurity| {
+        let limits = Limits {
+            files_age_max: Duration::from_millis(600),
+            ..limits(security)
+        };
+        Connection::open(&address.to_string().into(), &limits)
+            .await
+            .unwrap()
+    };
+    let began = Instant::now();
+    let given = open(over_sasl, user(SaslMechanism::Plain)).await;
+    for made_with_files in [
+        open(over_tls, scene.tls()).await,
+        open(over_sasl, with_file).await,
+    ] {
+        while !made_with_files.is_spent() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!made_with_files.is_closed(), "what is on its way goes on");
+        assert!(began.elapsed() >= Duration::from_millis(420));
+    }
+    assert!(!given.is_spent(), "nothing of it can change");
 }
 
 #[tokio::test]

@@ -31,15 +31,76 @@ fn what_was_refused_after_a_failed_write_is_not_there_after_a_restart() {
     assert_eq!(numbers(&files), [1, 2]);
 }
 
-#[test]
-fn files_of_tomorrow_stay_as_they_are_and_do_not_stop_a_start() {
-    let dir = dir();
-    let path = data_path(dir.path(), 3);
-    let header = [b"sluicefr".as_slice(), &DATA_KIND, &3_u32.to_be_bytes()].concat();
+/// A file of the next version of our frames.
+fn of_tomorrow(kind: [u8; 4]) -> Vec<u8> {
+    let header = [b"sluicefr".as_slice(), &kind, &3_u32.to_be_bytes()].concat();
     let mut tomorrow = b"\x50\x2a\x4d\x18\x14\0\0\0".to_vec();
     tomorrow.extend(&header);
     tomorrow.extend(crc32c::crc32c(&header).to_be_bytes());
     tomorrow.extend(b"who knows what");
+    tomorrow
+}
+
+/// Of an entry that they call done, or sent to another partition, nothing is known here: it waits
+/// for whoever can read them.
+#[test]
+fn entries_whose_marks_are_of_tomorrow_stay_as_they_are_and_are_not_sent() {
+    for whole_file in [true, false] {
+        let dir = dir();
+        let mut files = Files::open(dir.path(), LIMITS).unwrap();
+        store(&mut files, &[entry(1, &["a"]), entry(2, &["b"])]);
+        files.seal();
+        files
+            .mark_done(1, done(&loaded(dir.path(), 1), &[0]))
+            .unwrap();
+        drop(files);
+        let copy = file(dir.path(), 1).marks_paths(dir.path()).next().unwrap();
+        let today = fs::read(&copy).unwrap();
+        if whole_file {
+            fs::write(&copy, of_tomorrow(MARKS_KIND)).unwrap();
+        } else {
+            fs::remove_file(&copy).unwrap();
+            let mut writer = FrameWriter::create(&copy, MARKS_KIND).unwrap();
+            writer.append(b"\x02\x02 a mark of tomorrow").unwrap();
+        }
+        let tomorrow = contents(dir.path());
+        for start in 1..=2 {
+            let mut files = Files::open(dir.path(), LIMITS).unwrap();
+            store(&mut files, &[entry(3, &["new"])]);
+            files.seal();
+            assert_eq!(numbers(&files).len(), 1 + start, "it is looked at again");
+            let to = PartitionId(0);
+            let read = load(dir.path(), &file(dir.path(), 1), &|_, _| Choice::Send {
+                to,
+            });
+            let error = read.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            let version = if whole_file { "version 3" } else { "version 2" };
+            assert!(error.to_string().contains(version), "{error}");
+            drop(files);
+            let now = contents(dir.path());
+            assert!(tomorrow.iter().all(|(path, bytes)| now[path] == *bytes));
+        }
+        // Whoever wrote them goes on.
+        fs::write(&copy, today).unwrap();
+        assert_eq!(loaded(dir.path(), 1).pending.len(), 1);
+    }
+}
+
+/// What data and marks hold; the other files have names without an extension.
+fn contents(dir: &Path) -> HashMap<PathBuf, Vec<u8>> {
+    let paths = fs::read_dir(dir).unwrap().map(|item| item.unwrap().path());
+    let files = paths.filter(|path| path.extension().is_some());
+    files
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn files_of_tomorrow_stay_as_they_are_and_do_not_stop_a_start() {
+    let dir = dir();
+    let path = data_path(dir.path(), 3);
+    let tomorrow = of_tomorrow(DATA_KIND);
     fs::write(&path, &tomorrow).unwrap();
     for start in 0..3 {
         let mut files = Files::open(dir.path(), LIMITS).unwrap();
