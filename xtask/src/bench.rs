@@ -34,7 +34,7 @@ use self::{
     cores::{Cores, Split},
     figure::Figure,
 };
-use crate::shell::{require_broker, root};
+use crate::shell::{build_services, require_broker, root};
 
 const CONNECTIONS: usize = 16;
 const PARTITIONS: u32 = 4;
@@ -127,10 +127,8 @@ pub fn run(args: &Args) -> Result<()> {
     let runs = runs.unwrap_or_else(|| root().join("target/bench"));
     remove_dead_runs(&runs)?;
     let dir = runs.join(&plan.topic);
-    println!(
-        "building release binaries; everything happens in {}",
-        dir.display()
-    );
+    build_services(true)?;
+    println!("everything happens in {}", dir.display());
     let done = measure(args, &dir, plan);
     // After trouble the services' logs stay; what they stored is large.
     let whole = dir.join(if done.is_ok() { "" } else { "logs" });

@@ -51,21 +51,14 @@ impl Cluster {
     ///
     /// # Errors
     /// When Java or Maven are missing, the jars cannot be fetched, the directory was made for
-    /// another number of nodes, or a node does not answer.
+    /// another number of nodes or runs on another port, or a node does not answer.
     pub fn up(dir: &Path, count: u16, port: u16, life: Life) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let dir = dir.canonicalize()?;
         let shape = dir.join("shape");
         let wanted = format!("{count} nodes from port {port}\n");
-        match fs::read_to_string(&shape) {
-            Ok(found) if found != wanted => bail!(
-                "{} was made for {}, not {}: remove it (after `cargo xtask kafka down`) or give \
-                 another --dir",
-                dir.display(),
-                found.trim_end(),
-                wanted.trim_end()
-            ),
-            _ => {}
+        if shape.exists() {
+            Self::open(&dir)?.may_become(count, port)?;
         }
         files::program("java", "default-jre-headless")?;
         files::fetch_jars(&dir)?;
@@ -107,6 +100,26 @@ impl Cluster {
             )),
             _ => bail!("{} says {text:?}", shape.display()),
         }
+    }
+
+    /// Whether its nodes, with what they hold, may be started as these.
+    fn may_become(&self, count: u16, port: u16) -> Result<()> {
+        let (dir, known) = (self.dir.display(), self.nodes.len());
+        if known != usize::from(count) {
+            bail!(
+                "{dir} was made for {known} node(s), not {count}: remove it (after `cargo xtask \
+                 kafka down`) or give another --dir"
+            );
+        }
+        let first = &self.nodes[0];
+        if first.port != port && self.nodes.iter().any(Node::runs) {
+            bail!(
+                "the Kafka in {dir} runs, from port {}: end it (`cargo xtask kafka down`) before \
+                 it is started from port {port}, or give another --dir",
+                first.port
+            );
+        }
+        Ok(())
     }
 
     /// For `kafka.brokers` and `--kafka`.

@@ -162,12 +162,13 @@ impl Node {
 
     pub(super) fn prepare(&self, cluster: &Cluster, cluster_id: &str) -> Result<()> {
         let data = self.dir.join("data");
+        fs::create_dir_all(&data)?;
+        // At each start: the port may be another one.
+        fs::write(self.properties(), files::settings(self, cluster)?)?;
+        fs::write(self.dir.join("log4j2.properties"), files::LOG4J)?;
         if data.join("meta.properties").exists() {
             return Ok(());
         }
-        fs::create_dir_all(&data)?;
-        fs::write(self.properties(), files::settings(self, cluster)?)?;
-        fs::write(self.dir.join("log4j2.properties"), files::LOG4J)?;
         let mut format = files::java(&self.libs);
         format
             .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
