@@ -175,7 +175,7 @@ fn states_and_archive_of_tomorrow_are_refused_by_the_version_that_they_name() {
     assert!(log.contains("format 2"), "{log}");
 }
 
-/// All that is in a directory, but for locks and pages.
+/// All that is in a directory, but for the lock.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = fixtures::files(dir).unwrap();
     files.retain(|path| !path.ends_with("LOCK"));

@@ -39,6 +39,16 @@ async fn open(address: SocketAddr, security: KafkaSecurity) -> Result<Connection
     Connection::open(&address.to_string().into(), &limits(security)).await
 }
 
+/// Waits until it gets no new request.
+async fn spent(connection: &Connection) {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        while !connection.is_spent() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("it is spent some time");
+}
+
 /// The one error, which is ours to tell and names the broker.
 async fn refused(address: SocketAddr, security: KafkaSecurity) -> String {
     let Err(error) = open(address, security).await else {
@@ -160,9 +170,7 @@ async fn a_session_that_ends_spends_its_connection_before() {
     .await;
     let began = Instant::now();
     let connection = open(address, user(SaslMechanism::Plain)).await.unwrap();
-    while !connection.is_spent() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    spent(&connection).await;
     assert!(!connection.is_closed(), "what is on its way goes on");
     assert!(began.elapsed() >= Duration::from_millis(420));
 
@@ -206,9 +214,7 @@ async fn a_connection_made_with_files_is_spent_after_a_while_and_no_other_is() {
         open(over_tls, scene.tls()).await,
         open(over_sasl, with_file).await,
     ] {
-        while !made_with_files.is_spent() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        spent(&made_with_files).await;
         assert!(!made_with_files.is_closed(), "what is on its way goes on");
         assert!(began.elapsed() >= Duration::from_millis(420));
     }
