@@ -31,7 +31,7 @@ pub enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
         /// The first node's port; the next ones are 100 and 200 above it, controllers one above each
-        #[arg(long, default_value_t = DEFAULT_PORT)]
+        #[arg(long, default_value_t = DEFAULT_PORT, value_parser = clap::value_parser!(u16).range(1024..=65_300))]
         port: u16,
     },
     /// End it; its data stays

@@ -173,7 +173,7 @@ impl Keeper {
             }
         }
         let before = SystemTime::now() - STALE_AFTER;
-        for dir in [self.dir.dir(), self.dir.counts()] {
+        for dir in [self.dir.analytics(), self.dir.dir(), self.dir.counts()] {
             fsx::remove_stale_temporaries(dir, before)
                 .map_err(StateError::io("remove stale temporary files in", dir))?;
         }

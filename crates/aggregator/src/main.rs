@@ -66,7 +66,9 @@ pub fn run(portion: Portion) -> ExitCode {
     });
     let code = outcome.unwrap_or_else(|error| {
         tracing::error!("{error:#}");
-        exit::FAILED
+        // Nothing else here is one as it came from the system.
+        let listener = error.downcast_ref::<std::io::Error>();
+        listener.map_or(exit::FAILED, exit::of_listener)
     });
     telemetry::end_logging();
     code.into()

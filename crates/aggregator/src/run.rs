@@ -138,6 +138,23 @@ impl Aggregator {
         self
     }
 
+    /// Whether files can be made wherever a run makes or removes some: what is not well there is
+    /// found at the start, not at the first record.
+    ///
+    /// # Errors
+    /// Names the directory where none can.
+    pub fn takes_files(&self) -> Result<(), RunError> {
+        self.dir.takes_files()?;
+        if let Some(archiving) = &self.archiving {
+            archive::run::takes_files(archiving)?;
+        }
+        // Segments are removed there. Where there is no store yet, its writer makes it.
+        if let Some(store) = Store::open_existing(&self.logs)? {
+            store.answers()?;
+        }
+        Ok(())
+    }
+
     /// The next run compares each summary that stands there with the manifest.
     pub fn recheck(&mut self) {
         self.recheck = true;

@@ -21,7 +21,6 @@ use crate::{
     Aggregator, Archiving, Clock, Policy, Portion,
     counts::Limits,
     run::{Report, RunError, Settings},
-    state::StateError,
 };
 
 /// How often each summary is compared with the manifest.
@@ -47,7 +46,7 @@ pub async fn serve(
     let addr = config.aggregation.admin_addr;
     let _admin = admin::serve(addr, "aggregator", readiness.clone(), metrics).await?;
     readiness.met("listener");
-    let mut aggregator = open(config, portion, PLANS_MAX)?;
+    let mut aggregator = open(config, portion, PLANS_MAX).await?;
     readiness.met("directories");
     // Ends with this function.
     let mut beside = JoinSet::new();
@@ -100,7 +99,7 @@ pub async fn serve(
 /// # Errors
 /// Where it could not be done.
 pub async fn once(config: &Config, portion: Portion, shutdown: Shutdown) -> anyhow::Result<u8> {
-    let mut aggregator = open(config, portion, usize::MAX)?;
+    let mut aggregator = open(config, portion, usize::MAX).await?;
     let report = task::spawn_blocking(move || run(&mut aggregator, &shutdown)).await??;
     tracing::info!(
         records = report.records,
@@ -115,14 +114,17 @@ pub async fn once(config: &Config, portion: Portion, shutdown: Shutdown) -> anyh
     })
 }
 
-fn open(config: &Config, portion: Portion, plans_max: usize) -> Result<Aggregator, StateError> {
-    let storage = &config.storage;
-    let aggregator = Aggregator::open(
-        &storage.logs_dir,
-        &storage.analytics_dir,
-        settings(config, portion),
-    )?;
-    Ok(aggregator.with_archive(archiving(config, plans_max)))
+/// A disk that hangs holds up nobody who asks the listener.
+async fn open(config: &Config, portion: Portion, plans_max: usize) -> anyhow::Result<Aggregator> {
+    let (logs, analytics) = (&config.storage.logs_dir, &config.storage.analytics_dir);
+    let (logs, analytics) = (logs.clone(), analytics.clone());
+    let (settings, archiving) = (settings(config, portion), archiving(config, plans_max));
+    let opened = task::spawn_blocking(move || -> Result<Aggregator, RunError> {
+        let aggregator = Aggregator::open(&logs, &analytics, settings)?.with_archive(archiving);
+        aggregator.takes_files()?;
+        Ok(aggregator)
+    });
+    Ok(opened.await??)
 }
 
 /// How counts are kept, as the configuration says.

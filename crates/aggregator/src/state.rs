@@ -90,11 +90,11 @@ pub type Hours = BTreeMap<Hour, Entry>;
 /// Why a state cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("failed to {step} {path}: {source}")]
+    #[error("failed to {step} {path}: {cause}")]
     Io {
         step: &'static str,
         path: PathBuf,
-        source: io::Error,
+        cause: io::Error,
     },
     #[error("damaged {path}: {detail}")]
     Damaged { path: PathBuf, detail: String },
@@ -103,10 +103,10 @@ pub enum StateError {
 impl StateError {
     /// For `map_err`.
     pub fn io(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
+        move |cause| Self::Io {
             step,
             path: path.to_owned(),
-            source,
+            cause,
         }
     }
 }

@@ -24,10 +24,10 @@ pub enum HookError {
     UnknownNode(i32),
     #[error("refused with error code {code}: {why}")]
     Refused { code: i16, why: String },
-    #[error("failed to listen on {addr} again: {source}")]
+    #[error("failed to listen on {addr} again: {cause}")]
     Listen {
         addr: SocketAddr,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     #[error("not one whole record batch of magic 2")]
     NotABatch,

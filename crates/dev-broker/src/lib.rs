@@ -91,7 +91,7 @@ impl Broker {
         let mut addrs = Vec::with_capacity(listeners.len());
         for (_, listener) in &listeners {
             let addr = listener.local_addr();
-            addrs.push(addr.map_err(|source| listen_error(options.listen, source))?);
+            addrs.push(addr.map_err(|cause| listen_error(options.listen, cause))?);
         }
         let (cluster, coordinator) = open(&options, &addrs)?;
         let shared = Arc::new(Shared {
@@ -184,8 +184,8 @@ impl Broker {
         let listener = loop {
             match bind(addr).and_then(|socket| socket.listen(BACKLOG)) {
                 Ok(listener) => break listener,
-                Err(source) if Instant::now() >= until => {
-                    return Err(HookError::Listen { addr, source });
+                Err(cause) if Instant::now() >= until => {
+                    return Err(HookError::Listen { addr, cause });
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
@@ -234,7 +234,7 @@ async fn listen(options: &Options) -> Result<Vec<(TcpSocket, TcpListener)>, Star
             let listener = bind(held.local_addr()?)?.listen(BACKLOG)?;
             Ok((held, listener))
         });
-        listeners.push(bound.map_err(|source| listen_error(addr, source))?);
+        listeners.push(bound.map_err(|cause| listen_error(addr, cause))?);
     }
     Ok(listeners)
 }
@@ -251,8 +251,8 @@ fn bind(addr: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn listen_error(addr: SocketAddr, source: std::io::Error) -> StartError {
-    StartError::Listen { addr, source }
+fn listen_error(addr: SocketAddr, cause: std::io::Error) -> StartError {
+    StartError::Listen { addr, cause }
 }
 
 fn open(options: &Options, addrs: &[SocketAddr]) -> Result<(Cluster, Coordinator), StartError> {

@@ -47,10 +47,10 @@ pub enum StartError {
     NotLoopback(SocketAddr),
     #[error("a broker has 1 to 64 nodes, not {0}")]
     Nodes(usize),
-    #[error("failed to listen on {addr}: {source}")]
+    #[error("failed to listen on {addr}: {cause}")]
     Listen {
         addr: SocketAddr,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     #[error("failed to open the broker's directory {dir}: {reason}")]
     Dir { dir: PathBuf, reason: String },

@@ -8,7 +8,7 @@ use kafka_link::{
     security_faults,
 };
 use pipeline_core::{
-    config::{Config, ConfigFile, Fault},
+    config::{Config, ConfigFile, Fault, NamedFiles},
     dlq::rate::SECONDS_LEFT_MAX,
     lifecycle::{
         Hangup, Hangups, Readiness, Shutdown,
@@ -82,17 +82,19 @@ impl StartError {
         match self {
             // No restart helps: the configuration names what must not be used.
             Self::Tls(_) | Self::TopicUnfit(_) => exit::CONFIG,
-            _ => exit::FAILED,
+            Self::Listen { error, .. } | Self::Admin(error) => exit::of_listener(error),
+            Self::Dlq(OpenError::InUse { .. }) => exit::TRY_LATER,
+            Self::Dlq(OpenError::Io { .. }) => exit::FAILED,
         }
     }
 }
 
 /// What is wrong with files that the configuration names and only the gateway reads.
 #[must_use]
-pub fn configuration_faults(config: &Config) -> Vec<Fault> {
-    let listener = config.server.tls.as_ref().map(tls::faults);
+pub fn file_faults(files: &NamedFiles) -> Vec<Fault> {
+    let listener = files.server_tls.as_ref().map(tls::faults);
     let mut faults = listener.unwrap_or_default();
-    faults.extend(security_faults(&config.kafka.security));
+    faults.extend(security_faults(&files.kafka));
     faults
 }
 
@@ -101,7 +103,7 @@ pub async fn check(config: &Config) -> Report {
     let kafka = &config.kafka;
     let purpose = Purpose {
         topic: &kafka.topic,
-        creates: kafka.create_topic.is_some(),
+        creates: kafka.create_topic.as_ref(),
         reads_as: None,
         principal: kafka.security.principal(),
     };

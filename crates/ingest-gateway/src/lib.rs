@@ -28,4 +28,4 @@ pub mod command;
 mod gateway;
 mod telemetry;
 
-pub use gateway::{Gateway, StartError, check, configuration_faults};
+pub use gateway::{Gateway, StartError, check, file_faults};

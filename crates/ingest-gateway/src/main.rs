@@ -34,8 +34,8 @@ fn main() -> ExitCode {
     {
         return command.run(&args.common).into();
     }
-    let faults = ingest_gateway::configuration_faults;
-    let file = Arc::new(args.common.load_file_or_exit(faults));
+    let judge = ingest_gateway::file_faults;
+    let file = Arc::new(args.common.load_file_or_exit(judge));
     if args.common.connect {
         return check_connect(|| ingest_gateway::check(file.config())).into();
     }

@@ -12,7 +12,7 @@ use kafka_consumer_writer::{
 };
 use kafka_link::{check::check_connect, security_faults};
 use pipeline_core::{
-    config::Config,
+    config::{Config, NamedFiles},
     lifecycle::{CommonArgs, Readiness, Shutdown, admin, exit, manager},
     telemetry::{build, catalog::Service, end_logging, start_logging, start_metrics},
 };
@@ -40,8 +40,8 @@ fn main() -> ExitCode {
     {
         return command.run(&args.common).into();
     }
-    let faults = |config: &Config| security_faults(&config.kafka.security);
-    let config = args.common.load_file_or_exit(faults).into_config();
+    let judge = |files: &NamedFiles| security_faults(&files.kafka);
+    let config = args.common.load_file_or_exit(judge).into_config();
     if args.common.connect {
         return check_connect(|| service::check(&config.kafka)).into();
     }
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
             Ok(admin) => admin,
             Err(error) => {
                 tracing::error!("{error}");
-                return exit::FAILED;
+                return exit::of_listener(&error);
             }
         };
         readiness.met("admin listener");

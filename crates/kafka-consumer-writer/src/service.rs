@@ -12,7 +12,7 @@ use kafka_link::{
 };
 use metrics::gauge;
 use pipeline_core::{
-    config::{CreateTopic, Kafka},
+    config::Kafka,
     dlq::rate::WriteRate,
     telemetry::{
         catalog::{self, WEAK_SETTINGS, label},
@@ -183,7 +183,7 @@ pub fn new_cluster(kafka: &Kafka) -> Cluster {
 pub async fn check(kafka: &Kafka) -> Report {
     let purpose = Purpose {
         topic: &kafka.topic,
-        creates: kafka.create_topic.is_some(),
+        creates: kafka.create_topic.as_ref(),
         reads_as: Some(&kafka.group_id),
         principal: kafka.security.principal(),
     };
@@ -218,25 +218,13 @@ async fn look(cluster: &Cluster, kafka: &Kafka) -> Result<TopicSettings, KafkaEr
     match (cluster.topic(&kafka.topic).await, &kafka.create_topic) {
         (Ok(_), _) => {}
         (Err(error), Some(create)) if error.kind == ErrorKind::Fatal => {
-            cluster
-                .create_topic(&new_topic(&kafka.topic, create))
-                .await?;
+            let topic = NewTopic::kept(&kafka.topic, create);
+            cluster.create_topic(&topic).await?;
             tracing::info!(topic = kafka.topic, ?create, "made the topic");
         }
         (Err(error), _) => return Err(error),
     }
     cluster.settings(&kafka.topic).await
-}
-
-fn new_topic(name: &str, create: &CreateTopic) -> NewTopic {
-    // Two where that leaves one broker to lose, all where there are fewer.
-    let in_sync = create.replication_factor.saturating_sub(1).clamp(1, 2);
-    NewTopic {
-        name: name.to_owned(),
-        partitions: create.partitions,
-        replication_factor: create.replication_factor,
-        settings: vec![("min.insync.replicas".to_owned(), in_sync.to_string())],
-    }
 }
 
 fn judge(topic: &str, settings: &TopicSettings) -> Result<(), ServiceError> {
@@ -285,19 +273,6 @@ mod tests {
         for policy in ["compact", "compact,delete", "delete, compact"] {
             let refused = judge("logs", &settings(policy)).expect_err("compaction");
             assert!(refused.to_string().contains(policy), "{refused}");
-        }
-    }
-
-    #[test]
-    fn a_new_topic_keeps_one_replica_to_lose() {
-        for (replication_factor, in_sync) in [(1, "1"), (2, "1"), (3, "2"), (5, "2")] {
-            let create = CreateTopic {
-                partitions: 4,
-                replication_factor,
-            };
-            let topic = new_topic("logs", &create);
-            let expected = [("min.insync.replicas".to_owned(), in_sync.to_owned())];
-            assert_eq!(topic.settings, expected);
         }
     }
 }

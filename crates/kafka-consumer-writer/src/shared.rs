@@ -89,8 +89,8 @@ pub struct Shared {
 pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("failed to open consumer DLQ {dir}: {source}")]
-    DeadLetters { dir: String, source: std::io::Error },
+    #[error("failed to open consumer DLQ {dir}: {cause}")]
+    DeadLetters { dir: String, cause: std::io::Error },
     #[error("failed to get random bytes: {0}")]
     Random(getrandom::Error),
 }
@@ -125,9 +125,9 @@ impl OpenedQueue {
         getrandom::fill(&mut writer).map_err(OpenError::Random)?;
         let consumer = &config.consumer;
         let dead_letters = DeadLetters::open(&consumer.dlq_dir, consumer.dlq_max_bytes, writer)
-            .map_err(|source| OpenError::DeadLetters {
+            .map_err(|cause| OpenError::DeadLetters {
                 dir: consumer.dlq_dir.display().to_string(),
-                source,
+                cause,
             })?;
         Ok(Self {
             writer,

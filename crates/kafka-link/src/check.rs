@@ -3,6 +3,7 @@
 //! nothing.
 
 mod report;
+mod rights;
 
 use std::{
     io::{self, Write},
@@ -10,13 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    Cluster, KafkaError,
-    cluster::{Inner, address_of},
-    error::{Context, ErrorKind, name_of},
-    fitness::judge,
-    net::Lane,
-};
 use kafka_protocol::{
     messages::{
         DescribeGroupsRequest, FindCoordinatorRequest, GroupId, MetadataRequest, MetadataResponse,
@@ -25,9 +19,19 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
-
+use pipeline_core::config::CreateTopic;
 use report::Grade;
 pub use report::Report;
+use rights::{CREATE, DESCRIBE, DESCRIBE_CONFIGS, NOT_TOLD, Operation, READ, WRITE};
+use tokio::time::sleep;
+
+use crate::{
+    Cluster, KafkaError, NewTopic,
+    cluster::{Inner, address_of},
+    error::{Context, ErrorKind, name_of},
+    fitness::judge,
+    net::Lane,
+};
 
 /// For all of it.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -39,22 +43,17 @@ const MANY_KEYS: i16 = 4;
 const UNKNOWN_TOPIC: i16 = 3;
 const TOPIC_REFUSED: i16 = 29;
 const GROUP_REFUSED: i16 = 30;
-/// What stands for rights that are not told.
-const NOT_TOLD: i32 = i32::MIN;
-
-/// An operation of Kafka's rights: its name, and its bit.
-type Operation = (&'static str, u32);
-const READ: Operation = ("Read", 3);
-const WRITE: Operation = ("Write", 4);
-const DESCRIBE: Operation = ("Describe", 8);
-const DESCRIBE_CONFIGS: Operation = ("DescribeConfigs", 10);
+/// At the first question about a group, a new cluster begins to make the topic of its groups.
+const GROUPS_NOT_UP: i16 = 15;
+const GROUPS_WITHIN: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a service will do.
 #[derive(Clone, Debug)]
 pub struct Purpose<'a> {
     pub topic: &'a str,
-    /// Makes the topic where it does not exist.
-    pub creates: bool,
+    /// Makes the topic so where it does not exist.
+    pub creates: Option<&'a CreateTopic>,
     /// In this group; none writes.
     pub reads_as: Option<&'a str>,
     /// Who we are to the brokers, as `User:sluice`, where that is known.
@@ -83,8 +82,10 @@ impl Cluster {
             deadline: Instant::now() + WITHIN,
             report: Report::default(),
         };
-        if look.brokers().await && look.topic().await {
-            look.settings(self).await;
+        if look.brokers().await {
+            if look.topic().await {
+                look.settings(self).await;
+            }
             if let Some(group) = purpose.reads_as {
                 look.group(group).await;
             }
@@ -189,17 +190,15 @@ impl Look<'_> {
         };
         match found.error_code {
             0 => {}
-            UNKNOWN_TOPIC if self.purpose.creates => {
-                let what = format!(
-                    "topic {topic} does not exist; it will be made (kafka.createTopic), for which \
-                     the right Create on the topic is needed"
-                );
-                self.report.note(Grade::Weak, what);
-                return false;
-            }
             UNKNOWN_TOPIC => {
-                let what = format!("topic {topic} does not exist (or set kafka.createTopic)");
-                self.report.note(Grade::Missing, what);
+                match self.purpose.creates {
+                    Some(create) => self.creating(&NewTopic::kept(topic, create)).await,
+                    None => {
+                        let what =
+                            format!("topic {topic} does not exist (or set kafka.createTopic)");
+                        self.report.note(Grade::Missing, what);
+                    }
+                }
                 return false;
             }
             TOPIC_REFUSED => {
@@ -217,6 +216,28 @@ impl Look<'_> {
         let needed = self.on_topic();
         self.rights("topic", topic, found.topic_authorized_operations, &needed);
         true
+    }
+
+    /// Whether the topic, which does not exist, can be made.
+    async fn creating(&mut self, topic: &NewTopic) {
+        let name = &topic.name;
+        match self.inner.could_create(topic, self.deadline).await {
+            Ok(()) => {
+                let what = format!(
+                    "topic {name} does not exist; it will be made (kafka.createTopic), and that is \
+                     allowed. Rights on it can be told once it exists"
+                );
+                self.report.note(Grade::Weak, what);
+            }
+            Err(error) if error.code == Some(TOPIC_REFUSED) => {
+                let what = format!("topic {name} does not exist and cannot be made");
+                self.report.note(Grade::Missing, what);
+                self.rights("topic", name, 0, &[CREATE]);
+            }
+            Err(error) => self
+                .report
+                .failed(&error.within(&format!("create topic {name}"))),
+        }
     }
 
     fn on_topic(&self) -> [Operation; 3] {
@@ -238,36 +259,6 @@ impl Look<'_> {
         );
         let grade = if led == all { Grade::Good } else { Grade::Away };
         self.report.note(grade, what);
-    }
-
-    /// Compares what the broker says we may do with what we need.
-    fn rights(&mut self, kind: &str, name: &str, told: i32, needed: &[Operation]) {
-        let names = |operations: &[Operation]| {
-            let names: Vec<_> = operations.iter().map(|(name, _)| *name).collect();
-            names.join(", ")
-        };
-        if told == NOT_TOLD {
-            let what = format!(
-                "rights on {kind} {name}: the broker does not tell; needed are {}",
-                names(needed)
-            );
-            self.report.note(Grade::Weak, what);
-            return;
-        }
-        let lacks = |(_, bit): &Operation| told & (1 << bit) == 0;
-        let missing: Vec<Operation> = needed.iter().copied().filter(lacks).collect();
-        if missing.is_empty() {
-            let what = format!("rights on {kind} {name}: {}", names(needed));
-            self.report.note(Grade::Good, what);
-        }
-        let principal = self.purpose.principal.as_deref().unwrap_or("PRINCIPAL");
-        for (operation, _) in missing {
-            let what = format!(
-                "right {operation} on {kind} {name}: kafka-acls.sh --bootstrap-server BROKER --add \
-                 --allow-principal '{principal}' --operation {operation} --{kind} '{name}'"
-            );
-            self.report.note(Grade::Missing, what);
-        }
     }
 
     async fn settings(&mut self, cluster: &Cluster) {
@@ -297,7 +288,14 @@ impl Look<'_> {
     }
 
     async fn group(&mut self, group: &str) {
-        match self.described(group).await {
+        let until = self.deadline.min(Instant::now() + GROUPS_WITHIN);
+        let found = loop {
+            match self.described(group).await {
+                Ok((GROUPS_NOT_UP, _)) if Instant::now() + PAUSE < until => sleep(PAUSE).await,
+                found => break found,
+            }
+        };
+        match found {
             Ok((0, told)) => self.rights("group", group, told, &[DESCRIBE, READ]),
             Ok((GROUP_REFUSED, _)) => self.rights("group", group, 0, &[DESCRIBE, READ]),
             Ok((code, _)) => {

@@ -25,6 +25,7 @@ use crate::{
 };
 use fetch::{Growth, Parked};
 use metadata::Metadata;
+pub use topics::NewTopic;
 
 pub(crate) use metadata::{TopicView, address_of};
 
@@ -101,15 +102,6 @@ pub struct TopicSettings {
     pub retention_bytes: Option<i64>,
     pub max_message_bytes: Option<usize>,
     pub replication: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct NewTopic {
-    pub name: String,
-    pub partitions: u32,
-    pub replication_factor: u16,
-    /// As `("min.insync.replicas", "2")`.
-    pub settings: Vec<(String, String)>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use common::{LONG, Stage, batch, from, new_topic, only, options, produce_one, values};
 use dev_broker::{Api, Fault, Options, RawBatch};
-use kafka_link::{Acks, Cluster, Codec, ErrorKind, FetchOptions, HeaderSlot};
-use pipeline_core::{Offset, PartitionId};
+use kafka_link::{Acks, Cluster, Codec, ErrorKind, FetchOptions, HeaderSlot, check::Purpose};
+use pipeline_core::{Offset, PartitionId, lifecycle::exit};
 
 const BRIEF: Duration = Duration::from_millis(300);
 
@@ -308,4 +308,24 @@ async fn odd_headers_and_nulls_are_told_apart() {
     let (block, last) = (&fetched.blocks[3], fetched.blocks.last().unwrap());
     assert_eq!(block.header(&block.messages[0]), Some(&b"a"[..]));
     assert_eq!(last.messages[0].value, None);
+}
+
+/// As on a new cluster, which makes the topic of its groups when the first one is asked for.
+#[tokio::test]
+async fn a_check_waits_for_groups_that_are_not_up_yet() {
+    let (stage, cluster, topic) = stage().await;
+    let faults = stage.broker().faults();
+    let rule = faults
+        .on(Api::FindCoordinator)
+        .times(2)
+        .then(Fault::AnswerError(15));
+    let purpose = Purpose {
+        topic: &topic,
+        creates: None,
+        reads_as: Some("readers"),
+        principal: None,
+    };
+    let report = cluster.check(&purpose).await;
+    assert_eq!(rule.hits(), 2);
+    assert_eq!(report.exit_code(), exit::OK, "{report}");
 }

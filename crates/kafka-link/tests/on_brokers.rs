@@ -5,8 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::{LONG, Stage, batch, from, new_topic, only, options, values};
-use kafka_link::{Acks, Codec, ErrorKind, FetchOptions, NewTopic};
-use pipeline_core::{Offset, PartitionId};
+use kafka_link::{Acks, Codec, ErrorKind, FetchOptions, NewTopic, check::Purpose};
+use pipeline_core::{Offset, PartitionId, config::CreateTopic, lifecycle::exit};
 
 #[tokio::test]
 async fn what_is_produced_with_any_codec_is_fetched_as_it_was() {
@@ -237,6 +237,37 @@ async fn a_topic_that_is_there_is_made_again_without_a_word() {
     };
     let error = cluster.create_topic(&bad).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fatal, "{error}");
+}
+
+#[tokio::test]
+async fn a_check_says_whether_the_topic_could_be_made_and_makes_none() {
+    let stage = Stage::any().await;
+    let cluster = stage.cluster();
+    let topic = common::unique("topic");
+    let look = async |replication_factor| {
+        let create = CreateTopic {
+            partitions: 2,
+            replication_factor,
+        };
+        let purpose = Purpose {
+            topic: &topic,
+            creates: Some(&create),
+            reads_as: None,
+            principal: None,
+        };
+        cluster.check(&purpose).await
+    };
+    for _ in 0..2 {
+        let report = look(1).await;
+        let said = report.to_string();
+        let expected = format!("topic {topic} does not exist; it will be made");
+        assert!(said.contains(&expected), "{said}");
+        assert_eq!(report.exit_code(), exit::OK, "{said}");
+    }
+    let report = look(1000).await;
+    let said = report.to_string();
+    assert!(said.contains(&format!("create topic {topic}: ")), "{said}");
+    assert_eq!(report.exit_code(), exit::CONFIG, "{said}");
 }
 
 #[tokio::test]

@@ -125,6 +125,14 @@ fn create(dir: &Path, access: Access) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a file can be made in `dir`, and made durable: one is, and removed.
+///
+/// # Errors
+/// As the file system says.
+pub fn takes_files(dir: &Path) -> io::Result<()> {
+    Temporary::write_in(dir, b"").map(drop)
+}
+
 /// Removes temporary files in `dir` that were last written before `before`: those of processes
 /// that died. One that belongs to a process which is merely slow makes its next step fail.
 ///

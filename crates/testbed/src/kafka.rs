@@ -13,7 +13,7 @@ mod wire;
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -51,7 +51,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When Java or Maven are missing, the jars cannot be fetched, the directory was made for
-    /// another number of nodes or runs on another port, or a node does not answer.
+    /// another number of nodes or runs on another port, somebody else listens on a port, or a node
+    /// does not answer.
     pub fn up(dir: &Path, count: u16, port: u16, life: Life) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let dir = dir.canonicalize()?;
@@ -60,9 +61,12 @@ impl Cluster {
         if shape.exists() {
             Self::open(&dir)?.may_become(count, port)?;
         }
+        let cluster = Self::lay_out(&dir, count, port, life);
+        for node in cluster.nodes.iter().filter(|node| !node.runs()) {
+            node.may_listen()?;
+        }
         files::program("java", "default-jre-headless")?;
         files::fetch_jars(&dir)?;
-        let cluster = Self::lay_out(&dir, count, port, life);
         let id = files::cluster_id(&dir)?;
         Secure::made(&dir)?;
         for node in &cluster.nodes {
@@ -306,9 +310,8 @@ impl Cluster {
 pub fn free_port(count: u16) -> u16 {
     // Below those that tests take.
     let mut candidates = (0..600).map(|_| fastrand::u16(11_000..19_000));
-    let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let all_free =
-        |first: &u16| (0..count).all(|nth| (0..8).all(|of| free(first + 100 * nth + of)));
+        |first: &u16| (0..count).all(|nth| node::taken_from(first + 100 * nth).is_none());
     candidates
         .find(all_free)
         .expect("ports for Kafka on loopback")

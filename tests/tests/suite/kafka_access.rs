@@ -1,6 +1,7 @@
 //! How the services get to a Kafka that wants TLS and SASL, and what they say where they do not:
 //! on the listeners of `cargo xtask kafka up`, whose directory `SLUICE_TEST_KAFKA_DIR` names.
 
+mod rights;
 mod rotation;
 
 use std::{
@@ -196,81 +197,6 @@ fn every_listener_lets_in_who_has_what_it_wants() -> Result<()> {
             assert!(said.contains("it will be made"), "{said}");
         }
     }
-    scene.dir.passed()
-}
-
-#[test]
-fn missing_rights_are_named_one_by_one() -> Result<()> {
-    let Some(scene) = Scene::new("kafka-rights")? else {
-        return Ok(());
-    };
-    let settings = |user: &str| {
-        let password = scene.cluster.secure().password_file();
-        vec![
-            scene.tls("ca.pem", None),
-            sasl("SCRAM-SHA-512", user, &password),
-        ]
-    };
-    let kafka = scene.at(Listener::SaslSsl);
-    let allowed = scene.plan(kafka.clone(), settings(secure::USER));
-    let topic = allowed.topic.clone();
-    // Makes the topic.
-    let mut stand = Stand::up(&scene.dir.join("allowed"), allowed)?;
-    let there = poll_until(WITHIN, || {
-        let up = Stand::metric(&stand.writers, "kafka_up") == Some(1.0);
-        Ok(up.then_some(()))
-    })?;
-    ensure!(there.is_some(), "the topic is not made");
-    for service in stand.services() {
-        service.terminate_if_running()?;
-    }
-    let limited = || Plan {
-        topic: topic.clone(),
-        ..scene.plan(kafka.clone(), settings(secure::LIMITED))
-    };
-    let missing = |said: &str| {
-        let lines = said.lines().filter(|line| line.starts_with("missing"));
-        lines.map(str::to_owned).collect::<Vec<_>>()
-    };
-    for (writer, own) in [(false, "Write"), (true, "Read")] {
-        let (ended, said) = scene.check(limited(), writer)?;
-        assert_eq!(ended, CONFIG, "{said}");
-        let lines = missing(&said);
-        assert!(
-            lines.iter().any(|line| line.contains(&format!(
-                "--allow-principal 'User:limited' --operation {own} --topic '{topic}'"
-            ))),
-            "{said}"
-        );
-    }
-    let principal = format!("User:{}", secure::LIMITED);
-    let on_topic = ["Read", "Write", "DescribeConfigs"]
-        .map(|operation| ["--operation", operation])
-        .concat();
-    let on_topic = [&on_topic[..], &["--topic", &topic]].concat();
-    scene.cluster.allow(&principal, &on_topic)?;
-    let all_there = poll_until(WITHIN, || {
-        let (ended, _) = scene.check(limited(), false)?;
-        Ok((ended == OK).then_some(()))
-    })?;
-    ensure!(all_there.is_some(), "the gateway has its rights");
-    // The writer still has no group.
-    let (ended, said) = scene.check(limited(), true)?;
-    assert_eq!(ended, CONFIG, "{said}");
-    let group = format!("{topic}-writer");
-    assert!(
-        missing(&said)
-            .iter()
-            .all(|line| line.contains(&format!("--group '{group}'"))),
-        "{said}"
-    );
-    let on_group = ["--operation", "Read", "--group", &group];
-    scene.cluster.allow(&principal, &on_group)?;
-    let all_there = poll_until(WITHIN, || {
-        let (ended, _) = scene.check(limited(), true)?;
-        Ok((ended == OK).then_some(()))
-    })?;
-    ensure!(all_there.is_some(), "the writer has its rights");
     scene.dir.passed()
 }
 

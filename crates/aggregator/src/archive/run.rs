@@ -6,7 +6,10 @@
 //! ```
 //! A process that dies anywhere leaves a plan, and the next one puts what is missing of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use pipeline_core::{fsx, store::Store, telemetry::catalog};
 
@@ -98,15 +101,31 @@ pub fn mark(archiving: &Archiving, next: &mut Manifest) {
 /// Where the directory cannot be listed or a file cannot be removed.
 pub fn clean_up(archiving: &Archiving) -> Result<(), StateError> {
     let before = std::time::SystemTime::now() - STALE_AFTER;
-    for dir in [archiving.dir.clone(), aside_dir(&archiving.dir)] {
+    for dir in dirs(archiving) {
         fsx::remove_stale_temporaries(&dir, before)
             .map_err(StateError::io("remove stale temporary files in", &dir))?;
     }
     Ok(())
 }
 
+/// Whether files can be made in the archive, whose directories are made where they are not.
+///
+/// # Errors
+/// Names the directory where none can.
+pub fn takes_files(archiving: &Archiving) -> Result<(), StateError> {
+    make_dirs(archiving)?;
+    for dir in dirs(archiving) {
+        fsx::takes_files(&dir).map_err(StateError::io("write a probe file in", &dir))?;
+    }
+    Ok(())
+}
+
+fn dirs(archiving: &Archiving) -> [PathBuf; 2] {
+    [archiving.dir.clone(), aside_dir(&archiving.dir)]
+}
+
 fn make_dirs(archiving: &Archiving) -> Result<(), StateError> {
-    for dir in [archiving.dir.clone(), aside_dir(&archiving.dir)] {
+    for dir in dirs(archiving) {
         if !dir.is_dir() {
             fsx::create_dirs(&dir).map_err(StateError::io("make directory", &dir))?;
         }

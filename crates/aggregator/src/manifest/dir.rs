@@ -40,6 +40,17 @@ impl StateDir {
         })
     }
 
+    /// Whether files can be made wherever states and summaries are put.
+    ///
+    /// # Errors
+    /// Names the directory where none can.
+    pub fn takes_files(&self) -> Result<(), StateError> {
+        for dir in [&self.analytics, &self.dir, &self.counts] {
+            fsx::takes_files(dir).map_err(StateError::io("write a probe file in", dir))?;
+        }
+        Ok(())
+    }
+
     /// Of a directory that is only read.
     #[must_use]
     pub fn at(analytics: &Path) -> Self {

@@ -8,7 +8,7 @@ mod top;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -235,6 +235,50 @@ fn once_counts_what_is_stored_and_says_where_it_could_not() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert!(log.contains(damaged.to_str().unwrap()), "{log}");
     assert_eq!(place.requests(), Some(5));
+}
+
+#[test]
+fn a_port_that_another_process_has_is_named_and_later_it_may_work() {
+    let place = Place::new();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    let config = fs::read_to_string(place.dir.path().join("config.yaml")).unwrap();
+    let config = config.replace("adminAddr: 127.0.0.1:0", &format!("adminAddr: {taken}"));
+    fs::write(place.dir.path().join("config.yaml"), config).unwrap();
+    let output = place.output(&[]);
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{log}");
+    assert!(log.contains(&taken), "{log}");
+}
+
+/// Where each file's path would be too long for the system, for whoever runs this: root, too.
+#[test]
+fn a_directory_that_takes_no_files_is_named_at_the_start() {
+    let place = Place::new();
+    let config = fs::read_to_string(place.dir.path().join("config.yaml")).unwrap();
+    // What is made below it has room, `_state/counts` and `-aside`; no file there has.
+    let mut deep = place.dir.path().to_owned();
+    const PATH_MAX: usize = 4096;
+    while PATH_MAX - deep.as_os_str().len() > 200 {
+        deep.push("d".repeat(100));
+    }
+    let left = PATH_MAX - deep.as_os_str().len();
+    deep.push("d".repeat(left - 20));
+    fs::create_dir_all(&deep).unwrap();
+    place.store(1);
+    fs::copy(place.data().join("logs/OWNER"), deep.join("OWNER")).unwrap();
+    for key in ["analyticsDir", "archiveDir", "logsDir"] {
+        let config = format!("{config}storage:\n  {key}: {}\n", deep.display());
+        fs::write(place.dir.path().join("config.yaml"), config).unwrap();
+        for arguments in [vec!["--once"], vec![]] {
+            let output = place.output(&arguments);
+            assert_eq!(output.status.code(), Some(1), "{key} {arguments:?}");
+            let log = String::from_utf8(output.stderr).unwrap();
+            let probe = format!("failed to write a probe file in {}", deep.display());
+            assert!(log.contains(&probe), "{key}: {log}");
+            assert_eq!(log.matches("too long").count(), 1, "{key}: {log}");
+        }
+    }
 }
 
 /// As where the log is a file on a disk that is full.

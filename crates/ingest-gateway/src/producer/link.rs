@@ -175,20 +175,7 @@ impl Link {
         let Some(create) = &self.config.create else {
             return Ok(());
         };
-        let insync = if create.replication_factor >= 3 { 2 } else { 1 };
-        let topic = NewTopic {
-            name: self.config.topic.to_string(),
-            partitions: create.partitions,
-            replication_factor: create.replication_factor,
-            settings: vec![
-                ("cleanup.policy".to_owned(), "delete".to_owned()),
-                ("min.insync.replicas".to_owned(), insync.to_string()),
-                (
-                    "unclean.leader.election.enable".to_owned(),
-                    "false".to_owned(),
-                ),
-            ],
-        };
+        let topic = NewTopic::kept(&self.config.topic, create);
         within(self.cluster.create_topic(&topic)).await?;
         tracing::info!(
             topic = topic.name,

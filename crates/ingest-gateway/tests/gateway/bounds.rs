@@ -195,8 +195,20 @@ async fn every_request_in_flight_when_a_drain_begins_is_answered() {
     assert_eq!(values.len(), accepted);
 }
 
+/// As long as it waits for such a body when nothing hurries it: one that is held up never ends
+/// before that, and one that is not may only by a busy machine.
 #[tokio::test]
 async fn a_refused_body_that_does_not_come_holds_no_drain_up() {
+    const UNHURRIED: Duration = Duration::from_secs(1);
+    for _ in 0..10 {
+        if drain_beside_bodies_that_do_not_come().await < UNHURRIED {
+            return;
+        }
+    }
+    panic!("held up ten times");
+}
+
+async fn drain_beside_bodies_that_do_not_come() -> Duration {
     let mut stage = Stage::new(1).await;
     stage.config.server.shutdown_timeout = Duration::from_millis(200);
     let gateway = stage.start().await;
@@ -215,8 +227,7 @@ async fn a_refused_body_that_does_not_come_holds_no_drain_up() {
     assert!([415, 503].contains(&heard.status), "{heard:?}");
     assert_eq!(heard.headers["connection"], "close");
     gateway.ended().await;
-    // As long as it waits for such a body when nothing hurries it.
-    assert!(began.elapsed() < Duration::from_secs(1));
+    began.elapsed()
 }
 
 /// Of a connection whose bodies are refused no more than 63 KiB are read at once; what was refused

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use dev_broker::{Api, Fault, RuleHandle, error_code};
 use ingest_gateway::dlq::{FileLimits, Files, Reason, load::visit, names::Listing};
-use pipeline_core::fsx::{Step, faults};
+use pipeline_core::{
+    fsx::{Step, faults},
+    lifecycle::exit,
+};
 
 use crate::harness::{Stage, key_for, record, records};
 
@@ -232,6 +235,7 @@ async fn two_gateways_do_not_share_a_directory() {
         error.to_string().contains("in use by another process"),
         "{error}"
     );
+    assert_eq!(error.exit_code(), exit::TRY_LATER);
     gateway.stop().await;
 }
 

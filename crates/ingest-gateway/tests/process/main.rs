@@ -9,6 +9,7 @@ mod keys;
 mod place;
 mod slow;
 mod strangers;
+mod taken;
 mod tls;
 #[path = "../common/topic.rs"]
 mod topic;

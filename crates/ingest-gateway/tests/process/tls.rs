@@ -42,12 +42,16 @@ fn bad_files_are_named_with_their_paths_by_a_check_and_a_start() {
     let key = certificate.with_file_name("server.key");
     fs::remove_file(&key).unwrap();
     fs::write(&certificate, "nothing").unwrap();
+    // They come with whatever else is wrong.
+    place.configure_server(TLS, "telemetry: {lug: {}}\n");
     for arguments in [&["--check"][..], &[]] {
         let output = place.output(arguments);
         assert_eq!(output.status.code(), Some(78), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines.len(), 2, "{said}");
+        let mut lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 3, "{said}");
+        let misspelt = lines.remove(0);
+        assert!(misspelt.contains(": telemetry.lug: found "), "{said}");
         for (line, (path, file)) in lines
             .iter()
             .zip([("certFile", &certificate), ("keyFile", &key)])

@@ -1,6 +1,6 @@
 //! What is said while the start takes long.
 
-use std::{fs, process::Command};
+use std::{fs, net::TcpListener, process::Command};
 
 use crate::{
     binary::Binary,
@@ -30,4 +30,15 @@ async fn a_start_that_waits_for_its_dead_letters_names_their_directory() {
         "{line}"
     );
     drop(writer);
+}
+
+#[tokio::test]
+async fn a_port_that_another_process_has_is_named_and_later_it_may_work() {
+    let rig = Rig::new(1).await;
+    let binary = Binary::on(&rig, "");
+    let _other = TcpListener::bind(binary.admin).expect("bound");
+    let output = binary.run(&[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains(&binary.admin.to_string()), "{said}");
 }

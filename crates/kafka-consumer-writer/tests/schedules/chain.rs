@@ -265,7 +265,7 @@ fn broken(step: &'static str) -> StoreError {
     StoreError {
         step,
         path: PathBuf::from("simulated"),
-        source: io::Error::from(io::ErrorKind::TimedOut),
+        cause: io::Error::from(io::ErrorKind::TimedOut),
     }
 }
 

@@ -1,6 +1,7 @@
 //! From values by path to a [`Config`], with the rules between keys.
 
 mod kafka;
+mod named;
 
 use std::{
     net::SocketAddr,
@@ -9,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Aggregation, Auth, Config, Consumer, Fault, Ingestion, InvalidRecords, LogFormat, Server,
-    ServerTls, StartAt, Storage, Telemetry, auth,
+    Aggregation, Auth, Config, Consumer, Faulty, Ingestion, InvalidRecords, LogFormat, Server,
+    StartAt, Storage, Telemetry, auth,
     value::{Item, Value},
     walk::Walked,
 };
@@ -33,7 +34,7 @@ const LISTENERS: [&str; 4] = [
     "aggregation.adminAddr",
 ];
 
-pub(super) fn build(mut walked: Walked) -> Result<(Config, Item), Vec<Fault>> {
+pub(super) fn build(mut walked: Walked) -> Result<(Config, Item), Faulty> {
     let data_dir = data_dir(&mut walked);
     auth::check(&mut walked, &data_dir);
     kafka::check(&mut walked);
@@ -42,13 +43,16 @@ pub(super) fn build(mut walked: Walked) -> Result<(Config, Item), Vec<Fault>> {
     check_drain_delay(&mut walked);
     check_listeners(&mut walked);
     check_dirs(&mut walked, &data_dir);
-    if !walked.faults.is_empty() {
-        return Err(walked.faults);
-    }
-    let config = config(&Good {
+    let values = Good {
         walked: &walked,
         data_dir,
-    });
+    };
+    if !walked.faults.is_empty() {
+        let files = Box::new(named::named(&values));
+        let faults = walked.faults;
+        return Err(Faulty { faults, files });
+    }
+    let config = config(&values);
     Ok((config, walked.into_values()))
 }
 
@@ -66,10 +70,7 @@ fn config(v: &Good<'_>) -> Config {
             memory_budget: v.number("server.memoryBudget"),
             shutdown_timeout: v.duration("server.shutdownTimeout"),
             drain_delay: v.duration("server.drainDelay"),
-            tls: (*v.value("server.tls") == Value::Section).then(|| ServerTls {
-                cert_file: v.path("server.tls.certFile"),
-                key_file: v.path("server.tls.keyFile"),
-            }),
+            tls: (*v.value("server.tls") == Value::Section).then(|| named::server_tls(v)),
         },
         auth: Auth {
             enabled: v.bool("auth.enabled"),
@@ -277,7 +278,8 @@ fn plain(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// Values of a file without faults: each is there and of its kind.
+/// Values of a file without faults, each there and of its kind; of one with faults, only those that
+/// were looked for before they are taken.
 struct Good<'a> {
     walked: &'a Walked,
     data_dir: PathBuf,

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Config, LoadError, keys::KEYS, parse, value::Item};
+use super::{Config, Fault, Faulty, LoadError, NamedFiles, keys::KEYS, parse, value::Item};
 
 /// Longest configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -26,20 +26,42 @@ impl ConfigFile {
     /// # Errors
     /// Where the file cannot be read, is not YAML, or has faults.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
+        Self::load_judged(file, |_| Vec::new())
+    }
+
+    /// The same, with the faults that `judge` finds in the files that it names, all at once.
+    ///
+    /// # Errors
+    /// As [`Self::load`], or where `judge` finds some.
+    pub fn load_judged(
+        file: &Path,
+        judge: impl FnOnce(&NamedFiles) -> Vec<Fault>,
+    ) -> Result<Self, LoadError> {
         let yaml = read(file).map_err(|message| LoadError::File {
             file: file.to_owned(),
             message,
         })?;
         let env = |name: &str| std::env::var(name).ok();
-        let (config, values) = parse(&yaml, &env).map_err(|faults| LoadError::Faults {
-            file: file.to_owned(),
-            faults,
-        })?;
-        Ok(Self {
-            path: file.to_owned(),
-            config,
-            values,
-        })
+        let parsed = parse(&yaml, &env);
+        let faults = match &parsed {
+            Ok((config, _)) => judge(&config.named_files()),
+            Err(Faulty { files, .. }) => judge(files),
+        };
+        match parsed {
+            Ok((config, values)) if faults.is_empty() => Ok(Self {
+                path: file.to_owned(),
+                config,
+                values,
+            }),
+            parsed => {
+                let mut all = parsed.err().unwrap_or_default().faults;
+                all.extend(faults);
+                Err(LoadError::Faults {
+                    file: file.to_owned(),
+                    faults: all,
+                })
+            }
+        }
     }
 
     /// What the file holds now.

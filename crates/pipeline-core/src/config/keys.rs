@@ -298,8 +298,12 @@ pub(super) fn children(path: &str) -> Vec<&'static str> {
 
 /// Whether no value at `path` may be shown.
 pub(super) fn is_secret(path: &str) -> bool {
-    SECRET.iter().any(|secret| is_at_or_below(path, secret))
-        || find(path).is_some_and(|key| matches!(key.kind, Secret | Sha256))
+    match find(path).map(|key| &key.kind) {
+        Some(Secret | Sha256) => true,
+        // One of a few words that stand in the documentation.
+        Some(Choice(_)) => false,
+        _ => SECRET.iter().any(|secret| is_at_or_below(path, secret)),
+    }
 }
 
 /// `a[0].b` as it stands in the list: `a[].b`.

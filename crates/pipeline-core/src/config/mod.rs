@@ -300,6 +300,20 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The files whose content a service judges.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NamedFiles {
+    pub server_tls: Option<ServerTls>,
+    pub kafka: KafkaSecurity,
+}
+
+/// What is wrong with a file, and what it names nevertheless.
+#[derive(Debug, Default)]
+struct Faulty {
+    faults: Vec<Fault>,
+    files: Box<NamedFiles>,
+}
+
 /// Why there is no configuration; displayed one fault a line, each with the file's name.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -324,7 +338,18 @@ impl Config {
     /// Every fault: in the order of the file, then missing keys, then keys that contradict
     /// each other.
     pub fn parse(yaml: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<Fault>> {
-        parse(yaml, env).map(|(config, _)| config)
+        match parse(yaml, env) {
+            Ok((config, _)) => Ok(config),
+            Err(Faulty { faults, .. }) => Err(faults),
+        }
+    }
+
+    #[must_use]
+    pub fn named_files(&self) -> NamedFiles {
+        NamedFiles {
+            server_tls: self.server.tls.clone(),
+            kafka: self.kafka.security.clone(),
+        }
     }
 }
 
@@ -338,8 +363,11 @@ pub(crate) fn is_key_or_section(path: &str) -> bool {
 fn parse(
     yaml: &str,
     env: &dyn Fn(&str) -> Option<String>,
-) -> Result<(Config, value::Item), Vec<Fault>> {
-    let root = yaml::parse(yaml).map_err(|fault| vec![fault])?;
+) -> Result<(Config, value::Item), Faulty> {
+    let root = yaml::parse(yaml).map_err(|fault| Faulty {
+        faults: vec![fault],
+        ..Faulty::default()
+    })?;
     build::build(walk::walk(&root, env))
 }
 

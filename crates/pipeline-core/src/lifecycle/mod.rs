@@ -23,7 +23,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 pub use shutdown::Shutdown;
 use tokio::sync::watch;
 
-use crate::config::{Config, ConfigFile, Fault, LoadError};
+use crate::config::{Config, ConfigFile, Fault, NamedFiles};
 
 /// Exit codes of all three services (`sysexits.h` where it has one).
 pub mod exit {
@@ -36,6 +36,15 @@ pub mod exit {
     pub const TRY_LATER: u8 = 75;
     /// Bad configuration (`EX_CONFIG`).
     pub const CONFIG: u8 = 78;
+
+    /// Of a listener that could not be opened: its port may be another process's.
+    #[must_use]
+    pub fn of_listener(error: &std::io::Error) -> u8 {
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => TRY_LATER,
+            _ => FAILED,
+        }
+    }
 }
 
 /// The arguments every service takes; flatten it into the service's own `clap` struct.
@@ -70,20 +79,13 @@ impl CommonArgs {
     }
 
     /// As [`Self::load_or_exit`], for a service that reads its file anew, with the faults that
-    /// only this service can judge.
+    /// only this service finds in the files that it names.
     #[must_use]
-    pub fn load_file_or_exit(&self, faults: impl FnOnce(&Config) -> Vec<Fault>) -> ConfigFile {
+    pub fn load_file_or_exit(&self, judge: impl FnOnce(&NamedFiles) -> Vec<Fault>) -> ConfigFile {
         // From here on there may be secrets in memory.
         no_core_dumps();
-        let checked = ConfigFile::load(&self.config).and_then(|file| match faults(file.config()) {
-            faults if faults.is_empty() => Ok(file),
-            faults => Err(LoadError::Faults {
-                file: self.config.clone(),
-                faults,
-            }),
-        });
         // A closed stderr or stdout changes no exit code.
-        match checked {
+        match ConfigFile::load_judged(&self.config, judge) {
             Ok(file) => {
                 if self.check {
                     let _ = writeln!(std::io::stdout(), "{} is good", self.config.display());

@@ -23,20 +23,20 @@ impl std::fmt::Display for StoreId {
 
 /// An I/O failure with the step and the path. Never says that the data is wrong.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to {step} {path}: {source}")]
+#[error("failed to {step} {path}: {cause}")]
 pub struct StoreError {
     pub step: &'static str,
     pub path: PathBuf,
-    pub source: io::Error,
+    pub cause: io::Error,
 }
 
 impl StoreError {
     /// For `map_err`.
     pub(super) fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self {
+        move |cause| Self {
             step,
             path: path.to_owned(),
-            source,
+            cause,
         }
     }
 }

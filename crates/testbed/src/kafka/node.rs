@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::PathBuf,
     process::Stdio,
@@ -15,6 +15,8 @@ use rustix::process::Signal;
 use super::{Cluster, Listener, brokers_known, files, secure};
 use crate::process::{poll_until, signal_pid, tail, tied};
 
+/// A node's ports, from its first: of its listeners, its controller and the proxy before it.
+const PORTS: u16 = 8;
 const START_WITHIN: Duration = Duration::from_secs(90);
 
 /// How long the nodes live.
@@ -85,6 +87,23 @@ impl Node {
             .pid()
             .with_context(|| format!("kafka node {} does not run", self.id))?;
         signal_pid(pid, signal)
+    }
+
+    /// Whether its ports are free: where another Kafka has them, that one would answer for this.
+    ///
+    /// # Errors
+    /// Names the one that is taken.
+    pub(super) fn may_listen(&self) -> Result<()> {
+        match taken_from(self.port) {
+            None => Ok(()),
+            Some(port) => bail!(
+                "port {port} is taken by another process, and node {} needs {} to {}: give another \
+                 --port, or end what listens there",
+                self.id,
+                self.port,
+                self.port + PORTS - 1
+            ),
+        }
     }
 
     /// Starts the process; does not wait until it answers.
@@ -184,5 +203,37 @@ impl Node {
             );
         }
         Ok(())
+    }
+}
+
+/// The first of a node's ports that somebody listens on now.
+pub(super) fn taken_from(first: u16) -> Option<u16> {
+    let taken = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err();
+    (first..first + PORTS).find(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::free_port;
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_named() {
+        let first = free_port(1);
+        let node = Node {
+            id: 1,
+            port: first,
+            life: Life::Tied,
+            dir: PathBuf::new(),
+            libs: PathBuf::new(),
+        };
+        node.may_listen().unwrap();
+        for offset in [0, Listener::Expired.offset()] {
+            let other = TcpListener::bind((Ipv4Addr::LOCALHOST, first + offset)).unwrap();
+            let error = node.may_listen().unwrap_err().to_string();
+            let named = format!("port {} is taken", first + offset);
+            assert!(error.contains(&named), "{error}");
+            drop(other);
+        }
     }
 }

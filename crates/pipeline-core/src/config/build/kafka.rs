@@ -14,7 +14,6 @@ const CERT_FILE: &str = "kafka.tls.certFile";
 const KEY_FILE: &str = "kafka.tls.keyFile";
 
 pub(super) fn check(walked: &mut Walked) {
-    let is_text = |walked: &Walked, path: &str| matches!(walked.get(path), Some(Value::Text(_)));
     if is_text(walked, PASSWORD) && is_text(walked, PASSWORD_FILE) {
         walked.fault(PASSWORD_FILE, "***", "password or passwordFile, not both");
     }
@@ -23,6 +22,19 @@ pub(super) fn check(walked: &mut Walked) {
             walked.fault(absent, "nothing", format!("a path, as {there} has one"));
         }
     }
+}
+
+fn is_text(walked: &Walked, path: &str) -> bool {
+    matches!(walked.get(path), Some(Value::Text(_)))
+}
+
+/// Whether there are a certificate and its key, or neither.
+pub(super) fn is_pair(walked: &Walked) -> bool {
+    is_text(walked, CERT_FILE) == is_text(walked, KEY_FILE)
+}
+
+pub(super) fn has_password(walked: &Walked) -> bool {
+    is_text(walked, PASSWORD) || is_text(walked, PASSWORD_FILE)
 }
 
 pub(super) fn kafka(v: &Good<'_>) -> Kafka {
@@ -56,7 +68,7 @@ pub(super) fn kafka(v: &Good<'_>) -> Kafka {
     }
 }
 
-fn tls(v: &Good<'_>) -> KafkaTls {
+pub(super) fn tls(v: &Good<'_>) -> KafkaTls {
     KafkaTls {
         ca_file: v.optional("kafka.tls.caFile", Good::path),
         client: v.optional(CERT_FILE, |v, cert_file| ClientCertificate {
@@ -66,7 +78,7 @@ fn tls(v: &Good<'_>) -> KafkaTls {
     }
 }
 
-fn sasl(v: &Good<'_>) -> KafkaSasl {
+pub(super) fn sasl(v: &Good<'_>) -> KafkaSasl {
     KafkaSasl {
         mechanism: match v.text("kafka.sasl.mechanism") {
             "PLAIN" => SaslMechanism::Plain,

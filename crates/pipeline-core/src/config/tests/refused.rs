@@ -111,3 +111,55 @@ fn secrets_are_never_shown() {
     let fault = only_fault(&with("auth.keys", &json!("hunter2")));
     assert_eq!(fault.found, "***");
 }
+
+#[test]
+fn a_mechanism_is_no_secret() {
+    let sasl = json!({"mechanism": "SCRAM-SHA-1", "username": "u", "password": "hunter2"});
+    let fault = only_fault(&with("kafka.sasl", &sasl));
+    assert_eq!(fault.found, "\"SCRAM-SHA-1\"");
+}
+
+/// What is named is judged as far as it is right, whatever else is wrong.
+#[test]
+fn the_faults_of_named_files_come_with_all_others() {
+    let found = Fault {
+        path: "kafka.tls.caFile".to_owned(),
+        found: "no certificate".to_owned(),
+        allowed: "one".to_owned(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let load = |kafka: serde_json::Value| {
+        let file = dir.path().join("config.yaml");
+        let mut root = json!({"dataDir": "/data", "kafka": kafka, "misspelt": 1});
+        root["server"]["tls"] = json!({"certFile": "c", "keyFile": "k"});
+        root["kafka"]["brokers"] = json!(["kafka:9092"]);
+        root["kafka"]["groupID"] = json!("g");
+        std::fs::write(&file, root.to_string()).unwrap();
+        let mut judged = NamedFiles::default();
+        let loaded = ConfigFile::load_judged(&file, |files| {
+            judged = files.clone();
+            vec![found.clone()]
+        });
+        let Err(LoadError::Faults { faults, .. }) = loaded else {
+            panic!("{loaded:?}");
+        };
+        assert_eq!(faults.last(), Some(&found));
+        assert!(faults.iter().any(|fault| fault.path == "misspelt"));
+        let listener = judged.server_tls.unwrap();
+        assert_eq!(listener.key_file, std::path::Path::new("/data/k"));
+        judged.kafka
+    };
+    let tls = json!({"caFile": "ca", "certFile": "c", "keyFile": "k"});
+    let sasl = json!({"mechanism": "PLAIN", "username": "u", "passwordFile": "p"});
+    let security = load(json!({"tls": tls, "sasl": sasl}));
+    assert!(security.tls.is_some_and(|tls| tls.client.is_some()));
+    assert!(security.sasl.is_some());
+    // What is not right is a fault of its own.
+    for kafka in [
+        json!({"tls": {"certFile": "c"}, "sasl": {"username": "u", "password": "p"}}),
+        json!({"tls": {"caFile": 1}, "sasl": {"mechanism": "PLAIN", "username": "u"}}),
+        json!({"tls": "on", "sasl": {"mechanism": "XYZ", "username": "u", "password": "p"}}),
+    ] {
+        assert_eq!(load(kafka), KafkaSecurity::default());
+    }
+}
