@@ -62,11 +62,15 @@ impl Received {
         self.from.is_some() || self.to.is_some()
     }
 
-    /// Why nothing can be received then: a slip on the command line.
+    /// Says so where nothing can be received then, by a slip on the command line; gives the exit
+    /// code.
     #[must_use]
-    pub fn fault(&self) -> Option<String> {
+    pub fn refused(&self) -> Option<u8> {
         let is_turned = self.from.zip(self.to).is_some_and(|(from, to)| from > to);
-        is_turned.then(|| "--from is later than --to".to_owned())
+        is_turned.then(|| {
+            say("error: --from is later than --to");
+            exit::USAGE
+        })
     }
 
     #[must_use]

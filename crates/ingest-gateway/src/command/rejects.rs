@@ -77,6 +77,10 @@ type Groups = BTreeMap<(String, Option<String>, String), Group>;
 impl RejectsCommand {
     #[must_use]
     pub fn run(self, common: &CommonArgs) -> u8 {
+        let (Self::List { which } | Self::Show { which, .. }) = &self;
+        if let Some(code) = which.received.refused() {
+            return code;
+        }
         match self {
             Self::List { which } => {
                 let json = which.json;

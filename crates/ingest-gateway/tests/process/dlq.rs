@@ -354,3 +354,28 @@ fn a_replay_told_to_stop_ends_soon_and_goes_on_later() {
     let distinct: BTreeSet<_> = stored.iter().map(|s| s.value.as_str()).collect();
     assert_eq!((stored.len(), distinct.len()), (10, 10));
 }
+
+#[test]
+fn a_range_that_is_turned_around_is_a_wrong_command_line_and_a_missing_directory_has_no_table() {
+    let place = Place::new();
+    place.configure("");
+    let range = [
+        "--from",
+        "2026-01-02T00:00:00Z",
+        "--to",
+        "2026-01-01T00:00:00Z",
+    ];
+    for command in [
+        ["dlq", "list"],
+        ["dlq", "show"],
+        ["dlq", "replay"],
+        ["rejects", "list"],
+        ["rejects", "show"],
+    ] {
+        let (_, said) = ran(place.output(&[&command[..], &range].concat()), 2);
+        assert_eq!(said, "error: --from is later than --to\n", "{command:?}");
+    }
+    let (table, said) = ran(place.output(&["dlq", "list"]), 1);
+    assert_eq!(table, "", "{said}");
+    assert!(said.contains("dlq/producer"), "{said}");
+}

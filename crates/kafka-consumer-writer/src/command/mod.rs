@@ -55,10 +55,12 @@ fn refuse_turned(
     received: &Received,
 ) -> Option<u8> {
     let turned = from_offset.zip(to_offset).filter(|(from, to)| from > to);
-    let offsets =
-        turned.map(|(from, to)| format!("--from-offset {from} is above --to-offset {to}"));
-    let fault = offsets.or_else(|| received.fault())?;
-    say(&format!("error: {fault}"));
+    let Some((from, to)) = turned else {
+        return received.refused();
+    };
+    say(&format!(
+        "error: --from-offset {from} is above --to-offset {to}"
+    ));
     Some(exit::USAGE)
 }
 

@@ -17,35 +17,37 @@ use crate::{
     producer::settle::now_ms,
 };
 
+const HEAD: [&str; 11] = [
+    "FILE",
+    "ENTRY",
+    "BATCH",
+    "RECEIVED",
+    "AGE",
+    "RECORDS",
+    "BYTES",
+    "REASON",
+    "CLUSTER/TOPIC/PARTITION",
+    "SENT",
+    "SINCE",
+];
+
 pub(super) fn run(look: &Look, json: bool, out: &mut dyn Write) -> io::Result<()> {
     let now = now_ms();
     let mut bytes = 0;
     let mut oldest_ms: Option<i64> = None;
-    if !json {
-        let head = [
-            "FILE",
-            "ENTRY",
-            "BATCH",
-            "RECEIVED",
-            "AGE",
-            "RECORDS",
-            "BYTES",
-            "REASON",
-            "CLUSTER/TOPIC/PARTITION",
-            "SENT",
-            "SINCE",
-        ];
-        row(out, head.map(str::to_owned))?;
-    }
+    // Above the first row: a directory that cannot be read has no table.
+    let mut head = (!json).then_some(HEAD);
     let survey = survey(&look.dir, &look.filter, &mut |number, entry| {
         bytes += entry.payload.len() as u64;
         let received = entry.head.received_ms;
         oldest_ms = Some(oldest_ms.unwrap_or(received).min(received));
         if json {
-            json_row(out, number, entry, now)
-        } else {
-            row(out, cells(number, entry, now))
+            return json_row(out, number, entry, now);
         }
+        if let Some(head) = head.take() {
+            row(out, head.map(str::to_owned))?;
+        }
+        row(out, cells(number, entry, now))
     })?;
     if json {
         let totals = json!({"totals": {

@@ -71,6 +71,10 @@ pub struct Which {
 impl DlqCommand {
     #[must_use]
     pub fn run(self, common: &CommonArgs) -> u8 {
+        let (Self::List { which, .. } | Self::Show { which } | Self::Replay { which, .. }) = &self;
+        if let Some(code) = which.received.refused() {
+            return code;
+        }
         match self {
             Self::List { which, json } => {
                 which.look(common, |look, out| list::run(look, json, out))
