@@ -1,12 +1,13 @@
 //! What the metrics say of the chains: totals, lag, reach, for every partition of the store.
 //!
 //! The totals are the chains' own, not this process's: they hold through any restart. A partition
-//! that another member takes over stays in the sums and keeps its lag for a while, so that it is
-//! never in nobody's books; [`Books::tick`] lets it go. One lock, taken once per save, and held
+//! that another member takes over stays in the sums, with its lag, for a while, so that it is never in
+//! nobody's books; [`Books::tick`] lets it go. One lock, taken once per save, and held
 //! while the metrics are made, so that a record is in one place there and not in none.
 
 mod behind;
 mod lag;
+mod looks;
 mod shown;
 
 #[cfg(test)]
@@ -93,14 +94,6 @@ impl Default for Books {
 }
 
 impl Books {
-    /// A chain is there, as the start of the process has found. Until it is [`Self::found`] or
-    /// taken, nothing of it is known.
-    pub fn listed(&self, partition: PartitionId) {
-        let mut state = self.lock();
-        state.chapter(partition).unread = true;
-        self.shown.unread(&state);
-    }
-
     /// The partitions of the topic: what is in the log of one that is new here is not yet read,
     /// whoever of the group is to read it.
     pub fn in_topic(&self, partitions: impl IntoIterator<Item = PartitionId>, now: Instant) {
@@ -128,33 +121,6 @@ impl Books {
         let age = begun.saturating_duration_since(state.ends_known);
         self.shown.ends_age.set(age.as_secs_f64());
         made()
-    }
-
-    /// A listed chain as it was then; `None`: it has not been begun, so nothing of its log is read.
-    /// Where somebody has read it since, or it is another process's, that is not news.
-    pub fn found(&self, partition: PartitionId, newest: Option<(Offset, Totals)>) {
-        let mut state = self.lock();
-        let Some(chapter) = state.chapters.get(&partition) else {
-            return;
-        };
-        if let Some((next, totals)) = newest.filter(|_| chapter.next.is_none()) {
-            state.set_totals(partition, totals);
-            self.shown.totals(&state);
-            let chapter = state.chapter(partition);
-            chapter.unread = false;
-            chapter.next = Some(next);
-            chapter.show_lag();
-        }
-        self.shown.unread(&state);
-    }
-
-    /// The chain as a take-over found it that halts: its totals hold all the same. Of `other_log`
-    /// nothing is read.
-    pub fn found_halted(&self, partition: PartitionId, newest: (Offset, Totals), other_log: bool) {
-        if let Some(chapter) = self.lock().chapters.get_mut(&partition) {
-            chapter.other_log |= other_log;
-        }
-        self.found(partition, Some(newest));
     }
 
     /// The group has given these partitions to a member of this process. Those that are not in the

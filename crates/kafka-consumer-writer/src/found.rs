@@ -1,5 +1,5 @@
-//! What the store holds at the start, put into the books before anything is assigned: so `/metrics`
-//! is complete from its first answer on. A directory that hangs is waited for only so long: its
+//! What the store holds, put into the books at the start, before anything is assigned: so `/metrics`
+//! is complete from its first answer on; and again, while others go on with what is in the books. A directory that hangs is waited for only so long: its
 //! chain counts as not read, and whatever comes of it later is put in then.
 
 use std::{
@@ -17,6 +17,9 @@ use crate::{
 
 /// Longest wait for all chains, in waits for one.
 const PATIENCE_IN_ALL: u32 = 6;
+/// Between two rounds of looks at chains that others have, and how many times as long as they took.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+const FOLLOW_REST: u32 = 10;
 /// Partitions that a line of the log names.
 const NAMED_MAX: usize = 20;
 
@@ -59,6 +62,22 @@ pub async fn find_chains(shared: &Arc<Shared>, patience: Duration) -> Result<(),
         );
     }
     Ok(())
+}
+
+/// Follows the chains that others have, until the books let them go; runs until it is dropped. A
+/// directory that hangs is waited for, so that there is never a second look at it.
+pub async fn follow_others(shared: Arc<Shared>) {
+    loop {
+        let begun = Instant::now();
+        for partition in shared.books.others_behind() {
+            let held = Held::new(&shared, partition);
+            // What cannot be read is for its holder to judge, and to say.
+            if let Ok(Some(newest)) = on_disk(&held, |held| held.chain.newest()).await {
+                shared.books.gone_on(partition, newest);
+            }
+        }
+        tokio::time::sleep(FOLLOW_EVERY.max(begun.elapsed() * FOLLOW_REST)).await;
+    }
 }
 
 async fn list(shared: &Arc<Shared>) -> Result<Vec<PartitionId>, StoreError> {

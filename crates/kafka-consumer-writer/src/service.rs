@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    found,
     log_ends::LogEnds,
     member::{self, MemberEnd},
     scrub,
@@ -76,6 +77,7 @@ pub async fn run(
     beside.spawn(follow_dead_letters(shared.clone()));
     beside.spawn(snapshots::keep(shared.clone()));
     beside.spawn(scrub::keep(shared.clone()));
+    beside.spawn(found::follow_others(shared.clone()));
     let first = log_ends.cluster().clone();
     beside.spawn(log_ends.keep());
     for (volume, dir) in [

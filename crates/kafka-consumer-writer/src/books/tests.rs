@@ -172,6 +172,40 @@ fn what_is_in_the_log_of_a_partition_that_nobody_has_read_is_not_yet_read() {
     assert_eq!(books.partitions(), [all[0]]);
 }
 
+/// Its totals and its lag are those of its chain, not those of the moment when it was given up, or
+/// nothing.
+#[test]
+fn what_others_store_is_read_as_long_as_it_is_in_these_books() {
+    let books = Books::default();
+    let (now, [given_up, grown]) = (Instant::now(), [0, 1].map(PartitionId));
+    let lag = |partition| books.lock().chapter(partition).lag();
+    books.assigned(now);
+    let holder = books.take([given_up]);
+    books.chain(given_up, holder, &memory(10));
+    books.in_topic([given_up, grown], now);
+    for partition in [given_up, grown] {
+        books.log_end(partition, Offset(50));
+    }
+    assert_eq!(books.others_behind(), [grown], "the other one is ours");
+    books.let_go(given_up, holder, now);
+    assert_eq!(books.others_behind(), [given_up, grown]);
+    books.gone_on(given_up, (Offset(50), totals(50)));
+    books.gone_on(grown, (Offset(30), totals(30)));
+    assert_eq!((lag(given_up), lag(grown)), (Some(0), Some(20)));
+    assert_eq!(books.lock().sums, totals(80));
+    assert_eq!(books.others_behind(), [grown]);
+    // A late look takes nothing back, and none changes what a member here has.
+    books.gone_on(grown, (Offset(20), totals(20)));
+    let holder = books.take([given_up]);
+    books.chain(given_up, holder, &memory(50));
+    books.gone_on(given_up, (Offset(60), totals(60)));
+    assert_eq!((lag(given_up), lag(grown)), (Some(0), Some(20)));
+    assert_eq!(books.lock().sums, totals(80));
+    // They leave the books as ever.
+    books.tick(now + DEALT_WITHIN + KEPT_AFTER_LETTING_GO, 0);
+    assert_eq!(books.partitions(), [given_up]);
+}
+
 #[test]
 fn all_of_a_log_that_is_not_the_chains_is_not_yet_read() {
     let (books, partition) = (Books::default(), PartitionId(0));

@@ -215,8 +215,9 @@ catalog! {
         .with(label::REASON, || HALT_REASONS.to_vec());
     CONSUMER_LAG = gauge(WRITER, "consumer_lag_records", "records",
         "Records in the log that are not in the chain yet, for each partition of this process, and \
-         for each one that is nobody's yet; all of the log where the chain cannot be read or is of \
-         another log. NaN until Kafka has said where the log ends.")
+         for up to three minutes for those that it has given up or that are new in the topic; all \
+         of the log where the chain cannot be read or is of another log. NaN until Kafka has said \
+         where the log ends.")
         .with_open(label::PARTITION);
     CONSUMER_LOG_ENDS_AGE = gauge(WRITER, "consumer_log_ends_age_seconds", "seconds",
         "How much older than this look the ends of the logs are that consumer_lag_records was \
