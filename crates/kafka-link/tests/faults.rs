@@ -9,7 +9,7 @@ use dev_broker::{Api, Fault, Options, RawBatch};
 use kafka_link::{Acks, Cluster, Codec, ErrorKind, FetchOptions, HeaderSlot, check::Purpose};
 use pipeline_core::{Offset, PartitionId, lifecycle::exit};
 
-const BRIEF: Duration = Duration::from_millis(300);
+const BRIEF: Duration = Duration::from_secs(1);
 
 async fn stage() -> (Stage, Cluster, String) {
     let stage = Stage::embedded(Options::default()).await;
@@ -90,7 +90,7 @@ async fn errors_of_one_partition_are_its_own() {
 #[tokio::test]
 async fn a_throttled_batch_is_not_sent_again_and_the_next_one_waits() {
     let (stage, cluster, topic) = stage().await;
-    let throttle = Fault::Throttle(Duration::from_millis(600));
+    let throttle = Fault::Throttle(Duration::from_secs(3));
     let rule = stage
         .broker()
         .faults()

@@ -327,7 +327,7 @@ async fn a_silent_leader_stalls_no_other_and_is_told_of_in_the_end() {
     };
     // Both have their connections.
     let patient = cluster(30 * LONG);
-    let impatient = cluster(Duration::from_secs(1));
+    let impatient = cluster(Duration::from_secs(3));
     for cluster in [&patient, &impatient] {
         for _ in 0..4 {
             let nothing = cluster.fetch(TOPIC, &asked, short).await;

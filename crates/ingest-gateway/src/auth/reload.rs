@@ -56,8 +56,8 @@ impl Reloader {
             Ok(Err(error)) => error.to_string(),
             Err(error) => format!("{file}: reading it ended: {error}"),
         };
-        telemetry::reloaded(Reload::Refused);
         tracing::error!("the configuration is not taken, the API keys stay: {refused}");
+        telemetry::reloaded(Reload::Refused);
     }
 
     fn take(&self, found: &ConfigFile) {

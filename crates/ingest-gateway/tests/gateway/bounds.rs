@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::harness::{LONG, Running, Stage, head, hear, record, records};
+use crate::harness::{LONG, PATIENT, Running, Stage, head, hear, record, records};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -19,7 +19,7 @@ async fn connect(gateway: &Running) -> TcpStream {
 }
 
 /// Sends the head of a POST and hears the 100: from then on it is in work.
-async fn in_work(gateway: &Running, length: usize) -> TcpStream {
+pub async fn in_work(gateway: &Running, length: usize) -> TcpStream {
     let mut stream = connect(gateway).await;
     let headers = [JSON, ("Expect", "100-continue")];
     let head = head("POST", "/logs", &headers, length);
@@ -96,6 +96,7 @@ async fn a_body_that_hardly_comes_gives_its_place_to_a_new_connection() {
 async fn who_is_being_served_is_never_given_up() {
     let mut stage = Stage::new(1).await;
     stage.config.server.max_connections = 2;
+    stage.config.ingestion.producer_write_timeout = PATIENT;
     let gateway = stage.start().await;
     stage.broker.pause();
     let mut streams = Vec::new();
@@ -121,7 +122,8 @@ async fn who_is_being_served_is_never_given_up() {
 
 #[tokio::test]
 async fn every_request_in_flight_when_a_drain_begins_is_answered() {
-    let stage = Stage::new(1).await;
+    let mut stage = Stage::new(1).await;
+    stage.config.ingestion.producer_write_timeout = PATIENT;
     let gateway = stage.start().await;
     stage.broker.pause();
     let (mut sent, mut bodies) = (Vec::new(), Vec::new());

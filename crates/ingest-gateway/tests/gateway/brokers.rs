@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Heard, LONG, Running, Stage, key_for, records};
 
-const A_WHILE: Duration = Duration::from_secs(2);
+const A_WHILE: Duration = Duration::from_secs(5);
 
 async fn stage(nodes: usize, partitions: i32) -> Stage {
     let mut stage = Stage::with(Options::default().nodes(nodes).topic("logs", partitions)).await;

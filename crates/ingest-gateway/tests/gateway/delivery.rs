@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use dev_broker::{Api, Fault, error_code};
 
-use crate::harness::{LONG, Stage, key_for, record, records};
+use crate::harness::{LONG, PATIENT, Stage, key_for, record, records};
 
 #[tokio::test]
 async fn the_same_key_and_body_is_the_same_batch() {
@@ -135,13 +135,14 @@ async fn a_topic_that_takes_less_than_it_said_gets_smaller_pieces() {
 async fn one_batch_that_the_broker_refuses_does_not_take_its_neighbours_along() {
     let mut stage = Stage::new(1).await;
     stage.config.kafka.batch_timeout = LONG;
+    stage.config.ingestion.producer_write_timeout = PATIENT;
     let gateway = stage.start().await;
     let faults = stage.broker.faults();
     // While the first is on its way, all that comes waits to go together.
     let first = faults
         .on(Api::Produce)
         .nth(1)
-        .then(Fault::Delay(Duration::from_millis(500)));
+        .then(Fault::Delay(Duration::from_secs(3)));
     let refused = faults.on(Api::Produce).after(1).times(2);
     let refused = refused.then(Fault::AnswerError(87)); // INVALID_RECORD
     let (z, a, b, c) = (

@@ -28,6 +28,8 @@ pub use crate::topic::{Stored, TOPIC};
 
 /// No step of a test takes this long unless something is broken.
 pub const LONG: Duration = Duration::from_secs(30);
+/// For `producer_write_timeout`, where a test holds Kafka up and no batch may be given up meanwhile.
+pub const PATIENT: Duration = Duration::from_secs(15);
 
 /// A broker and a directory; gateways come and go on them.
 pub struct Stage {

@@ -83,7 +83,7 @@ async fn lives_through(case: Case) -> u64 {
     let what = format!("{:?} {:?} {}", case.api, case.fault, case.times);
     let mut stage = Stage::with(Options::default().nodes(2).topic("logs", 2)).await;
     stage.config.ingestion.producer_write_timeout = Duration::from_millis(500);
-    stage.config.server.request_timeout = Duration::from_secs(8);
+    stage.config.server.request_timeout = Duration::from_secs(16);
     let rule = case.put_in_force(&stage);
     let gateway = stage.start().await;
     let mut sent = Vec::new();

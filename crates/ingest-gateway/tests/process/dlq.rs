@@ -215,6 +215,7 @@ fn the_mark_is_there_before_the_attempt_and_a_killed_replay_goes_on_with_the_sam
     let produce = place.broker().faults().on(Api::Produce).always();
     produce.then(Fault::DropAnswer);
     let mut child = replay_until_sent(&place, &[]);
+    wait_for("a copy", || !place.stored().is_empty());
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -296,8 +297,8 @@ fn a_running_gateway_keeps_its_directory_and_says_who_it_is() {
 fn what_cannot_go_is_left_and_said() {
     let place = Place::new();
     let ids = killed_with(&place, &[("x", "shop.example"), ("y", "shop.example")]);
-    // Kafka takes nothing for a second.
-    let (_, said) = ran(place.output(&["dlq", "replay", "--wait", "1"]), 1);
+    // Kafka takes nothing for a while.
+    let (_, said) = ran(place.output(&["dlq", "replay", "--wait", "5"]), 1);
     assert!(said.contains("left are 2 entries with 4 records"), "{said}");
     assert!(said.contains("kafka does not take them now"), "{said}");
     assert_eq!(batch_ids(&list(&place, &[]).0), ids);

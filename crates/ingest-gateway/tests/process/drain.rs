@@ -9,7 +9,7 @@ use crate::place::{Place, post, wait_for};
 #[test]
 fn the_drains_delay_is_a_part_of_the_shutdowns_time() {
     let place = Place::new();
-    place.configure_server("  shutdownTimeout: 4s\n  drainDelay: 2s\n", "");
+    place.configure_server("  shutdownTimeout: 12s\n  drainDelay: 6s\n", "");
     let serving = place.serve();
     place.broker().pause();
     let mut client = serving.client();

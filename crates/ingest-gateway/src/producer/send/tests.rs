@@ -54,10 +54,10 @@ async fn a_batch_that_pauses_is_not_held_up_by_anothers_write() {
         .on(Api::Produce)
         .partition("logs", 1)
         .nth(2)
-        .then(Fault::Delay(4 * SECOND));
+        .then(Fault::Delay(8 * SECOND));
     let mut pausing = batch_of(0, &["a"]);
     pausing.progress.partition = Some(PartitionId(0));
-    pausing.deadline = Instant::now() + SECOND;
+    pausing.deadline = Instant::now() + 3 * SECOND;
     let mut writing = batch_of(1, &["b", "c"]);
     writing.progress.partition = Some(PartitionId(1));
     let mut sender = sender(&broker);
