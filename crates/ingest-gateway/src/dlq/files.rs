@@ -164,6 +164,7 @@ impl Files {
             written_bytes: 0,
             scratch: Vec::new(),
         };
+        fsx::takes_files(dir).map_err(io)?;
         files.look().map_err(io)?;
         files.make_reserve();
         Ok(files)

@@ -309,3 +309,25 @@ fn of_a_batch_whose_middle_cannot_be_written_nothing_is_kept() {
     let after = Files::open(dir.path(), LIMITS).unwrap();
     assert_eq!(after.totals(), Totals::default());
 }
+
+#[test]
+fn a_directory_that_takes_no_files_is_refused_at_the_start_and_a_full_one_is_not() {
+    const EACCES: i32 = 13;
+    const ENOSPC: i32 = 28;
+    let dir = dir();
+    drop(Files::open(dir.path(), LIMITS).unwrap());
+    let create = |error| {
+        under(dir.path())
+            .step(Step::Create)
+            .then(Fault::Fails(error))
+    };
+    let rule = create(EACCES);
+    let refused = Files::open(dir.path(), LIMITS).unwrap_err().to_string();
+    assert!(refused.contains(dir.path().to_str().unwrap()), "{refused}");
+    assert!(refused.contains("Permission denied"), "{refused}");
+    drop(rule);
+    // What lies on it has to be replayed, and that makes room.
+    let rule = create(ENOSPC);
+    Files::open(dir.path(), LIMITS).unwrap();
+    assert!(rule.hits() > 0);
+}
