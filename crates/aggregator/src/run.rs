@@ -149,8 +149,9 @@ impl Aggregator {
             archive::run::takes_files(archiving)?;
         }
         // Segments are removed there. Where there is no store yet, its writer makes it.
-        if let Some(store) = Store::open_existing(&self.logs)? {
-            store.answers()?;
+        if Store::open_existing(&self.logs)?.is_some() {
+            let probe = fsx::takes_files(&self.logs);
+            probe.map_err(StateError::io("write a probe file in", &self.logs))?;
         }
         Ok(())
     }

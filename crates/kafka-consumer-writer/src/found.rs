@@ -1,6 +1,7 @@
-//! What the store holds, put into the books at the start, before anything is assigned: so `/metrics`
-//! is complete from its first answer on; and again, while others go on with what is in the books. A directory that hangs is waited for only so long: its
-//! chain counts as not read, and whatever comes of it later is put in then.
+//! What the store holds, put into the books: at the start, before anything is assigned, so that
+//! `/metrics` is complete from its first answer on; and again, while others go on with what is in
+//! these books. At the start a directory that hangs is waited for only so long: its chain counts as
+//! not read, and whatever comes of it later is put in then.
 
 use std::{
     sync::Arc,

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use dev_broker::{Api, Broker, Fault, Options};
 use tokio::task::JoinSet;
 
-use crate::harness::{Heard, LONG, Running, Stage, key_for, records};
+use crate::{
+    harness::{Heard, LONG, Running, Stage, key_for, records},
+    waiting::until,
+};
 
 const A_WHILE: Duration = Duration::from_secs(5);
 
@@ -18,9 +21,10 @@ async fn stage(nodes: usize, partitions: i32) -> Stage {
 
 /// Ends when as many have come.
 async fn produces_seen(broker: &Broker, count: u64) {
-    while broker.requests_seen(Api::Produce) < count {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until("the broker sees each write", async || {
+        broker.requests_seen(Api::Produce) >= count
+    })
+    .await;
 }
 
 /// Posts to one partition, as many at once as the loads they go with: each is on its way before

@@ -9,7 +9,10 @@ use pipeline_core::{
     lifecycle::exit,
 };
 
-use crate::harness::{Stage, key_for, record, records};
+use crate::{
+    harness::{Stage, key_for, record, records},
+    waiting::until,
+};
 
 /// Kafka away for good: produce fails at once.
 pub fn take_kafka_away(stage: &Stage) -> RuleHandle {
@@ -282,9 +285,10 @@ async fn entries_for_another_topic_stay_where_they_are() {
     // Its own gateway delivers it.
     stage.config.kafka.topic = "others".to_owned();
     let gateway = stage.start().await;
-    while stage.broker.log_end("others", 0) != Some(1) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the other topic has it", async || {
+        stage.broker.log_end("others", 0) == Some(1)
+    })
+    .await;
     gateway.stop().await;
 }
 
@@ -311,9 +315,7 @@ async fn a_damaged_file_loses_only_what_is_damaged_and_does_not_stop_a_start() {
     let stored = stage.stored_when(2).await;
     let paths: BTreeSet<_> = stored.iter().map(|s| s.value.clone()).collect();
     assert_eq!(paths, [record("a"), record("c")].into());
-    while !left(&stage).is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the queue is empty", async || left(&stage).is_empty()).await;
     gateway.stop().await;
     let aside = stage.dlq_dir().join("damaged");
     assert_eq!(std::fs::read_dir(aside).unwrap().count(), 1, "set aside");
@@ -335,9 +337,7 @@ async fn nothing_is_sent_whose_mark_is_not_durable() {
         let before = stage.broker.requests_seen(Api::Produce);
         let gateway = stage.start().await;
         // The end of its file, and then the mark of the send.
-        while fails.hits() < 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("it has failed twice", async || fails.hits() >= 2).await;
         gateway.stop().await;
         assert_eq!(stage.broker.requests_seen(Api::Produce), before, "{copy}");
     }

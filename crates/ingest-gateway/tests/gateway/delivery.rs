@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use dev_broker::{Api, Fault, error_code};
 
-use crate::harness::{LONG, PATIENT, Stage, key_for, record, records};
+use crate::{
+    harness::{LONG, PATIENT, Stage, key_for, record, records},
+    waiting::until,
+};
 
 #[tokio::test]
 async fn the_same_key_and_body_is_the_same_batch() {
@@ -152,9 +155,7 @@ async fn one_batch_that_the_broker_refuses_does_not_take_its_neighbours_along() 
         records(["c"]),
     );
     let others = async {
-        while first.hits() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("the first is on its way", async || first.hits() > 0).await;
         tokio::join!(gateway.post(&a), gateway.post(&b), gateway.post(&c))
     };
     let (_, (a, b, c)) = tokio::join!(gateway.post(&z), others);
@@ -212,9 +213,7 @@ async fn a_broker_that_hangs_delays_only_what_it_leads() {
         .nth(1)
         .then(Fault::Delay(Duration::from_millis(500)));
     let others = async {
-        while first.hits() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("the first is on its way", async || first.hits() > 0).await;
         stage.broker.pause_node(leader);
         let mut slow = Box::pin(gateway.post_with(&body, &hung));
         tokio::select! {

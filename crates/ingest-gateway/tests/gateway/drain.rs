@@ -8,6 +8,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 use crate::{
     bounds::in_work,
     harness::{PATIENT, Stage, head, hear, record, records},
+    waiting::until,
 };
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -82,9 +83,7 @@ async fn a_client_gone_after_its_batch_was_queued_changes_nothing() {
     let body = records(["gone"]);
     let head = head("POST", "/logs", &[JSON], body.len());
     stream.write_all((head + &body).as_bytes()).await.unwrap();
-    while rule.hits() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("it is on its way", async || rule.hits() > 0).await;
     drop(stream);
     let stored = stage.stored_when(1).await;
     assert!(stored[0].value.contains("/gone"));
@@ -111,9 +110,7 @@ async fn a_drain_answers_what_is_in_work_and_tells_others_to_come_again() {
     let body = records(["a"]);
     let request = head("POST", "/logs", &[JSON], body.len()) + &body;
     in_work.write_all(request.as_bytes()).await.unwrap();
-    while rule.hits() == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("it is on its way", async || rule.hits() > 0).await;
     gateway.request_shutdown();
     loop {
         let heard = gateway.ask("GET", "/readyz", &[], b"").await;
@@ -203,9 +200,7 @@ async fn a_drain_tries_again_what_a_full_disk_refused() {
     assert_eq!(heard.accepted(), (1, 0, "queue".to_owned()));
     gateway.request_shutdown();
     // Refused by both by now, or about to be: the circuit is open.
-    while rule.hits() < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until("it was tried three times", async || rule.hits() >= 3).await;
     rule.remove();
     gateway.ended().await;
     assert_eq!(stage.stored().await.len(), 1);

@@ -1,6 +1,6 @@
 //! Batches of several dead letters, and records that the topic does not take any more.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use dev_broker::{Api, Fault};
 use ingest_gateway::dlq::Reason;
@@ -8,6 +8,7 @@ use ingest_gateway::dlq::Reason;
 use crate::{
     dead_letters::{left, reasons, take_kafka_away},
     harness::{Stage, record, records},
+    waiting::until,
 };
 
 const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
@@ -34,9 +35,10 @@ async fn a_record_too_large_for_the_topic_by_now_stays_alone_and_its_neighbours_
     let stored = stage.stored_when(2).await;
     let sequences: Vec<_> = stored.iter().map(|s| s.envelope.sequence).collect();
     assert_eq!(sequences, [0, 2]);
-    while reasons(&stage) != [Reason::TooLarge] {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("it is put aside as too large", async || {
+        reasons(&stage) == [Reason::TooLarge]
+    })
+    .await;
     gateway.stop().await;
     assert_eq!(stage.stored().await.len(), 2);
     // It goes with the identity it had once the topic takes it.
@@ -75,9 +77,10 @@ async fn a_record_too_large_for_a_topic_whose_settings_nobody_may_read_holds_not
     let stored = stage.stored_when(3).await;
     let sequences: Vec<_> = stored.iter().map(|s| s.envelope.sequence).collect();
     assert_eq!(sequences, [0, 2, 4]);
-    while reasons(&stage) != [Reason::TooLarge; 2] {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("both are put aside as too large", async || {
+        reasons(&stage) == [Reason::TooLarge; 2]
+    })
+    .await;
     gateway.stop().await;
     limit("200000");
     let gateway = stage.start().await;

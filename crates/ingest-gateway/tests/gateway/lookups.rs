@@ -9,7 +9,10 @@ use std::{
 use dev_broker::{Api, Fault, Options, RuleHandle, TopicSpec};
 use tokio::task::JoinSet;
 
-use crate::harness::{LONG, Running, Stage, record};
+use crate::{
+    harness::{LONG, Running, Stage, record},
+    waiting::until,
+};
 
 const FAULTS: [Fault; 15] = [
     Fault::Cut,
@@ -195,8 +198,9 @@ async fn kafka_that_takes_requests_and_answers_none_costs_few_attempts() {
     all_in_the_topic(&stage, &sent, "frozen").await;
     // It closes by itself.
     let body = record("after");
-    while gateway.post(&body).await.accepted().2 != "kafka" {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("Kafka takes it again", async || {
+        gateway.post(&body).await.accepted().2 == "kafka"
+    })
+    .await;
     gateway.stop().await;
 }

@@ -25,3 +25,4 @@ mod rejects;
 mod settings;
 mod stuck;
 mod tls;
+mod waiting;

@@ -5,7 +5,10 @@ use std::time::Duration;
 use dev_broker::{Api, Fault, error_code};
 use ingest_gateway::dlq::{Reason, load::visit, names::Listing};
 
-use crate::harness::{LONG, Running, Stage, record, records};
+use crate::{
+    harness::{LONG, Running, Stage, record, records},
+    waiting::until,
+};
 
 /// Asks for the settings anew, as an answer that they leave no reason for makes the gateway do.
 async fn doubt_settings(stage: &Stage, gateway: &Running) {
@@ -16,9 +19,10 @@ async fn doubt_settings(stage: &Stage, gateway: &Running) {
     let heard = gateway.post(&records(["two", "records"])).await;
     assert_eq!(heard.accepted(), (2, 0, "kafka".to_owned()));
     let anew = async {
-        while stage.broker.requests_seen(Api::DescribeConfigs) == asked {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("the settings are asked for", async || {
+            stage.broker.requests_seen(Api::DescribeConfigs) != asked
+        })
+        .await;
     };
     let anew = tokio::time::timeout(LONG / 2, anew).await;
     anew.expect("long before it would ask in any case");
@@ -63,9 +67,10 @@ async fn a_topic_that_is_compacted_later_gets_nothing_more_and_nothing_is_lost()
     set("compact").unwrap();
     doubt_settings(&stage, &gateway).await;
     let kept = async {
-        while gateway.post(&record("late")).await.accepted().2 != "dlq" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until("it is refused now", async || {
+            gateway.post(&record("late")).await.accepted().2 == "dlq"
+        })
+        .await;
     };
     tokio::time::timeout(LONG, kept).await.unwrap();
     let end = stage.broker.log_end("logs", 0);

@@ -15,6 +15,7 @@ use pipeline_core::{
 use crate::{
     dead_letters::take_kafka_away,
     harness::{Stage, TOPIC, record, records},
+    waiting::until,
 };
 
 const EIO: i32 = 5;
@@ -78,9 +79,10 @@ async fn a_partition_that_refuses_costs_a_look_at_one_of_its_files_a_trial() {
         .then(faults::Fault::Takes(Duration::ZERO));
     let gateway = stage.start().await;
     // Three until the circuit opens, then one a trial.
-    while stage.broker.requests_seen(Api::Produce) < 6 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("it was tried six times", async || {
+        stage.broker.requests_seen(Api::Produce) >= 6
+    })
+    .await;
     let opened = opened.hits();
     assert!(opened < 2 * FILES, "{opened} files were opened");
     stage.broker.faults().clear();
@@ -105,14 +107,10 @@ async fn what_was_answered_from_the_queue_is_not_sent_while_the_disk_may_keep_it
     let fsync = fsync.then(faults::Fault::DoneButFails(EIO));
     let cut = step(Step::Truncate).then(faults::Fault::Fails(EIO));
     assert_eq!(gateway.post(&records(["a"])).await.accepted().2, "queue");
-    while fsync.hits() == 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the mark is written", async || fsync.hits() > 0).await;
     stage.broker.faults().clear();
     let before = stage.broker.requests_seen(Api::Produce);
-    while cut.hits() < 3 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("it was cut three times", async || cut.hits() >= 3).await;
     let sent = stage.broker.requests_seen(Api::Produce) - before;
     assert_eq!(sent, 0, "the entry on the disk says that it was never sent");
     drop(cut);

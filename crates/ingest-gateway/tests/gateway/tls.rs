@@ -22,7 +22,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::harness::{LONG, Running, Stage, head, hear, records};
+use crate::{
+    harness::{LONG, Running, Stage, head, hear, records},
+    waiting::until,
+};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -157,9 +160,10 @@ async fn a_new_certificate_is_served_after_a_hangup_and_a_broken_one_is_not() {
     let refused = "\ntls_reloads_total{outcome=\"refused\"} ";
     let before = gateway.metric(refused).await;
     gateway.hang_up();
-    while gateway.metric(refused).await == before {
-        tokio::task::yield_now().await;
-    }
+    until("it is refused", async || {
+        gateway.metric(refused).await != before
+    })
+    .await;
     let mut served = connect(&gateway, &old, &TLS13, "http/1.1").await.unwrap();
     assert_eq!(post(&mut served, "b").await, 202);
 
@@ -184,9 +188,7 @@ async fn a_hangup_while_the_gateway_starts_is_heard() {
     let new = certificate();
     let changed = async {
         // What it opens after it has read the certificate.
-        while !stage.dlq_dir().exists() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("the gateway has begun", async || stage.dlq_dir().exists()).await;
         new.write(stage.dir.path());
         hangup.request();
     };
