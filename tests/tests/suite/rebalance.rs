@@ -16,6 +16,8 @@ use crate::{RunDir, assert_holds, load};
 const SESSION: Duration = Duration::from_secs(6);
 const PARTITIONS: u32 = 6;
 const WITHIN: Duration = Duration::from_secs(60);
+/// Sooner than a writer forgets the partitions that others have: a minute after it began.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(40);
 
 #[test]
 fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
@@ -65,6 +67,11 @@ fn a_killed_a_new_and_a_frozen_writer_store_each_record_once() -> Result<()> {
         load.stop()
     );
     let ledger = load.stop();
+    // Each of them says what is true of all that is in its books, those of others included.
+    let no_lag = poll_until(FOLLOWED_WITHIN, || {
+        Ok((stand.lag() == Some(0.0)).then_some(()))
+    })?;
+    assert!(no_lag.is_some(), "a lag of {:?} stands still", stand.lag());
     let verdict = stand.settle(&ledger, Duration::from_secs(180))?;
     println!("{ledger}\n{verdict}");
     assert_holds(&verdict);

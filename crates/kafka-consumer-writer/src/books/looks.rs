@@ -3,7 +3,7 @@
 
 use pipeline_core::{Offset, PartitionId, store::Totals};
 
-use super::Books;
+use super::{Books, State};
 
 impl Books {
     /// A chain is there, as the start of the process has found. Until it is [`Self::found`] or
@@ -22,12 +22,7 @@ impl Books {
             return;
         };
         if let Some((next, totals)) = newest.filter(|_| chapter.next.is_none()) {
-            state.set_totals(partition, totals);
-            self.shown.totals(&state);
-            let chapter = state.chapter(partition);
-            chapter.unread = false;
-            chapter.next = Some(next);
-            chapter.show_lag();
+            self.reaches(&mut state, partition, next, totals);
         }
         self.shown.unread(&state);
     }
@@ -54,21 +49,25 @@ impl Books {
         behind.map(|(partition, _)| *partition).collect()
     }
 
-    /// One of [`Self::others_behind`] as it is now. The totals go up before the lag goes down.
+    /// One of [`Self::others_behind`] as it is now.
     pub fn gone_on(&self, partition: PartitionId, (next, totals): (Offset, Totals)) {
         let mut state = self.lock();
         let is_news = state.chapters.get(&partition).is_some_and(|chapter| {
             chapter.holder.is_none() && chapter.next.is_none_or(|known| known < next)
         });
-        if !is_news {
-            return;
+        if is_news {
+            self.reaches(&mut state, partition, next, totals);
+            self.shown.unread(&state);
         }
+    }
+
+    /// The totals go up before the lag goes down.
+    fn reaches(&self, state: &mut State, partition: PartitionId, next: Offset, totals: Totals) {
         state.set_totals(partition, totals);
-        self.shown.totals(&state);
+        self.shown.totals(state);
         let chapter = state.chapter(partition);
         chapter.unread = false;
         chapter.next = Some(next);
         chapter.show_lag();
-        self.shown.unread(&state);
     }
 }
